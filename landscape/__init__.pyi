@@ -1,0 +1,5 @@
+from . import errors as errors
+from . import potentials as potentials
+from . import probes as probes
+
+__all__ = ["errors", "potentials", "probes"]

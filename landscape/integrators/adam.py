@@ -1,0 +1,112 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from landscape.errors import ConfigError
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive
+
+__all__ = ["Adam", "AdamW"]
+
+
+class _Moments(Integrator):
+    """The step that Adam and AdamW share."""
+
+    lr: PerChain
+    betas: tuple[float, float]
+    eps: float
+
+    memory_names: ClassVar[tuple[str, ...]] = ("first_moment", "second_moment")
+
+    def __post_init__(self) -> None:
+        check_positive("lr", self.lr)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"betas must be two numbers at least 0 and below 1, got {self.betas!r}")
+        check_positive("eps", self.eps)
+        check_positive("weight_decay", self.decay, zero=True)
+
+    @property
+    def step_size(self) -> PerChain:
+        """`lr`."""
+        return self.lr
+
+    @property
+    def decay(self) -> float:
+        """Decoupled weight decay."""
+        return 0.0
+
+    def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
+        """Bias-corrected moments, then a step of about lr in every coordinate."""
+        gradient = at.gradient(position)
+        beta1, beta2 = self.betas
+        m = memory["first_moment"] = beta1 * memory["first_moment"] + (1 - beta1) * gradient
+        v = memory["second_moment"] = beta2 * memory["second_moment"] + (1 - beta2) * gradient.square()
+        bias1, bias2 = 1 - beta1 ** (at.step + 1), math.sqrt(1 - beta2 ** (at.step + 1))
+        decayed = position * (1 - at.dt * self.decay)
+        return decayed - at.dt * (m / bias1) / (v.sqrt() / bias2 + self.eps)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adam(_Moments):
+    """Adam (Kingma and Ba 2015, algorithm 1).
+
+    m' = b1 m + (1 - b1) g,  v' = b2 v + (1 - b2) g^2,  x' = x - lr m'/(1 - b1^n) / (sqrt(v'/(1 - b2^n)) + eps)
+
+    Parameters
+    ----------
+    lr : float, or one per chain
+        Learning rate.
+    betas : (float, float)
+        Decay of the moments per step.
+    eps : float
+
+    Examples
+    --------
+    >>> import landscape as ls
+    >>> bowl = ls.potentials.Expression("x**2/2", ["x"])
+    >>> run = ls.simulate(bowl, ls.Adam(lr=0.1), start=[1.0], steps=1)  # the first step has length lr
+    >>> round(float(run.last_position[0, 0]), 6)
+    0.9
+    """
+
+    lr: PerChain = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AdamW(_Moments):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
+
+    x' = (1 - lr weight_decay) x - (Adam's step)
+
+    Parameters
+    ----------
+    lr : float, or one per chain
+    betas : (float, float)
+    eps : float
+    weight_decay : float
+
+    Examples
+    --------
+    >>> import landscape as ls
+    >>> flat = ls.potentials.Expression("0*x", ["x"])
+    >>> run = ls.simulate(flat, ls.AdamW(lr=0.1, weight_decay=0.5), start=[1.0], steps=1)
+    >>> round(float(run.last_position[0, 0]), 6)
+    0.95
+    """
+
+    lr: PerChain = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+
+    @property
+    def decay(self) -> float:
+        """Decoupled weight decay."""
+        return self.weight_decay

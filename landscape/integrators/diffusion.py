@@ -1,0 +1,57 @@
+"""Free diffusion: noise without force, the control of every entropic effect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive
+from landscape.noise import ThermalNoise
+
+__all__ = ["Diffusion"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Diffusion(Integrator):
+    """Free diffusion dx = sqrt(2T) dW: the landscape is looked at, never felt.
+
+    x' = x + sqrt(2 T dt) xi
+
+    so that <|x(t) - x(0)|^2> = 2 dim T t exactly.
+
+    Parameters
+    ----------
+    dt : float, or one per chain
+        Step size, in units of time.
+    noise : ThermalNoise, optional
+
+    Examples
+    --------
+    >>> import landscape as ls
+    >>> flat = ls.potentials.Expression("0*x", ["x"])
+    >>> run = ls.simulate(flat, ls.Diffusion(dt=0.1), temperature=2.0, chains=4000, steps=10, seed=0)
+    >>> abs(float((run.last_position**2).mean()) - 2 * 2.0 * 1.0) < 0.5
+    True
+    """
+
+    dt: PerChain
+    noise: ThermalNoise | None = None
+
+    weak_order: ClassVar[int | None] = None
+    strong_order: ClassVar[float | None] = None
+    gradients_per_step: ClassVar[int] = 0
+    thermal: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_positive("dt", self.dt)
+
+    @property
+    def step_size(self) -> PerChain:
+        """`dt`."""
+        return self.dt
+
+    def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
+        """x + sqrt(2 T dt) xi."""
+        return position + at.amplitude * at.noise()

@@ -1,0 +1,70 @@
+"""Gradient descent, stochastic where the gradient is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from landscape.errors import ConfigError
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive
+
+__all__ = ["SGD"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SGD(Integrator):
+    """Gradient descent with momentum; its noise is that of the minibatches.
+
+    g = grad V(x) + weight_decay x,  m' = momentum m + g,  x' = x - lr m'   (Nesterov: x - lr (g + momentum m'))
+
+    with m = 0 at the start, as in torch.optim.SGD. Independent gradient noise of variance C gives a quadratic of
+    stiffness k the variance <x^2> = lr C/[k (1 - momentum)(2 - lr k/(1 + momentum))].
+
+    Parameters
+    ----------
+    lr : float, or one per chain
+        Learning rate.
+    momentum : float
+        In [0, 1).
+    nesterov : bool
+    weight_decay : float
+        Added to the gradient; not together with a `NetworkLoss` that has its own.
+
+    Examples
+    --------
+    >>> import landscape as ls
+    >>> bowl = ls.potentials.Expression("x**2/2", ["x"])
+    >>> run = ls.simulate(bowl, ls.SGD(lr=0.5), start=[1.0], steps=3)
+    >>> run.position.values.ravel()
+    array([0.5 , 0.25 , 0.125])
+    """
+
+    lr: PerChain
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    weak_order: ClassVar[int | None] = None
+    memory_names: ClassVar[tuple[str, ...]] = ("momentum",)
+
+    def __post_init__(self) -> None:
+        check_positive("lr", self.lr)
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"momentum must be at least 0 and below 1, got {self.momentum!r}")
+        if self.nesterov and not self.momentum:
+            raise ConfigError("nesterov=True needs a momentum above 0")
+        check_positive("weight_decay", self.weight_decay, zero=True)
+
+    @property
+    def step_size(self) -> PerChain:
+        """`lr`."""
+        return self.lr
+
+    def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
+        """Heavy-ball or Nesterov step."""
+        gradient = at.gradient(position) + self.weight_decay * position
+        memory["momentum"] = self.momentum * memory["momentum"] + gradient
+        direction = gradient + self.momentum * memory["momentum"] if self.nesterov else memory["momentum"]
+        return position - at.dt * direction

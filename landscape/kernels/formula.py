@@ -1,0 +1,123 @@
+"""The loop over steps for formulas: blocks of chains held as rows of registers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from landscape.kernels.compilation import exact
+from landscape.kernels.philox import fill_normals, fill_words
+from landscape.kernels.tape import execute
+from landscape.kernels.update import DIFFUSION, LEIMKUHLER_MATTHEWS, OPEN, update, wall
+
+__all__ = ["run_formula"]
+
+_NOISE = 0  # stream of landscape.random
+_WIDE = 32  # from this many chains on, random numbers are made along chains; below it, along steps
+
+
+@exact
+def _fill_tile(tile, words, made, seed, chain, first):  # type: ignore[no-untyped-def]
+    """Variates ``tile (blocks, words, calls, n)`` of successive call blocks for a block of chains."""
+    blocks, calls, n = tile.shape[0], tile.shape[2], tile.shape[3]
+    for call in range(calls):
+        if blocks == 1:
+            fill_words(words, seed, _NOISE, chain, first, call, 1, 0, 0)
+            fill_normals(made, words)
+            for w in range(tile.shape[1]):
+                tile[0, w, call, :] = made[w]
+        else:
+            for i in range(n):
+                fill_words(words, seed, _NOISE, chain + i, first, call, 0, 1, 0)
+                fill_normals(made, words)
+                for w in range(tile.shape[1]):
+                    tile[:, w, call, i] = made[w]
+
+
+@exact
+def run_formula(  # type: ignore[no-untyped-def]
+    gradient, energy, x, m, v, noise_type, seed, refinement, chain, first_step, steps, scheme, settings, dt, amplitude,
+    walls, lows, highs, every, positions, energies,
+):  # fmt: skip
+    """Advance the chains ``x (n, dim)`` by `steps` in place.
+
+    ``gradient`` and ``energy`` are (instructions, constants, outputs, registers) of their tapes. After each `every`
+    steps the state goes to ``positions (n, records, dim)`` and its energy to ``energies (n, records)``, where those
+    arrays have room.
+    """
+    code, constants, outputs, count = gradient
+    energy_code, energy_constants, energy_outputs, energy_count = energy
+    n, dim = x.shape
+    per_call = 4 if noise_type.itemsize == 4 else 2
+    steps_per_call, calls = max(1, per_call // dim), (dim + per_call - 1) // per_call
+    blocks = 1 if n >= _WIDE else 64
+    width = n if blocks == 1 else blocks
+
+    registers = np.empty((count, n))
+    for d in range(dim):
+        registers[d, :] = x[:, d]
+    for k in range(constants.size):
+        registers[dim + k, :] = constants[k]
+    energy_registers = np.empty((energy_count if energies.shape[1] else 0, n))
+    if energies.shape[1]:
+        for k in range(energy_constants.size):
+            energy_registers[dim + k, :] = energy_constants[k]
+    first_moment, second_moment = np.ascontiguousarray(m.T), np.ascontiguousarray(v.T)
+
+    words = np.empty((4, width), np.uint32)
+    made = np.empty((per_call, width), noise_type.dtype)
+    tile = np.empty((blocks, per_call, calls, n), noise_type.dtype)
+    tile_start = -1
+    noise = np.zeros((dim, n), noise_type.dtype)
+    old_noise = np.zeros((dim, n), noise_type.dtype)
+    scale = np.full(1, 1.0 / np.sqrt(refinement)).astype(noise_type.dtype)[0]
+    noisy = np.any(amplitude != 0.0)
+    ahead = 1 if scheme == LEIMKUHLER_MATTHEWS else 0
+    record = 0
+
+    for k in range(-ahead, steps):
+        if noisy:
+            noise[:] = 0
+            for fine in range(refinement):
+                at = (first_step + k + ahead) * refinement + fine
+                block = at // steps_per_call
+                if tile_start < 0 or block >= tile_start + blocks:
+                    _fill_tile(tile, words, made, seed, chain, block)
+                    tile_start = block
+                for d in range(dim):
+                    flat = (at % steps_per_call) * dim + d
+                    row, source = noise[d], tile[block - tile_start, flat // calls, flat % calls]
+                    for i in range(n):
+                        row[i] = row[i] + source[i]
+            if refinement > 1:
+                for d in range(dim):
+                    row = noise[d]
+                    for i in range(n):
+                        row[i] = row[i] * scale
+        if k < 0:  # the scheme averages two successive variates: the first of them is remade here
+            old_noise[:] = noise
+            continue
+        if scheme != DIFFUSION:
+            execute(code, registers)
+        for d in range(dim):
+            update(
+                scheme, registers[d], registers[outputs[d]], noise[d], old_noise[d], dt, amplitude, settings,
+                first_moment[d], second_moment[d], first_step + k,
+            )  # fmt: skip
+            if walls[d] != OPEN:
+                wall(walls[d], registers[d], lows[d], highs[d])
+        if (k + 1) % every == 0:
+            if positions.shape[1]:
+                for d in range(dim):
+                    for i in range(n):
+                        positions[i, record, d] = registers[d, i]
+            if energies.shape[1]:
+                energy_registers[:dim] = registers[:dim]
+                execute(energy_code, energy_registers)
+                for i in range(n):
+                    energies[i, record] = energy_registers[energy_outputs[0], i]
+            record += 1
+
+    for d in range(dim):
+        x[:, d] = registers[d]
+        m[:, d] = first_moment[d]
+        v[:, d] = second_moment[d]

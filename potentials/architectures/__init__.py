@@ -1,0 +1,5 @@
+"""Networks small enough to study, with seeded weights that leave the global random state alone."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,106 @@
+"""Checks of plain arguments, with messages that say what was given, what was expected and what to do."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from numbers import Integral
+from typing import Any
+
+from landscape.errors import ConfigError
+
+__all__ = ["known_options", "one_of", "true_or_false", "whole_number"]
+
+
+def whole_number(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
+    """`value` as an int, refused unless it is a whole number with ``least <= value <= most``.
+
+    Parameters
+    ----------
+    name : str
+        What the value is, for the message.
+    value : int
+        Any integer type; a bool is not one.
+    least, most : int
+        Smallest and largest value; None = no upper limit.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ConfigError
+        If it is not such a number.
+
+    Examples
+    --------
+    >>> whole_number("width", 16)
+    16
+    """
+    wanted = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ConfigError(f"{name} = {value!r} is not {wanted}: give {name} as an integer")
+    number = int(value)
+    if number < least or (most is not None and number > most):
+        raise ConfigError(f"{name} = {number} is not {wanted}: change {name}")
+    return number
+
+
+def one_of(name: str, value: Any, choices: Collection[str]) -> str:
+    """`value`, refused unless it is one of `choices`.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+
+    Examples
+    --------
+    >>> one_of("norm", "batch", ("batch", "none"))
+    'batch'
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ConfigError(f"{name} = {value!r} is unknown: choose one of {sorted(choices)}")
+    return value
+
+
+def true_or_false(name: str, value: Any) -> bool:
+    """`value`, refused unless it is True or False.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+
+    Examples
+    --------
+    >>> true_or_false("bias", True)
+    True
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} = {value!r} is not True or False: give one of the two")
+    return value
+
+
+def known_options(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` as a dict, refused unless they are arguments of `function` and none that it needs is missing.
+
+    Raises
+    ------
+    ConfigError
+        If there are others, or some are missing.
+
+    Examples
+    --------
+    >>> known_options("one_of", one_of, {"name": "n", "value": "a", "choices": ["a"]})
+    {'name': 'n', 'value': 'a', 'choices': ['a']}
+    """
+    parameters = inspect.signature(function).parameters
+    for option in options:
+        if option not in parameters:
+            raise ConfigError(f"{name} has no option {option!r}: remove it, or use one of {list(parameters)}")
+    for option, parameter in parameters.items():
+        if parameter.default is parameter.empty and option not in options:
+            raise ConfigError(f"{name} needs {option!r}, got only {sorted(options)}: add it")
+    return dict(options)

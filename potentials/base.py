@@ -1,0 +1,248 @@
+"""The one interface of every landscape: positions in, energies and derivatives out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from landscape.errors import ConfigError, ShapeError
+
+__all__ = ["Bounds", "Potential"]
+
+Bounds: TypeAlias = Mapping[str, tuple[float | None, float | None]]
+ArrayLike: TypeAlias = Any
+_T = TypeVar("_T")
+
+
+def check_bounds(bounds: Bounds | None, coordinates: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Walls as ``{name: (low, high)}`` with floats, an open side as -inf or inf."""
+    walls: dict[str, tuple[float, float]] = {}
+    for name, pair in (bounds or {}).items():
+        if name not in coordinates:
+            raise ConfigError(f"bounds name {name!r}, but the coordinates are {list(coordinates)}")
+        try:
+            low, high = pair
+        except (TypeError, ValueError):
+            raise ConfigError(f"bounds of {name!r} must be a pair (low, high), got {pair!r}") from None
+        low = -np.inf if low is None else float(low)
+        high = np.inf if high is None else float(high)
+        if not low < high:
+            raise ConfigError(f"bounds of {name!r} must have low < high, got ({low}, {high})")
+        walls[name] = (low, high)
+    return walls
+
+
+class Potential(ABC):
+    """An energy landscape V on R^dim, batched over any leading dimensions.
+
+    A subclass sets `dim`, `coordinates` and `bounds` and implements `_energy` on torch tensors. Gradient,
+    Hessian-vector product and Hessian then follow by automatic differentiation; a subclass overrides
+    `_gradient`, `_hvp` or `_hessian` where it knows a faster way.
+
+    Positions are tensors or arrays of shape ``(..., dim)``; the answer is of the same kind, on the same device.
+
+    Attributes
+    ----------
+    dim : int
+        Number of coordinates.
+    coordinates : tuple of str, or None
+        Their names; None where they have none (the weights of a network).
+    bounds : dict of str to (float, float)
+        Hard walls by coordinate name. Closed forms integrate between them and dynamics reflects at them.
+    """
+
+    dim: int
+    coordinates: tuple[str, ...] | None = None
+    bounds: dict[str, tuple[float, float]]
+    default_dtype: ClassVar[torch.dtype] = torch.float64
+
+    # -- what a subclass provides ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _energy(self, position: Tensor) -> Tensor:
+        """V(x) for a tensor ``(..., dim)``; differentiable by torch."""
+
+    def _gradient(self, position: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = position.detach().requires_grad_(True)
+            energy = self._energy(leaf)
+            if not energy.requires_grad:  # constant energy
+                return torch.zeros_like(position)
+            (gradient,) = torch.autograd.grad(energy.sum(), leaf, allow_unused=True, materialize_grads=True)
+        return gradient
+
+    def _hvp(self, position: Tensor, vector: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = position.detach().requires_grad_(True)
+            energy = self._energy(leaf)
+            if not energy.requires_grad:
+                return torch.zeros_like(position)
+            (gradient,) = torch.autograd.grad(
+                energy.sum(), leaf, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+            if not gradient.requires_grad:  # linear energy
+                return torch.zeros_like(position)
+            (product,) = torch.autograd.grad(
+                (gradient * vector).sum(), leaf, allow_unused=True, materialize_grads=True
+            )
+        return product
+
+    def _hessian(self, position: Tensor) -> Tensor:
+        columns = [
+            self._hvp(position, axis.expand_as(position))
+            for axis in torch.eye(self.dim, dtype=position.dtype, device=position.device)
+        ]
+        return torch.stack(columns, dim=-1)
+
+    def default_start(self) -> Tensor:
+        """Where a run starts unless told otherwise, shape ``(dim,)``: the origin."""
+        return torch.zeros(self.dim, dtype=self.default_dtype)
+
+    def spec(self) -> dict[str, Any]:
+        """The constructor's arguments as a plain dict (JSON types only), with the key ``kind``."""
+        raise NotImplementedError(f"{type(self).__name__} has no plain-data form")
+
+    # -- what a user calls ----------------------------------------------------------------------------------------
+
+    def energy(self, position: ArrayLike) -> Any:
+        """Energy V(x).
+
+        Parameters
+        ----------
+        position : tensor or array, shape ``(..., dim)``
+
+        Returns
+        -------
+        tensor or array, shape ``(...)``
+
+        Raises
+        ------
+        ShapeError
+            If the last dimension is not `dim` or the values are not real numbers.
+        """
+        return self._apply(self._energy, position)
+
+    def gradient(self, position: ArrayLike) -> Any:
+        """Gradient of the energy, shape ``(..., dim)``; the force is its negative."""
+        return self._apply(self._gradient, position)
+
+    def hvp(self, position: ArrayLike, vector: ArrayLike) -> Any:
+        """Hessian-vector product H(x) v, shape ``(..., dim)``; `vector` broadcasts against `position`."""
+
+        def product(at: Tensor) -> Tensor:
+            along, _ = self._tensor(vector)
+            along = along.to(at)
+            at, along = torch.broadcast_tensors(at, along)
+            return self._hvp(at, along)
+
+        return self._apply(product, position)
+
+    def hessian(self, position: ArrayLike) -> Any:
+        """Hessian matrix, shape ``(..., dim, dim)``. Costs `dim` Hessian-vector products unless overridden."""
+        return self._apply(self._hessian, position)
+
+    def coordinate_index(self, name: str | int) -> int:
+        """Position of a coordinate in the vector.
+
+        Raises
+        ------
+        ConfigError
+            If there is no coordinate of that name or number.
+        """
+        if isinstance(name, str):
+            if self.coordinates is None or name not in self.coordinates:
+                known = "none have names" if self.coordinates is None else f"expected one of {list(self.coordinates)}"
+                raise ConfigError(f"no coordinate {name!r}: {known}")
+            return self.coordinates.index(name)
+        if not -self.dim <= name < self.dim:
+            raise ConfigError(f"no coordinate {name}: there are {self.dim}")
+        return name % self.dim
+
+    # -- closed forms: a subclass overrides those it has ----------------------------------------------------------
+
+    def log_partition_function(self, temperature: ArrayLike) -> Any:
+        """ln Z(T), Z = integral of exp(-V/T) over the region inside the walls."""
+        raise self._no_closed_form("log_partition_function")
+
+    def mean_energy(self, temperature: ArrayLike) -> Any:
+        """Boltzmann average <V>."""
+        raise self._no_closed_form("mean_energy")
+
+    def energy_variance(self, temperature: ArrayLike) -> Any:
+        """Boltzmann variance <V^2> - <V>^2."""
+        raise self._no_closed_form("energy_variance")
+
+    def heat_capacity(self, temperature: ArrayLike) -> Any:
+        """Heat capacity d<V>/dT = var(V) / T^2."""
+        return self.energy_variance(temperature) / np.asarray(temperature) ** 2
+
+    def free_energy(self, temperature: ArrayLike) -> Any:
+        """Free energy F = -T ln Z."""
+        return -np.asarray(temperature) * self.log_partition_function(temperature)
+
+    def entropy(self, temperature: ArrayLike) -> Any:
+        """Entropy S = (<V> - F) / T = ln Z + <V>/T."""
+        return self.log_partition_function(temperature) + self.mean_energy(temperature) / np.asarray(temperature)
+
+    def mean_curvature(self, temperature: ArrayLike) -> Any:
+        """Boltzmann average of the trace of the Hessian."""
+        raise self._no_closed_form("mean_curvature")
+
+    def marginal(self, values: ArrayLike, temperature: float) -> Any:
+        """Boltzmann probability density of the landscape's slow coordinate at `values`."""
+        raise self._no_closed_form("marginal")
+
+    def effective_potential(self, values: ArrayLike, temperature: float) -> Any:
+        """Free energy -T ln(marginal) along the slow coordinate, up to a constant."""
+        raise self._no_closed_form("effective_potential")
+
+    def minima(self) -> Tensor:
+        """Local minima, shape ``(n, dim)``, deepest first."""
+        raise self._no_closed_form("minima")
+
+    def saddles(self) -> Tensor:
+        """First-order saddle points, shape ``(n, dim)``, lowest first."""
+        raise self._no_closed_form("saddles")
+
+    # -- shared machinery -----------------------------------------------------------------------------------------
+
+    def _no_closed_form(self, what: str) -> NotImplementedError:
+        return NotImplementedError(f"{type(self).__name__} has no closed form for {what}")
+
+    def _tensor(self, position: ArrayLike) -> tuple[Tensor, Callable[[Tensor], Any]]:
+        """A checked floating tensor, and the way back to the kind of thing that was given."""
+        if isinstance(position, Tensor):
+            tensor, back = position, _unchanged
+        else:
+            values = np.asarray(position)
+            if values.dtype.kind not in "fiu":
+                raise ShapeError(f"positions must be real numbers, got dtype {values.dtype}")
+            tensor, back = torch.from_numpy(np.array(values, order="C")), _to_numpy
+        if not tensor.is_floating_point():
+            if tensor.is_complex() or tensor.dtype == torch.bool:
+                raise ShapeError(f"positions must be real numbers, got dtype {tensor.dtype}")
+            tensor = tensor.to(self.default_dtype)
+        if tensor.ndim == 0 or tensor.shape[-1] != self.dim:
+            names = f" ({', '.join(self.coordinates)})" if self.coordinates is not None and self.dim <= 12 else ""
+            raise ShapeError(
+                f"got an array of shape {tuple(tensor.shape)}; expected the last dimension to be {self.dim}{names}"
+            )
+        return tensor, back
+
+    def _apply(self, function: Callable[[Tensor], Tensor], position: ArrayLike) -> Any:
+        tensor, back = self._tensor(position)
+        return back(function(tensor))
+
+
+def _unchanged(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _to_numpy(tensor: Tensor) -> NDArray[Any]:
+    return tensor.detach().cpu().numpy()

@@ -1,0 +1,3 @@
+from . import fluctuations as fluctuations
+
+__all__ = ["fluctuations"]

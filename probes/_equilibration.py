@@ -1,0 +1,156 @@
+"""Where a series stops remembering its start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from landscape.errors import ConfigError
+from landscape.probes._correlation import fft_size, long_run, power, products, student_factor
+from landscape.probes._describe import describe
+from landscape.probes._series import Bundle, FloatArray, IntArray, as_series, bundles, grouping
+
+__all__ = ["equilibration", "starts"]
+
+_MOST_BATCHES = 1000
+_LEFT = 4
+# Normal law: 10 times the interquartile range is 13 standard deviations; no relaxation is judged by a catapult.
+_CLIP = 10.0
+_SIGNIFICANT = 3.0
+
+
+def starts(bundle: Bundle, discard: str | float | int) -> tuple[IntArray, np.ndarray]:
+    """First draw kept in each group, and whether the search ended before its limit.
+
+    Raises
+    ------
+    ConfigError
+        If `discard` is not "auto", a fraction in [0, 1) or a number of draws that leaves some.
+    """
+    draws = bundle.series.draws
+    if isinstance(discard, str):
+        if discard != "auto":
+            raise ConfigError(f"got discard={discard!r}; expected 'auto', a fraction in [0, 1) or a number of draws")
+        return _search(bundle)
+    if isinstance(discard, (bool, np.bool_)) or not np.isscalar(discard):
+        raise ConfigError(f"got discard={discard!r}; expected 'auto', a fraction in [0, 1) or a number of draws")
+    whole = isinstance(discard, (int, np.integer))
+    if not (0 <= discard if whole else 0.0 <= discard < 1.0):
+        raise ConfigError(f"got discard={discard!r}; a fraction must be in [0, 1), a number of draws not negative")
+    first = int(discard) if whole else int(float(discard) * draws)
+    if draws - first < _LEFT:
+        raise ConfigError(f"discard={discard!r} leaves {draws - first} of {draws} draws; keep {_LEFT} at least")
+    return np.full(bundle.size, first, dtype=np.intp), np.ones(bundle.size, dtype=bool)
+
+
+def _search(bundle: Bundle) -> tuple[IntArray, np.ndarray]:
+    draws = bundle.series.draws
+    width = -(-draws // _MOST_BATCHES)
+    batches = draws // width
+    sums = np.zeros((bundle.size, batches))
+    for _, values, owner in bundle.blocks():
+        means = values[:, : batches * width].reshape(values.shape[0], batches, width).mean(axis=2)
+        bundle.sum_by_group(owner, means, sums)
+    ensemble = sums / np.maximum(bundle.members(), 1)[:, None]
+    # The cube root of a Gamma variable is nearly normal (Wilson and Hilferty 1931): else every high first
+    # excursion of a skewed energy would be cut away, and the rest would be biased.
+    ensemble = np.where((ensemble > 0).all(axis=1, keepdims=True), np.cbrt(ensemble), ensemble)
+    best, series = _marginal_standard_error(ensemble)
+    best = np.where(_differs(series, best), best, 0)
+    first = np.minimum(best * width, draws - _LEFT)
+    return first.astype(np.intp), best < max(batches // 2, 1)
+
+
+def _differs(series: FloatArray, cut: IntArray) -> np.ndarray:
+    """Whether the mean before the cut is off the mean after it by more than 3 standard errors."""
+    groups, batches = series.shape
+    after = np.arange(batches) >= cut[:, None]
+    left = batches - cut
+    late = np.where(after, series, 0.0).sum(axis=1) / left
+    early = np.where(after, 0.0, series).sum(axis=1) / np.maximum(cut, 1)
+    residual = np.where(after, series - late[:, None], 0.0)
+    size = fft_size(batches, batches // 4 + 1)
+    run = long_run(products(power(residual, size), size, batches // 4 + 1), left, np.ones(groups, dtype=np.intp))
+    error = np.sqrt(run.total * (1.0 / np.maximum(cut, 1) + 1.0 / left)) * student_factor(run.degrees)
+    return np.asarray((cut > 0) & (np.abs(early - late) > _SIGNIFICANT * error))
+
+
+def _marginal_standard_error(series: FloatArray) -> tuple[IntArray, FloatArray]:
+    """The cut d <= half that minimises sum_{t >= d} (x_t - mean)^2 / (n - d)^2, for each row."""
+    batches = series.shape[1]
+    late = series[:, batches // 2 :]
+    low, middle, high = np.quantile(late, [0.25, 0.5, 0.75], axis=1)[:, :, None]
+    reach = _CLIP * (high - low)
+    x = np.where(reach > 0, np.clip(series, middle - reach, middle + reach), series) - middle
+    left = np.arange(batches, 0, -1)
+    total = np.cumsum(x[:, ::-1], axis=1)[:, ::-1]
+    square = np.cumsum(x[:, ::-1] ** 2, axis=1)[:, ::-1]
+    criterion = (square - total**2 / left) / left**2
+    return np.argmin(criterion[:, : batches // 2 + 1], axis=1).astype(np.intp), x
+
+
+def equilibration(x: Any, *, by: str = "chain", temperature: ArrayLike | None = None) -> xr.Dataset:
+    r"""Draws to leave out because they still remember the start.
+
+    The marginal standard error rule (MSER): keep what follows the cut d that minimises
+
+    .. math:: g(d) = \frac{1}{(n - d)^2} \sum_{t \ge d} (x_t - \bar x_{\ge d})^2, \qquad d \le n / 2,
+
+    the squared error of the mean as it would be for independent draws. The series is first averaged over batches
+    (1000 at most) and, with ``by="temperature"``, over the chains of each temperature, which then share one start;
+    batches are clipped at ten interquartile ranges of the second half, so that a rare spike is not taken for burn-in.
+
+    Parameters
+    ----------
+    x : DataArray, Dataset or array, dims ``(chain, draw)`` or ``(draw,)``
+        The series; of a Dataset its `energy`.
+    by : {"chain", "temperature"}
+        One start per chain, or one per temperature.
+    temperature : float or array, shape ``(chain,)``, optional
+        Overrides the coordinate.
+
+    Returns
+    -------
+    xarray.Dataset
+        `start` (number of draws to leave out), `start_time` (in units of `time`), `reached` (False where the best cut
+        is the last one allowed: the run is too short to tell).
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If the series or its temperatures make no sense.
+
+    Notes
+    -----
+    Cost: one pass over the data. A cut is a decision, not an estimate, and has no standard error.
+
+    References
+    ----------
+    K. P. White, "An effective truncation heuristic for bias reduction in simulation output", Simulation 69 (1997).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> relaxing = 100.0 * np.exp(-np.arange(400) / 10.0) + np.sin(np.arange(400.0))
+    >>> 40 < int(equilibration(relaxing).start[0]) < 80
+    True
+    """
+    series = as_series(x, temperature)
+    groups = grouping(series, by)
+    start = np.zeros(groups.count, dtype=np.intp)
+    reached = np.zeros(groups.count, dtype=bool)
+    for bundle in bundles(series, groups):
+        start[bundle.groups], reached[bundle.groups] = starts(bundle, "auto")
+        reached[bundle.groups] &= bundle.members() > 0
+    variables = {"start": start, "start_time": start * groups.spacing, "reached": reached}
+    return describe(
+        variables,
+        groups,
+        series,
+        title="Equilibration",
+        conventions="marginal standard error rule, at most half of the draws; start counts draws from 0",
+        cost="one pass over the series; no gradients",
+    )

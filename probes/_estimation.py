@@ -1,0 +1,200 @@
+"""Steps shared by the fluctuation probes: moments, autocovariance, and the errors of correlation times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from landscape.probes._correlation import LongRun, Variance, combine, fft_size, long_run, power, products, widen
+from landscape.probes._influence import Influence, between_chains, masked
+from landscape.probes._series import Bundle, FloatArray, IntArray
+
+__all__ = [
+    "Correlations",
+    "HalfTime",
+    "Moments",
+    "autocovariance",
+    "correlation_errors",
+    "correlations",
+    "half_crossing",
+    "halves",
+    "moments",
+]
+
+_LONGER_THAN = 50.0  # correlation times of all chains together
+_EACH_LONGER_THAN = 20.0  # correlation times of each chain, if its own mean is to be known at all
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Sample moments of each group over the draws kept; `chain_mean` has one value per chain of the bundle."""
+
+    start: IntArray
+    draws: IntArray
+    chains: IntArray
+    mean: FloatArray
+    variance: FloatArray
+    mean_log: FloatArray
+    lowest: FloatArray
+    chain_mean: FloatArray
+
+
+def moments(bundle: Bundle, start: IntArray, *, logarithm: bool = False) -> Moments:
+    """Mean, variance (divided by N), mean logarithm and minimum from `start` on."""
+    chains = bundle.chains.size
+    average, square, logs, lowest = (np.zeros(chains) for _ in range(4))
+    kept = bundle.series.draws - start
+    for rows, values, owner in bundle.blocks():
+        count = kept[owner]
+        after = np.arange(values.shape[1]) >= start[owner][:, None]
+        average[rows] = np.where(after, values, 0.0).sum(axis=1) / count
+        square[rows] = (np.where(after, values - average[rows][:, None], 0.0) ** 2).sum(axis=1) / count
+        lowest[rows] = np.where(after, values, np.inf).min(axis=1)
+        if logarithm:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                logs[rows] = np.where(after, np.log(values), 0.0).sum(axis=1) / count
+    owner, size = bundle.owner, bundle.size
+    members = bundle.members()
+    safe = np.where(members > 0, members, np.nan)
+    mean = np.bincount(owner, weights=average, minlength=size) / safe
+    spread = square + (average - mean[owner]) ** 2
+    variance = np.bincount(owner, weights=spread, minlength=size) / safe
+    minimum = np.full(size, np.inf)
+    np.minimum.at(minimum, owner, lowest)
+    with np.errstate(invalid="ignore"):
+        mean_log = np.bincount(owner, weights=logs, minlength=size) / safe
+    return Moments(start, kept, members, mean, variance, mean_log, minimum, average)
+
+
+def autocovariance(bundle: Bundle, m: Moments, max_lag: int) -> FloatArray:
+    """Sums of products of deviations from each chain's mean, lags 0..max_lag, over the chains of each group."""
+    size = fft_size(bundle.series.draws, max_lag)
+    spectrum = np.zeros((bundle.size, size // 2 + 1))
+    for rows, values, owner in bundle.blocks():
+        centred = masked(values - m.chain_mean[rows][:, None], m.start[owner])
+        bundle.sum_by_group(owner, power(centred, size), spectrum)
+    return products(spectrum, size, max_lag)
+
+
+@dataclass(frozen=True, slots=True)
+class HalfTime:
+    """Where the autocorrelation crosses 1/2, in draws, and its derivatives with respect to rho at lags k-1 and k."""
+
+    value: FloatArray
+    lag: IntArray
+    left: FloatArray
+    right: FloatArray
+
+
+def half_crossing(rho: FloatArray) -> HalfTime:
+    """First crossing of 1/2, linear in ln(rho) between draws: exact for an exponential at any spacing."""
+    below = rho < 0.5
+    found = below.any(axis=1)
+    lag = np.maximum(np.where(found, below.argmax(axis=1), 1), 1)
+    rows = np.arange(rho.shape[0])
+    first, second = rho[rows, lag - 1], rho[rows, lag]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fall = np.log(first) - np.log(second)
+        part = (np.log(first) + np.log(2.0)) / fall
+        left = (1.0 - part) / (first * fall)
+        right = part / (second * fall)
+    good = found & (first > 0) & (second > 0)
+    value = np.where(good, lag - 1 + part, np.nan)
+    return HalfTime(value, lag.astype(np.intp), np.where(lag > 1, left, 0.0), right)
+
+
+@dataclass(frozen=True, slots=True)
+class Correlations:
+    """Autocorrelation of each group with what follows from it; times in draws."""
+
+    run: LongRun
+    half: HalfTime
+    resolved: np.ndarray
+    correlation_times: FloatArray
+
+
+def correlations(bundle: Bundle, m: Moments, max_lag: int | None = None) -> Correlations:
+    """Autocorrelation, its integral and half time, and whether the chains are long enough for them."""
+    longest = int(m.draws.max()) // 4 + 1 if max_lag is None else max_lag
+    run = long_run(autocovariance(bundle, m, longest), m.draws, np.maximum(m.chains, 1))
+    half = half_crossing(run.correlation)
+    # One standard error is added to the time, because short runs underestimate it and would let themselves pass.
+    doubtful = run.time * (1.0 + np.sqrt(2.0 / np.maximum(run.degrees, 1.0)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lengths = m.draws / doubtful
+    resolved = run.closed & (lengths * m.chains > _LONGER_THAN) & (lengths > _EACH_LONGER_THAN) & (m.chains > 0)
+    return Correlations(run, half, resolved, lengths * m.chains)
+
+
+def correlation_errors(bundle: Bundle, m: Moments, c: Correlations) -> tuple[Variance, Variance]:
+    """Variances of the integrated time and of the half time, in draws squared.
+
+    Both are functions of averages of x_t x_{t-k}, so their influence series are made of such products; no assumption
+    is made on fourth moments, which for energies are far from those of a Gaussian process.
+    """
+    window, lag = c.run.window, c.half.lag
+    integral = Influence(bundle, np.minimum(m.start + window, bundle.series.draws - 1))
+    crossing = Influence(bundle, np.minimum(m.start + lag, bundle.series.draws - 1))
+    for rows, values, owner in bundle.blocks():
+        y = masked(values - m.chain_mean[rows][:, None], m.start[owner])
+        integral.add(rows, _integral_series(y, owner, c.run), owner)
+        crossing.add(rows, _crossing_series(y, owner, c), owner)
+    time, half = integral.variance(c.resolved), crossing.variance(c.resolved)
+    # With a fixed window the influence series misses that the window itself is chosen from the data.
+    floor = c.run.time * np.sqrt(2.0 / np.maximum(c.run.degrees, 1.0))
+    time_error = widen(c.run.time, np.maximum(time.stderr, floor))
+    return replace(time, stderr=time_error), replace(half, stderr=widen(c.half.value, half.stderr))
+
+
+def _integral_series(y: FloatArray, owner: IntArray, run: LongRun) -> FloatArray:
+    out = np.zeros_like(y)
+    for g in np.unique(owner):
+        rows = owner == g
+        w, part = int(run.window[g]), y[rows]
+        running = np.cumsum(part, axis=1)
+        earlier = np.zeros_like(part)
+        earlier[:, 1:] = running[:, :-1]
+        earlier[:, w + 1 :] -= running[:, : -w - 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out[rows] = part * (earlier - (run.time[g] - 0.5) * part) / run.variance[g]
+    return out
+
+
+def _crossing_series(y: FloatArray, owner: IntArray, c: Correlations) -> FloatArray:
+    out = np.zeros_like(y)
+    for g in np.unique(owner):
+        rows = owner == g
+        k, part = int(c.half.lag[g]), y[rows]
+        left, right = float(c.half.left[g]), float(c.half.right[g])
+        if not np.isfinite(left + right) or k >= y.shape[1]:
+            continue
+        rho = c.run.correlation[g]
+        shifted = -(left * rho[k - 1] + right * rho[k]) * part
+        shifted[:, k:] += right * part[:, :-k]
+        if k > 1:
+            shifted[:, k - 1 :] += left * part[:, : -k + 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out[rows] = part * shifted / c.run.variance[g]
+    return -out
+
+
+def halves(bundle: Bundle, m: Moments) -> tuple[FloatArray, FloatArray]:
+    """Mean of the second half minus mean of the first, and the standard error of that difference.
+
+    Each half's error is that of what a straight line leaves, so that a drift does not hide in its own error bar.
+    """
+    middle = m.start + m.draws // 2
+    first = Influence(bundle, m.start, middle, trend=True)
+    second = Influence(bundle, middle, trend=True)
+    for rows, values, owner in bundle.blocks():
+        first.add(rows, values, owner)
+        second.add(rows, values, owner)
+    within, degrees = first.within(second)
+    change = second.chain_means - first.chain_means
+    members = bundle.members()
+    with np.errstate(invalid="ignore"):
+        drift = np.bincount(bundle.owner, weights=change, minlength=bundle.size) / np.where(members, members, np.nan)
+    between = between_chains(change, bundle.owner, bundle.size)
+    error = combine(4.0 * within, degrees, between, members)
+    return drift, error.stderr
