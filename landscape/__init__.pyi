@@ -1,5 +1,33 @@
 from . import errors as errors
 from . import potentials as potentials
 from . import probes as probes
+from .constraints import Periodic as Periodic
+from .constraints import Reflect as Reflect
+from .integrators import SGD as SGD
+from .integrators import Adam as Adam
+from .integrators import AdamW as AdamW
+from .integrators import Diffusion as Diffusion
+from .integrators import EulerMaruyama as EulerMaruyama
+from .integrators import LeimkuhlerMatthews as LeimkuhlerMatthews
+from .noise import ThermalNoise as ThermalNoise
+from .per_chain import grid as grid
+from .record import Record as Record
+from .simulate import simulate as simulate
 
-__all__ = ["errors", "potentials", "probes"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Diffusion",
+    "EulerMaruyama",
+    "LeimkuhlerMatthews",
+    "Periodic",
+    "Record",
+    "Reflect",
+    "ThermalNoise",
+    "errors",
+    "grid",
+    "potentials",
+    "probes",
+    "simulate",
+]

@@ -100,6 +100,14 @@ class Potential(ABC):
         ]
         return torch.stack(columns, dim=-1)
 
+    def step_gradient(self, position: Tensor, *, step: int, keys: Any = None) -> Tensor:
+        """Gradient that the dynamics follows at a step, ``(chains, dim)``; a minibatch's where a potential has some."""
+        return self._gradient(position)
+
+    def batch_keys(self, chains: int, seed: int, data_seeds: tuple[int, ...] | None = None) -> Any:
+        """What the chains' minibatches are derived from; None without minibatches."""
+        return None
+
     def default_start(self) -> Tensor:
         """Where a run starts unless told otherwise, shape ``(dim,)``: the origin."""
         return torch.zeros(self.dim, dtype=self.default_dtype)

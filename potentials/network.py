@@ -301,6 +301,10 @@ class NetworkLoss(Potential):
             energy, gradient = energy + self._decay(position), gradient + self.weight_decay * position
         return energy, gradient
 
+    def step_gradient(self, position: Tensor, *, step: int, keys: Any = None) -> Tensor:
+        """Gradient on the minibatches of a step."""
+        return self.batch_energy_and_gradient(position, step=step, keys=keys)[1]
+
     def _augmented(self, inputs: Tensor, indices: Tensor, keys: BatchKeys, step: int) -> Tensor:
         at = torch.full((), step, dtype=torch.int64, device=self.device)
         rows = [

@@ -307,17 +307,22 @@ def _integrate(
             at = positions(child_low, child_high)
             child = sums(child_low, child_high, at, log_weight(at))
             fine = child.reshape(len(child), len(low), len(corners)).sum(axis=2)
+            if not np.all(np.isfinite(fine)):
+                break
             scale = np.abs(total).sum(axis=1) + np.abs(fine).sum(axis=1)
             settled = np.all(np.abs(fine - coarse) <= rtol * scale[:, None], axis=0)
             _add(total, root[settled], fine[:, settled])
             if np.all(settled):
                 return log_scale, total
             again = np.repeat(~settled, len(corners))
+            too_small = size <= 4.0 * np.finfo(np.float64).eps * np.abs(low)
             low, high, coarse = child_low[again], child_high[again], child[:, again]
             root = np.repeat(root[~settled], len(corners))
+            if np.any(too_small[~settled]):
+                break
     raise ConvergenceError(
-        f"{len(low)} cells of the integral still change after {MAX_HALVINGS} halvings, the first near {low[0]}: "
-        "the weight has a singularity there",
+        f"{len(low)} cells of the integral still change after the last halving, the first near {low[0]}: the weight "
+        "has a singularity there that cannot be integrated to the tolerance",
         estimate=log_scale + math.log(abs(total[0].sum() + coarse[0].sum())),
     )
 

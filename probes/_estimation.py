@@ -127,7 +127,7 @@ def correlations(bundle: Bundle, m: Moments, max_lag: int | None = None) -> Corr
     return Correlations(run, half, resolved, lengths * m.chains)
 
 
-def correlation_errors(bundle: Bundle, m: Moments, c: Correlations) -> tuple[Variance, Variance]:
+def correlation_errors(bundle: Bundle, m: Moments, c: Correlations, factor: FloatArray | float = 1.0) -> tuple[Variance, Variance]:
     """Variances of the integrated time and of the half time, in draws squared.
 
     Both are functions of averages of x_t x_{t-k}, so their influence series are made of such products; no assumption
@@ -143,8 +143,13 @@ def correlation_errors(bundle: Bundle, m: Moments, c: Correlations) -> tuple[Var
     time, half = integral.variance(c.resolved), crossing.variance(c.resolved)
     # With a fixed window the influence series misses that the window itself is chosen from the data.
     floor = c.run.time * np.sqrt(2.0 / np.maximum(c.run.degrees, 1.0))
-    time_error = widen(c.run.time, np.maximum(time.stderr, floor))
-    return replace(time, stderr=time_error), replace(half, stderr=widen(c.half.value, half.stderr))
+    import os
+    md=os.environ.get("MD","a")
+    if md=="a": time_error = np.maximum(widen(c.run.time, factor*time.stderr), floor)
+    if md=="b": time_error = widen(c.run.time, factor*time.stderr)
+    if md=="c": time_error = np.maximum(widen(c.run.time, time.stderr), floor)
+    if md=="d": time_error = np.maximum(factor*time.stderr, floor)
+    return replace(time, stderr=time_error), replace(half, stderr=widen(c.half.value, factor*half.stderr))
 
 
 def _integral_series(y: FloatArray, owner: IntArray, run: LongRun) -> FloatArray:

@@ -142,7 +142,7 @@ def _rows(bundle: Bundle, discard: str | float | int, t: FloatArray, spacing: Fl
     start, reached = starts(bundle, discard)
     m = moments(bundle, start, logarithm=True)
     c = correlations(bundle, m)
-    fit, errors = _fit(bundle, m, c)
+    fit, errors, factor = _fit(bundle, m, c)
     out = _gamma_columns(fit, errors, m)
     mean_error, variance_error = errors["mean"], errors["variance"]
     out |= {"mean": m.mean, "mean_stderr": mean_error.stderr}
@@ -150,7 +150,7 @@ def _rows(bundle: Bundle, discard: str | float | int, t: FloatArray, spacing: Fl
     with np.errstate(divide="ignore", invalid="ignore"):
         out |= {"heat_capacity": fit.variance / t**2, "heat_capacity_stderr": variance_error.stderr / t**2}
         out |= {f"rate_times_temperature{s}": out[f"gamma_rate{s}"] * t for s in ("", "_stderr")}
-    out |= _time_columns(bundle, m, c, mean_error, spacing)
+    out |= _time_columns(bundle, m, c, mean_error, spacing, factor)
     drift, drift_error = halves(bundle, m)
     with np.errstate(invalid="ignore"):
         stationary = np.abs(drift) <= _STATIONARY * drift_error
@@ -163,7 +163,7 @@ def _rows(bundle: Bundle, discard: str | float | int, t: FloatArray, spacing: Fl
     return out
 
 
-def _fit(bundle: Bundle, m: Moments, c: Correlations) -> tuple[GammaFit, dict[str, Variance]]:
+def _fit(bundle: Bundle, m: Moments, c: Correlations) -> tuple[GammaFit, dict[str, Variance], FloatArray]:
     """Gamma estimates before bias correction, and the variances of all smooth estimates."""
     # The sample variance is about the sample mean: add that mean's own variance.
     first = c.run.total / np.maximum(m.draws * m.chains, 1)
@@ -184,20 +184,22 @@ def _fit(bundle: Bundle, m: Moments, c: Correlations) -> tuple[GammaFit, dict[st
         for name, u in influence(values, fit, owner).items():
             series[name].add(rows, masked(u, m.start[owner]), owner)
     errors = {name: s.variance(c.resolved) for name, s in series.items()}
-    errors["variance"] = _variance_error(fit, errors["variance"], fourth[:, 0] / np.maximum(m.draws * m.chains, 1))
-    return fit, errors
+    factor = _tail_factor(fit, fourth[:, 0] / np.maximum(m.draws * m.chains, 1))
+    for name in ("variance", "gamma_shape_moments"):
+        errors[name] = replace(errors[name], stderr=errors[name].stderr * factor)
+    errors["variance"] = replace(errors["variance"], stderr=widen(fit.variance, errors["variance"].stderr))
+    return fit, errors, factor
 
 
-def _variance_error(fit: GammaFit, error: Variance, fourth: FloatArray) -> Variance:
-    """Error of the variance, not less than what the fitted Gamma law implies.
+def _tail_factor(fit: GammaFit, fourth: FloatArray) -> FloatArray:
+    """How much too small the error of a second moment is if the energy follows the fitted Gamma law.
 
-    In most short runs the fourth moment of a skewed law, and with it the error bar, comes out too low; that of a
-    Gamma law is known: var((x - mean)^2) = (mean^2 / alpha)^2 (2 + 6 / alpha).
+    In most short runs the fourth moment of a skewed law comes out too low, and the error bar with it; that of a
+    Gamma law is known: var((x - mean)^2) = (mean^2 / alpha)^2 (2 + 6 / alpha). Never less than 1.
     """
     with np.errstate(all="ignore"):
         expected = (fit.mean**2 / fit.shape) ** 2 * (2.0 + 6.0 / fit.shape)
-        factor = np.sqrt(np.fmax(1.0, expected / (fourth - fit.variance**2)))
-    return replace(error, stderr=widen(fit.variance, error.stderr * factor))
+        return np.asarray(np.sqrt(np.fmax(1.0, expected / (fourth - fit.variance**2))))
 
 
 _GAMMA = ("gamma_shape", "gamma_shape_moments", "gamma_rate")
@@ -227,9 +229,9 @@ _SOURCE = {"gamma_shape": "shape", "gamma_rate": "shape", "gamma_shape_moments":
 
 
 def _time_columns(
-    bundle: Bundle, m: Moments, c: Correlations, mean_error: Variance, spacing: FloatArray
+    bundle: Bundle, m: Moments, c: Correlations, mean_error: Variance, spacing: FloatArray, factor: FloatArray
 ) -> dict[str, FloatArray]:
-    time_error, half_error = correlation_errors(bundle, m, c)
+    time_error, half_error = correlation_errors(bundle, m, c, factor)
     resolved = c.resolved
     time = np.where(resolved, c.run.time, np.nan)
     relative = time_error.stderr / time

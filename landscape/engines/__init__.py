@@ -1,0 +1,1 @@
+"""Backends: how a state is advanced, batched in torch or compiled for the CPU."""

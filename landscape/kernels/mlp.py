@@ -14,11 +14,10 @@ from landscape.kernels.philox import fill_normals, fill_words
 from landscape.kernels.tape import exponential
 from landscape.kernels.update import DIFFUSION, LEIMKUHLER_MATTHEWS, update
 
-__all__ = ["CROSS_ENTROPY", "PAD_SAMPLES", "RELU", "SQUARED_ERROR", "TANH", "mlp_gradient", "run_mlp"]
+__all__ = ["CROSS_ENTROPY", "RELU", "SQUARED_ERROR", "TANH", "mlp_energies", "mlp_gradient", "run_mlp"]
 
 RELU, TANH = range(2)
 CROSS_ENTROPY, SQUARED_ERROR = range(2)
-PAD_SAMPLES = 16
 _NOISE = 0  # stream of landscape.random
 
 
@@ -330,3 +329,30 @@ def run_mlp(  # type: ignore[no-untyped-def]
                             square += float(theta[d]) * float(theta[d])
                         energies[c, record] += 0.5 * decay * square
                 record += 1
+
+
+@exact
+def mlp_energies(sizes, activation, kind, decay, inputs, labels, values, x):  # type: ignore[no-untyped-def]
+    """Energies of the chains ``x (n, dim)`` on all data, as `run_mlp` records them."""
+    n, dim = x.shape
+    height, place = 0, 0
+    for layer in range(sizes.size):
+        height += _padded(sizes[layer])
+        if layer:
+            place += _padded(sizes[layer - 1]) * _padded(sizes[layer])
+    samples = inputs.shape[1]
+    width = (samples + 15) // 16 * 16
+    packed, rows = np.zeros(place, x.dtype), np.zeros((height, width), x.dtype)
+    all_labels, all_values = np.zeros(width, np.int64), np.zeros((values.shape[0], width), x.dtype)
+    weights, energies = np.zeros(width), np.empty(n)
+    weights[:samples] = 1.0 / samples
+    _load_batch(np.arange(samples), inputs, labels, values, rows, all_labels, all_values)
+    for c in range(n):
+        first = _forward(x[c], sizes, activation, packed, rows)
+        energies[c] = _loss(kind, rows, first, sizes[sizes.size - 1], all_labels, all_values, weights)
+        if decay != 0.0:
+            square = 0.0
+            for d in range(dim):
+                square += float(x[c, d]) * float(x[c, d])
+            energies[c] += 0.5 * decay * square
+    return energies

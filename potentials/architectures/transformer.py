@@ -112,9 +112,9 @@ class VisionTransformer(nn.Module):
                 "resize them, or make the network with other `size` and `channels`"
             )
         across = self.image[1] // self.patch
-        # (batch, channels, across, patch, across, patch) -> (batch, tokens, channels * patch^2)
         grid = inputs.reshape(*inputs.shape[:-2], across, self.patch, across, self.patch)
-        tokens = grid.movedim(-5, -3).movedim(-2, -4).flatten(-3).flatten(-3, -2)
+        # (batch, channels, across, patch, across, patch) -> (batch, tokens, channels * patch^2)
+        tokens = grid.movedim((-4, -2), (-5, -4)).flatten(-3).flatten(-3, -2)
         hidden = self.encoders(self.embed(tokens) + self.place)
         logits: Tensor = self.classifier(self.norm(hidden).mean(-2))
         return logits

@@ -35,8 +35,7 @@ def test_peaks_are_found_highest_first_and_interpolated():
     assert find_peaks(lambda x: -((x - 1e6) ** 2), -math.inf, math.inf) == pytest.approx([1e6], rel=1e-2)
 
 
-@pytest.mark.parametrize("width", [1e-9, 1e-3, 1.0, 1e4])
-@pytest.mark.parametrize("centre", [0.0, -3.7])
+@pytest.mark.parametrize(("width", "centre"), [(1e-9, 0.0), (1e-3, -3.7), (1.0, 0.3), (1e4, 50.0)])
 @pytest.mark.parametrize("height", [-5e3, 0.0, 5e3])
 def test_gaussian_of_any_width_and_height(width, centre, height):
     log_norm, (mean, square) = average(
@@ -107,18 +106,20 @@ def test_pole_is_a_convergence_error_with_estimate():
     with pytest.raises(ConvergenceError, match="singularity") as caught:
         average(lambda x: -2.0 * np.log(np.abs(x - 0.3)), low=0.0, high=1.0)
     assert isinstance(caught.value, LandscapeError)
-    assert math.isfinite(caught.value.estimate)
+    assert caught.value.estimate > math.log(1e3)
 
 
-@pytest.mark.parametrize("dim", [1, 2, 3])
-@pytest.mark.parametrize("width", [0.01, 1.0])
+@pytest.mark.parametrize(("dim", "width"), [(1, 0.01), (2, 0.01), (2, 1.0), (3, 1.0)])
 def test_box(dim, width):
     centre = np.linspace(-0.3, 0.4, dim)
-    edges = [graded_edges(-20.0 * width, 20.0 * width, [c], finest=0.02, ends=False) for c in centre]
+    every = 1 if dim < 3 else 2
+    edges = [graded_edges(-20.0 * width, 20.0 * width, [c], finest=0.1, ends=False)[::every] for c in centre]
 
     def log_weight(x):
         return -0.5 * (((x - centre * width) / width) ** 2).sum(-1)
 
+    for axis in edges:
+        axis[[0, -1]] = -20.0 * width, 20.0 * width
     log_norm, (first, energy) = average_in_box(log_weight, lambda x, w: [x[:, -1] / width, -w], edges)
     assert log_norm == pytest.approx(dim * (0.5 * math.log(2 * math.pi) + math.log(width)), abs=1e-10)
     assert first == pytest.approx(centre[-1], abs=1e-10)

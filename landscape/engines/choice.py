@@ -1,0 +1,68 @@
+"""Which backend runs a plan."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from landscape.engines.base import Engine, Plan, State
+from landscape.errors import ConfigError
+from landscape.potentials.expression import Expression
+from landscape.potentials.network import NetworkLoss
+
+__all__ = ["Backend", "make_engine"]
+
+Backend = Literal["auto", "compiled", "batched"]
+
+
+def make_engine(plan: Plan, state: State, backend: Backend) -> tuple[Engine, str]:
+    """The engine and the name of its backend. "auto" takes the compiled one wherever it applies.
+
+    Raises
+    ------
+    ConfigError
+        If "compiled" is asked for and cannot run this plan, with the reason; or for an unknown name.
+    """
+    if backend not in ("auto", "compiled", "batched"):
+        raise ConfigError(f'backend must be "auto", "compiled" or "batched", got {backend!r}')
+    if backend != "batched":
+        obstacle = _obstacle(plan)
+        if obstacle is None:
+            return _compiled(plan, state), "compiled"
+        if backend == "compiled":
+            raise ConfigError(f'backend="compiled" cannot run this: {obstacle}. Use "batched" or "auto"')
+    from landscape.engines.batched import BatchedEngine
+
+    return BatchedEngine(plan, state), "batched"
+
+
+def _compiled(plan: Plan, state: State) -> Engine:
+    if isinstance(plan.potential, Expression):
+        from landscape.engines.compiled_formula import CompiledFormula
+
+        return CompiledFormula(plan, state)
+    from landscape.engines.compiled_mlp import CompiledMLP
+
+    return CompiledMLP(plan, state)
+
+
+def _obstacle(plan: Plan) -> str | None:
+    from landscape.engines.compiled import scheme_of
+
+    potential = plan.potential
+    if plan.device.type != "cpu":
+        return f"it runs on the CPU, not on {plan.device}"
+    if scheme_of(plan.integrator) is None:
+        return f"it does not have the integrator {type(plan.integrator).__name__}"
+    if isinstance(potential, Expression):
+        if type(potential)._energy is not Expression._energy or type(potential)._gradient is not Expression._gradient:
+            return f"{type(potential).__name__} computes its energy or gradient in code of its own"
+        return None if plan.dtype == torch.float64 else f"formulas are compiled in float64, not {plan.dtype}"
+    if isinstance(potential, NetworkLoss):
+        if potential.plain_mlp is None:
+            return "the module is not a plain MLP (Linear layers with biases and one of ReLU or tanh between them)"
+        if potential.augment is not None:
+            return "it does not augment minibatches"
+        return None if plan.dtype in (torch.float32, torch.float64) else f"it does not compute in {plan.dtype}"
+    return f"it needs a formula or a plain MLP, not a {type(potential).__name__}"

@@ -1,0 +1,94 @@
+"""Settings that may be one value or one per chain, and how many chains that makes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from landscape.errors import ConfigError, ShapeError
+
+__all__ = ["count_chains", "grid", "per_chain"]
+
+
+def per_chain(name: str, value: Any, chains: int) -> NDArray[np.float64]:
+    """The setting as an array ``(chains,)``."""
+    array = _numbers(name, value)
+    if array.ndim and len(array) != chains:
+        raise ShapeError(f"{name} has {len(array)} values for {chains} chains: give one value, or one per chain")
+    return np.array(np.broadcast_to(array, (chains,)))
+
+
+def count_chains(chains: int | None, **lengths: Any) -> int:
+    """The number of chains that all settings agree on.
+
+    Raises
+    ------
+    ShapeError
+        If two of them disagree; the message lists them.
+    """
+    if chains is not None and (isinstance(chains, bool) or not hasattr(chains, "__index__") or int(chains) < 1):
+        raise ConfigError(f"chains must be a positive integer, got {chains!r}")
+    found = {name: length for name, length in lengths.items() if length is not None}
+    if chains is not None:
+        found["chains"] = int(chains)
+    if len(set(found.values())) > 1:
+        listed = ", ".join(f"{name}: {length}" for name, length in found.items())
+        raise ShapeError(f"the settings do not agree on the number of chains ({listed})")
+    return next(iter(found.values()), 1)
+
+
+def length_of(name: str, value: Any) -> int | None:
+    """How many chains a setting speaks of, None if it is one value."""
+    array = _numbers(name, value)
+    return len(array) if array.ndim else None
+
+
+def grid(*, replicas: int = 1, **settings: Sequence[float]) -> dict[str, NDArray[Any]]:
+    """Per-chain settings for every combination of values, each `replicas` times.
+
+    Parameters
+    ----------
+    replicas : int
+        Chains per combination.
+    **settings : sequences of numbers
+        Such as ``temperature=[...]``, ``dt=[...]``; the last varies fastest.
+
+    Returns
+    -------
+    dict
+        One array ``(chains,)`` per setting, and ``replica``.
+
+    Examples
+    --------
+    >>> g = grid(temperature=[0.1, 0.2], replicas=3)
+    >>> g["temperature"], g["replica"]
+    (array([0.1, 0.1, 0.1, 0.2, 0.2, 0.2]), array([0, 1, 2, 0, 1, 2]))
+    """
+    if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 1:
+        raise ConfigError(f"replicas must be a positive integer, got {replicas!r}")
+    if not settings:
+        raise ConfigError("grid needs at least one setting, such as temperature=[0.1, 0.2]")
+    values = [np.atleast_1d(_numbers(name, value)) for name, value in settings.items()]
+    table = np.array(list(itertools.product(*values, range(replicas))))
+    columns: dict[str, NDArray[Any]] = {name: table[:, i] for i, name in enumerate(settings)}
+    columns["replica"] = table[:, -1].astype(int)
+    return columns
+
+
+def _numbers(name: str, value: Any) -> NDArray[np.float64]:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, Mapping | str | bytes):
+        raise ConfigError(f"{name} must be a number or one number per chain, got {value!r}")
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} must be a number or one number per chain, got {value!r}") from None
+    if array.ndim > 1 or (array.ndim == 1 and not len(array)):
+        raise ShapeError(f"{name} must be a number or a list of numbers, got an array of shape {array.shape}")
+    return array
