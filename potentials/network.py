@@ -13,6 +13,7 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from landscape import random
 from landscape.errors import ConfigError, ShapeError
+from landscape.potentials import architectures
 from landscape.potentials.base import Potential
 from landscape.potentials.batches import BatchKeys, BatchSampler, Sampling
 from landscape.potentials.layout import Layout
@@ -188,6 +189,12 @@ class NetworkLoss(Potential):
         parameters = self._fixed | self.layout.unflatten(self._one(position))
         with torch.no_grad():
             return reestimated_statistics(estimator, parameters, (inputs for inputs, _ in self._chunks()))
+
+    def full_batch(self) -> NetworkLoss:
+        """The same landscape whose dynamics uses all data at every step."""
+        twin = copy.copy(self)
+        twin.sampler, twin.augment = None, None
+        return twin
 
     # -- full-data quantities -------------------------------------------------------------------------------------
 
@@ -420,7 +427,7 @@ class NetworkLoss(Potential):
         """Settings, with module and data named by recipe where they have one and by fingerprint where not."""
         spec: dict[str, Any] = {
             "kind": "NetworkLoss",
-            "module": getattr(self.module, "spec", None) or _fingerprint(self.module),
+            "module": _recipe(self.module),
             "data": self.data_spec,
             "loss": next((k for k in ("cross_entropy", "mse") if named_loss(k) is self.loss), _name(self.loss)),
             "dtype": str(self.dtype).removeprefix("torch."),
@@ -454,6 +461,17 @@ def _check_count(name: str, value: int | None) -> int | None:
 
 def _name(thing: Any) -> str:
     return f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', type(thing).__qualname__)}"
+
+
+def _recipe(module: nn.Module) -> dict[str, Any]:
+    """How to make the module again, if it still is as it was made; else its fingerprint."""
+    fingerprint = _fingerprint(module)
+    recipe = getattr(module, "architecture", None)
+    if isinstance(recipe, Mapping) and "kind" in recipe:
+        fresh = architectures.from_spec(recipe)
+        if _fingerprint(fresh)["sha256"] == fingerprint["sha256"]:
+            return dict(recipe)
+    return fingerprint
 
 
 def _fingerprint(module: nn.Module) -> dict[str, Any]:

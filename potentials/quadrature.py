@@ -8,7 +8,7 @@ Gauss-Legendre sum stops changing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import TypeAlias
 
@@ -275,37 +275,49 @@ def _integrate(
     weights = np.prod(np.array(list(product(0.5 * w, repeat=dim))), axis=1)
     corners = np.array(list(product((0.0, 0.5), repeat=dim)))
 
-    def positions(low: Array, high: Array) -> Array:
-        flat: Array = (low[:, None, :] + (high - low)[:, None, :] * nodes).reshape(-1, dim)
-        return flat
+    # In pieces that stay in the cache.
+    piece = max(1, 8192 // len(nodes))
 
-    def sums(low: Array, high: Array, at: Array, log_weights: Array) -> Array:
-        weight = np.exp(log_weights - log_scale)
-        # An observable may overflow where the weight is exactly zero.
-        rows = [weight, *(np.where(weight > 0.0, weight * f, 0.0) for f in observables(at, log_weights))]
-        volume = np.prod(high - low, axis=1)
-        result: Array = np.stack(rows).reshape(len(rows), len(low), -1) @ weights * volume
+    def pieces(low: Array, high: Array) -> Iterator[tuple[slice, Array]]:
+        for start in range(0, len(low), piece):
+            part = slice(start, start + piece)
+            cells = low[part, None, :] + (high[part] - low[part])[:, None, :] * nodes
+            yield part, cells.reshape(-1, dim)
+
+    def logarithms(low: Array, high: Array) -> Array:
+        parts = [np.asarray(log_weight(at), dtype=np.float64) for _, at in pieces(low, high)]
+        return np.concatenate(parts).reshape(len(low), len(nodes))
+
+    def sums(low: Array, high: Array, log_weights: Array) -> Array:
+        parts = []
+        for part, at in pieces(low, high):
+            logs = log_weights[part].ravel()
+            weight = np.exp(logs - log_scale)
+            # An observable may overflow where the weight is exactly zero.
+            rows = [weight, *(np.where(weight > 0.0, weight * f, 0.0) for f in observables(at, logs))]
+            parts.append(np.stack(rows).reshape(len(rows), -1, len(nodes)) @ weights)
+        result: Array = np.concatenate(parts, axis=1) * np.prod(high - low, axis=1)
         return result
 
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        at = positions(low, high)
-        log_weights = log_weight(at)
+        log_weights = logarithms(low, high)
         log_scale = float(np.max(log_weights))
         if not math.isfinite(log_scale):
             raise ConvergenceError(f"the largest logarithm of the weight is {log_scale}, which cannot be integrated")
-        coarse = sums(low, high, at, log_weights)
+        coarse = sums(low, high, log_weights)
         total = np.zeros_like(coarse)
         root = np.arange(len(low))
         for _ in range(MAX_HALVINGS):
             scale = np.abs(total).sum(axis=1) + np.abs(coarse).sum(axis=1)
             small = np.all(np.abs(coarse) <= prune * scale[:, None], axis=0)
             _add(total, root[small], coarse[:, small])
+            if np.all(small):
+                return log_scale, total
             low, high, coarse, root = low[~small], high[~small], coarse[:, ~small], root[~small]
             size = 0.5 * (high - low)
             child_low = (low[:, None, :] + 2.0 * corners * size[:, None, :]).reshape(-1, dim)
             child_high = child_low + np.repeat(size, len(corners), axis=0)
-            at = positions(child_low, child_high)
-            child = sums(child_low, child_high, at, log_weight(at))
+            child = sums(child_low, child_high, logarithms(child_low, child_high))
             fine = child.reshape(len(child), len(low), len(corners)).sum(axis=2)
             if not np.all(np.isfinite(fine)):
                 break

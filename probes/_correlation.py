@@ -59,6 +59,8 @@ class LongRun:
         Degrees of freedom of C as an estimate: N / (2 W + 1).
     closed : array of bool
         Whether the window ended before the last lag allowed.
+    tail : array
+        What a slow tail beyond the window may add to tau, as a fraction of it.
     correlation : array, shape ``(group, lag)``
         rho_k, corrected alike.
     """
@@ -69,7 +71,13 @@ class LongRun:
     window: IntArray
     degrees: FloatArray
     closed: np.ndarray
+    tail: FloatArray
     correlation: FloatArray
+
+    @property
+    def time_error(self) -> FloatArray:
+        """Standard error of tau: that of a windowed sum (Sokal 1997, eq. 3.19), and the tail left out."""
+        return np.asarray(self.time * np.hypot(np.sqrt(2.0 / np.maximum(self.degrees, 1.0)), self.tail))
 
 
 def long_run(sums: FloatArray, draws: IntArray, chains: IntArray, *, removed: int = 1) -> LongRun:
@@ -118,7 +126,23 @@ def long_run(sums: FloatArray, draws: IntArray, chains: IntArray, *, removed: in
         time_corrected = 0.5 * total / variance
     degrees = draws * chains / (2.0 * window + 1.0)
     closed &= np.isfinite(time_corrected)
-    return LongRun(total, variance, time_corrected, window, degrees, closed, corrected)
+    return LongRun(total, variance, time_corrected, window, degrees, closed, _tail(corrected, window), corrected)
+
+
+def _tail(rho: FloatArray, window: IntArray) -> FloatArray:
+    """What the tail beyond the window may hold, judged by the last third of the window.
+
+    A single exponential of integral tau leaves a known part of it to lags beyond 2W/3. What is found there in excess
+    belongs to slower parts, of which the window, set by the noise, may have cut off up to twice as much.
+    """
+    rows = np.arange(rho.shape[0])
+    time = np.cumsum(rho[:, 1:], axis=1) + 0.5
+    whole = np.maximum(time[rows, window - 1], 0.05)
+    near = np.maximum(2 * window // 3, 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        exponential = np.exp(-near / whole) - np.exp(-window / whole)
+        excess = (whole - time[rows, near - 1]) / whole - exponential
+    return np.nan_to_num(2.0 * np.maximum(excess, 0.0))
 
 
 def _window(rho: FloatArray, time: FloatArray, last: IntArray) -> tuple[IntArray, np.ndarray]:

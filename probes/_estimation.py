@@ -120,7 +120,7 @@ def correlations(bundle: Bundle, m: Moments, max_lag: int | None = None) -> Corr
     run = long_run(autocovariance(bundle, m, longest), m.draws, np.maximum(m.chains, 1))
     half = half_crossing(run.correlation)
     # One standard error is added to the time, because short runs underestimate it and would let themselves pass.
-    doubtful = run.time * (1.0 + np.sqrt(2.0 / np.maximum(run.degrees, 1.0)))
+    doubtful = run.time + run.time_error
     with np.errstate(divide="ignore", invalid="ignore"):
         lengths = m.draws / doubtful
     resolved = run.closed & (lengths * m.chains > _LONGER_THAN) & (lengths > _EACH_LONGER_THAN) & (m.chains > 0)
@@ -142,14 +142,8 @@ def correlation_errors(bundle: Bundle, m: Moments, c: Correlations, factor: Floa
         crossing.add(rows, _crossing_series(y, owner, c), owner)
     time, half = integral.variance(c.resolved), crossing.variance(c.resolved)
     # With a fixed window the influence series misses that the window itself is chosen from the data.
-    floor = c.run.time * np.sqrt(2.0 / np.maximum(c.run.degrees, 1.0))
-    import os
-    md=os.environ.get("MD","a")
-    if md=="a": time_error = np.maximum(widen(c.run.time, factor*time.stderr), floor)
-    if md=="b": time_error = widen(c.run.time, factor*time.stderr)
-    if md=="c": time_error = np.maximum(widen(c.run.time, time.stderr), floor)
-    if md=="d": time_error = np.maximum(factor*time.stderr, floor)
-    return replace(time, stderr=time_error), replace(half, stderr=widen(c.half.value, factor*half.stderr))
+    time_error = np.maximum(widen(c.run.time, factor * time.stderr), c.run.time_error)
+    return replace(time, stderr=time_error), replace(half, stderr=widen(c.half.value, factor * half.stderr))
 
 
 def _integral_series(y: FloatArray, owner: IntArray, run: LongRun) -> FloatArray:

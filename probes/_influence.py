@@ -92,7 +92,7 @@ class Influence:
         With an `other` series of the same length, that of the mean over both, which are taken to share one law.
         """
         run, count = self._long_run(other)
-        return np.where(run.closed, run.total / count, np.nan), run.degrees
+        return np.where(run.closed, run.total * (1.0 + run.tail) / count, np.nan), run.degrees
 
     def _long_run(self, other: Influence | None = None) -> tuple[LongRun, FloatArray]:
         spectrum, segments = self._spectrum, np.maximum(self._bundle.members(), 1)

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from landscape.errors import ConfigError, StorageError
+from landscape.errors import ConfigError, DatasetNotFound, StorageError
 from landscape.potentials.architectures.checks import known_options, one_of
 from landscape.potentials.datasets.cifar import cifar10, cifar100
 from landscape.potentials.datasets.data import Data
@@ -63,6 +63,11 @@ def load(source: str | PathLike[str], **options: Any) -> Data:
     kind = str(source).replace("-", "_") if isinstance(source, str) else ""
     if kind in ("random_labels", "digits"):
         return _make(kind, options)
+    if not Path(source).exists():
+        raise DatasetNotFound(
+            f"nothing at {source}: give the path of a folder of images, of an archive of one or of a torchvision data "
+            "set, or one of the names 'random-labels' and 'digits'"
+        )
     found = find_torchvision(Path(source))
     if len(found) > 1:
         raise ConfigError(

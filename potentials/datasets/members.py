@@ -19,6 +19,7 @@ from landscape.potentials.datasets.tapes import TapeMembers, is_tape, refuse_swe
 __all__ = ["LARGEST_MEMBER", "Members", "image_name", "open_members"]
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".pnm", ".webp", ".tif", ".tiff"})
+_LAST_RECORD = 22  # bytes of a zip archive's last record, which a comment of up to 2^16 bytes may follow
 LARGEST_MEMBER = 2**26  # bytes of one image file; a larger one in a training set is a mistake or an attack
 
 
@@ -155,6 +156,8 @@ class ZipMembers:
     def _index(self) -> dict[str, zipfile.ZipInfo]:
         found: dict[str, zipfile.ZipInfo] = {}
         with self._archive() as archive:
+            if not self._complete(len(archive.infolist())):
+                raise StorageError(f"{self.path} has a damaged table of contents: fetch it again")
             for entry in archive.infolist():
                 # the table of contents has no checksum, but every name is in the file twice, and opening compares
                 archive.open(entry).close()
@@ -170,6 +173,18 @@ class ZipMembers:
                 found[name] = entry
         refuse_swelling(self.path, sum(entry.file_size for entry in found.values()))
         return found
+
+    def _complete(self, entries: int) -> bool:
+        """Whether the table of contents has as many entries as the last record of the file says.
+
+        zipfile does not ask; a damaged length in the table can swallow the entries that follow.
+        """
+        with self.path.open("rb") as file:
+            file.seek(max(0, self.path.stat().st_size - _LAST_RECORD - 2**16))
+            ending = file.read()
+        place = ending.rfind(b"PK\5\6")
+        (said,) = struct.unpack_from("<H", ending, place + 10)
+        return bool(said in (entries, 0xFFFF))  # the latter in archives with more entries than that
 
     @contextmanager
     def _archive(self) -> Iterator[zipfile.ZipFile]:

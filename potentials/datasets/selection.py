@@ -24,8 +24,8 @@ def generator(seed: int, *stream: int) -> np.random.Generator:
 
     Examples
     --------
-    >>> generator(0, 1).integers(10) == generator(0, 1).integers(10)
-    np.True_
+    >>> bool(generator(0, 1).integers(10) == generator(0, 1).integers(10))
+    True
     """
     return np.random.Generator(np.random.Philox([whole_number("seed", seed, least=0), *stream]))
 

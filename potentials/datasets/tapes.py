@@ -122,30 +122,36 @@ class TapeMembers:
                     raise StorageError(f"{name} in {self.path} is a link, not a file: links are not followed")
                 if member.size > self.largest:
                     raise StorageError(f"{name} in {self.path} has more than {self.largest} bytes: do not use it")
-                yield name, member.size, partial(_content, tape, member)
+                yield name, member.size, partial(self._content, tape, member)
             # a damaged header looks like the end to tarfile; the true end is marked by a block of zeros
             if stream.last != bytes(_BLOCK):
                 raise StorageError(f"{self.path} is cut short or damaged in the middle: fetch it again")
             stream.drain()
 
+    def _content(self, tape: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+        with _reported(self.path):  # called from outside of `_walk`
+            file = tape.extractfile(member)
+            return b"" if file is None else file.read()
+
     @contextmanager
     def _stream(self) -> Iterator[_Stream]:
-        try:
-            with self.path.open("rb") as file:
-                start = file.read(_BLOCK)
-                file.seek(0)
-                opener = next((o for magic, o in _OPENERS.items() if start.startswith(magic)), None)
-                plain = file if opener is None else opener(file)
-                yield _Stream(plain, self.path, largest=self.largest, compressed=opener is not None)
-        except StorageError:
-            raise
-        except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError, OverflowError) as error:
-            raise StorageError(f"{self.path} is damaged ({error}): fetch it again") from error
+        with _reported(self.path), self.path.open("rb") as file:
+            start = file.read(_BLOCK)
+            file.seek(0)
+            opener = next((o for magic, o in _OPENERS.items() if start.startswith(magic)), None)
+            plain = file if opener is None else opener(file)
+            yield _Stream(plain, self.path, largest=self.largest, compressed=opener is not None)
 
 
-def _content(tape: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tape.extractfile(member)
-    return b"" if file is None else file.read()
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """What goes wrong inside as an error that names the archive."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError, OverflowError) as error:
+        raise StorageError(f"{path} is damaged ({error}): fetch it again") from error
 
 
 class _Stream:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import sympy
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -45,6 +46,9 @@ class EntropicToy(Toy):
             parameters["confinement"] = confinement
         Expression.__init__(self, energy, [*stiff, "y"], parameters, bounds)
         check_profile(profile, *self._interval)
+        # Symbolic, so that ln exp(-y) stays -y where exp(-y) underflows.
+        log_profile = sympy.expand_log(sympy.log(profile.expression))
+        self._log_profile = Expression(log_profile, profile.coordinates or (), profile.parameters)
 
     @property
     def confinement(self) -> float:
@@ -77,7 +81,11 @@ class EntropicToy(Toy):
 
     def _log_weight(self, y: Array, temperature: float) -> Array:
         """ln P(y) up to a constant; with (2 pi T)^(n/2) it integrates to Z."""
-        log_weight = -0.5 * self.stiff * np.log(self._g(y)) - 0.5 * self.confinement / temperature * y**2
+        log_weight = -0.5 * self.stiff * self._log_profile.energy(y[:, None])
+        if self.confinement:
+            # Where g has underflowed the spring has long won.
+            log_weight = np.where(log_weight == np.inf, -np.inf, log_weight)
+            log_weight = log_weight - 0.5 * self.confinement / temperature * y**2
         if len(self.bounds) > ("y" in self.bounds):
             log_weight = log_weight + self._stiff_moments(y, temperature)[0]
         result: Array = log_weight

@@ -293,5 +293,5 @@ def test_load_by_name():
         datasets.load("digits", size=3)
     with pytest.raises(ConfigError, match="neither a name nor a path"):
         datasets.load(3)
-    with pytest.raises(DatasetNotFound, match="nothing at no-such-thing"):
+    with pytest.raises(DatasetNotFound, match=r"nothing at no-such-thing: .*'digits'"):
         datasets.load("no-such-thing")

@@ -1,0 +1,321 @@
+"""Runs as plain data: the same table in a TOML file, in a Python dict and inside every stored run."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from landscape import integrators, potentials
+from landscape.constraints import Periodic, Reflect
+from landscape.errors import ConfigError, StorageError
+from landscape.integrators.base import Integrator
+from landscape.minimize import minimize
+from landscape.noise import ThermalNoise
+from landscape.potentials import architectures, datasets, toys
+from landscape.potentials.base import Potential
+from landscape.record import Record
+from landscape.simulate import simulate
+from landscape.storage import open as open_run
+from landscape.train import train
+
+__all__ = ["Prepared", "build", "resolve", "run"]
+
+Table = dict[str, Any]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+class RecordSpec(_Strict):
+    """`[record]`"""
+
+    every: int = 1
+    observables: list[str] | None = None
+    snapshots: int | None = None
+
+
+class SimulateSpec(_Strict):
+    """``task = "simulate"``: the arguments of `landscape.simulate`."""
+
+    task: Literal["simulate"] = "simulate"
+    potential: Table
+    integrator: Table
+    steps: int
+    chains: int | None = None
+    temperature: float | list[float] = 0.0
+    record: RecordSpec = Field(default_factory=RecordSpec)
+    constraint: list[Table] | Table | None = None
+    start: Table | list[float] | list[list[float]] | None = None
+    seed: int = 0
+    data_seed: int | list[int] | list[tuple[int, Any]] | None = None
+    backend: Literal["auto", "compiled", "batched"] = "auto"
+    dtype: Literal["float32", "float64"] | None = None
+    device: str | None = None
+    on_nonfinite: Literal["raise", "drop"] = "raise"
+
+
+class MinimizeSpec(_Strict):
+    """``task = "minimize"``: the arguments of `landscape.minimize`."""
+
+    task: Literal["minimize"]
+    potential: Table
+    start: Table | list[float] | None = None
+    method: Literal["adam", "lbfgs", "gd"] = "adam"
+    tolerance: float = 1e-6
+    steps: int | None = None
+    lr: float | None = None
+
+
+class TrainSpec(_Strict):
+    """``task = "train"``: the arguments of `landscape.train`."""
+
+    task: Literal["train"]
+    potential: Table
+    integrator: Table
+    epochs: int
+    schedule: dict[str, float] | None = None
+    split_epoch: int | None = None
+    siblings: int = 1
+    start: Table | list[float] | None = None
+    record: RecordSpec | None = None
+    seed: int = 0
+    backend: Literal["auto", "compiled", "batched"] = "auto"
+
+
+_TASKS: dict[str, type[_Strict]] = {"simulate": SimulateSpec, "minimize": MinimizeSpec, "train": TrainSpec}
+
+
+class Prepared:
+    """A specification turned into a call.
+
+    Attributes
+    ----------
+    spec : dict
+        Every key, defaults filled in.
+    function : callable
+        `simulate`, `minimize` or `train`.
+    arguments : tuple
+        Potential, and the integrator where there is one.
+    settings : dict
+        Keyword arguments; `start` is still a recipe until `call`.
+    """
+
+    def __init__(self, spec: Table, function: Callable[..., xr.Dataset], arguments: tuple[Any, ...], settings: Table):
+        self.spec, self.function, self.arguments, self.settings = spec, function, arguments, settings
+
+    def call(self, *, progress: bool | None = None) -> xr.Dataset:
+        """Run it; the result carries the specification."""
+        import json
+
+        settings = dict(self.settings)
+        settings["start"] = _start(self.arguments[0], settings.pop("start", None), progress)
+        dataset = self.function(*self.arguments, **settings, progress=progress)
+        dataset.attrs["spec"] = json.dumps(self.spec, sort_keys=True)
+        return dataset
+
+
+def run(spec: Mapping[str, Any], *, progress: bool | None = None) -> xr.Dataset:
+    """Run a specification.
+
+    Parameters
+    ----------
+    spec : mapping
+        ``task`` ("simulate" unless given, "minimize" or "train"), ``potential`` and ``integrator`` tables with their
+        ``kind``, and the arguments of that function.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    ConfigError
+        For unknown or missing keys and values of the wrong type, each named.
+
+    Examples
+    --------
+    >>> spec = {
+    ...     "potential": {"kind": "Quadratic", "stiffness": [1.0, 4.0]},
+    ...     "integrator": {"kind": "EulerMaruyama", "dt": 0.1},
+    ...     "steps": 10, "chains": 3, "temperature": 0.5, "seed": 1,
+    ... }
+    >>> run(spec).sizes["draw"]
+    10
+    """
+    return build(spec).call(progress=progress)
+
+
+def resolve(spec: Mapping[str, Any]) -> _Strict:
+    """The specification with types checked and defaults filled in.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not isinstance(spec, Mapping):
+        raise ConfigError(f"a specification is a table of keys, got {type(spec).__name__}")
+    task = spec.get("task", "simulate")
+    if task not in _TASKS:
+        raise ConfigError(f"unknown task {task!r}; expected one of {sorted(_TASKS)}")
+    try:
+        return _TASKS[task].model_validate(dict(spec))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, _TASKS[task])) from None
+
+
+def build(spec: Mapping[str, Any]) -> Prepared:
+    """Objects and arguments for a specification, ready to run.
+
+    Raises
+    ------
+    ConfigError
+    """
+    checked = resolve(spec)
+    settings = checked.model_dump(exclude={"task", "potential", "integrator"}, exclude_none=True)
+    full = checked.model_dump(exclude_none=True, mode="json")
+    potential = build_potential(checked.potential)  # type: ignore[attr-defined]
+    if isinstance(checked, MinimizeSpec):
+        return Prepared(full, minimize, (potential,), settings)
+    integrator = build_integrator(checked.integrator)  # type: ignore[attr-defined]
+    if "record" in settings:
+        settings["record"] = Record(**settings["record"])
+    if isinstance(checked, TrainSpec):
+        if checked.schedule is not None:
+            settings["schedule"] = {_epoch(key): value for key, value in checked.schedule.items()}
+        return Prepared(full, train, (potential, integrator), settings)
+    if "constraint" in settings:
+        tables = settings["constraint"] if isinstance(settings["constraint"], list) else [settings["constraint"]]
+        settings["constraint"] = [_construct(table, {"Reflect": Reflect, "Periodic": Periodic}) for table in tables]
+    if "dtype" in settings:
+        settings["dtype"] = getattr(torch, settings["dtype"])
+    seeds = settings.get("data_seed")
+    if isinstance(seeds, list) and seeds and isinstance(seeds[0], tuple | list):
+        settings["data_seed"] = dict(seeds)
+    return Prepared(full, simulate, (potential, integrator), settings)
+
+
+def build_potential(table: Table) -> Potential:
+    """A potential from its table."""
+    kinds: dict[str, Callable[..., Any]] = {name: getattr(toys, name) for name in toys.__all__}
+    kinds["Expression"] = potentials.Expression
+    if table.get("kind") == "NetworkLoss":
+        return _network(table)
+    if table.get("kind") == "python":
+        raise ConfigError(
+            f"the potential is the Python object {table.get('name')!r}, which plain data cannot rebuild: run it from "
+            "Python"
+        )
+    potential: Potential = _construct(table, kinds, "potential", extra=("NetworkLoss",))
+    return potential
+
+
+def build_integrator(table: Table) -> Integrator:
+    """An integrator from its table."""
+    names = [name for name in integrators.__all__ if name not in ("Integrator", "StepContext")]
+    table = dict(table)
+    if isinstance(table.get("noise"), Mapping):
+        table["noise"] = _construct(dict(table["noise"]), {"ThermalNoise": ThermalNoise}, "integrator.noise")
+    if isinstance(table.get("betas"), list):
+        table["betas"] = tuple(table["betas"])
+    integrator: Integrator = _construct(table, {name: getattr(integrators, name) for name in names}, "integrator")
+    return integrator
+
+
+def _network(table: Table) -> potentials.NetworkLoss:
+    options = dict(table)
+    options.pop("kind")
+    module, data = options.pop("module", None), options.pop("data", None)
+    if not isinstance(module, Mapping) or not isinstance(data, Mapping):
+        raise ConfigError("a NetworkLoss needs the tables `module` and `data`, each with its `kind`")
+    accepted = inspect.signature(potentials.NetworkLoss.__init__).parameters
+    plain = ("loss", "batch_size", "sampling", "shared_batches", "augment", "weight_decay", "batchnorm", "chunk_size",
+             "dtype", "device")  # fmt: skip
+    for key in options:
+        if key not in plain or key not in accepted:
+            raise ConfigError(_unknown(f"potential.{key}", key, ["module", "data", *plain]))
+    if "dtype" in options:
+        if options["dtype"] not in ("float32", "float64"):
+            raise ConfigError(f'potential.dtype must be "float32" or "float64", got {options["dtype"]!r}')
+        options["dtype"] = getattr(torch, options["dtype"])
+    if isinstance(options.get("augment"), Mapping):
+        options["augment"] = _construct(options["augment"], {"FlipCrop": datasets.FlipCrop}, "potential.augment")
+    return potentials.NetworkLoss(architectures.from_spec(module), datasets.from_spec(data), **options)
+
+
+def _start(potential: Potential, start: Any, progress: bool | None) -> Any:
+    if not isinstance(start, Mapping):
+        return None if start is None else np.asarray(start, dtype=float)
+    table = dict(start)
+    if "file" in table:
+        if len(table) > 1:
+            raise ConfigError(f"start.file stands alone, got also {sorted(set(table) - {'file'})}")
+        try:
+            return open_run(table["file"]).load()
+        except StorageError as error:
+            raise ConfigError(f"start.file: {error}") from error
+    if table.pop("kind", None) != "minimum":
+        raise ConfigError(
+            'start must be positions, {kind = "minimum", method = "adam"} or {file = "run.nc"}; got '
+            f"{dict(start)!r}. The start of this run was given from Python: give a file instead"
+        )
+    accepted = ["method", "tolerance", "steps", "lr"]
+    for key in table:
+        if key not in accepted:
+            raise ConfigError(_unknown(f"start.{key}", key, ["kind", *accepted]))
+    return minimize(potential, **table, progress=progress)
+
+
+def _construct(
+    table: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]], where: str = "", extra: tuple[str, ...] = ()
+) -> Any:
+    options = dict(table)
+    kind = options.pop("kind", None)
+    if kind not in kinds:
+        known = [*kinds, *extra]
+        raise ConfigError(f"{where}: unknown kind {kind!r}; expected one of {', '.join(known)}{_suggest(kind, known)}")
+    accepted = list(inspect.signature(kinds[kind]).parameters)
+    for key in options:
+        if key not in accepted:
+            raise ConfigError(_unknown(f"{where}.{key}", key, ["kind", *accepted]))
+    try:
+        return kinds[kind](**options)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {kind} {error}".replace("__init__() ", "")) from None
+
+
+def _unknown(where: str, key: str, known: list[str]) -> str:
+    return f"unknown key {where!r}; expected one of {', '.join(known)}{_suggest(key, known)}"
+
+
+def _suggest(word: Any, known: list[str]) -> str:
+    close = difflib.get_close_matches(str(word), known, n=1)
+    return f". Did you mean {close[0]!r}?" if close else ""
+
+
+def _epoch(key: str) -> int:
+    try:
+        return int(key)
+    except ValueError:
+        raise ConfigError(f"the keys of schedule are epochs, got {key!r}") from None
+
+
+def _explain(error: ValidationError, model: type[_Strict]) -> str:
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            inner = RecordSpec if problem["loc"][0] == "record" else model
+            lines.append(_unknown(where, str(problem["loc"][-1]), list(inner.model_fields)))
+        elif problem["type"] == "missing":
+            lines.append(f"the key {where!r} is missing")
+        else:
+            lines.append(f"{where}: {problem['msg']}, got {problem.get('input')!r}")
+    return "; ".join(dict.fromkeys(lines))

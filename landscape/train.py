@@ -1,0 +1,179 @@
+"""`train`: minibatch dynamics counted in epochs, with siblings that share their history up to a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from landscape.errors import ConfigError
+from landscape.integrators.base import Integrator
+from landscape.potentials.network import NetworkLoss
+from landscape.progress import progress_bar
+from landscape.random import check_seed
+from landscape.record import Record
+from landscape.simulate import simulate
+
+__all__ = ["train"]
+
+Schedule = Callable[[int], float] | Mapping[int, float]
+
+
+def train(
+    loss: NetworkLoss,
+    integrator: Integrator,
+    *,
+    epochs: int,
+    schedule: Schedule | None = None,
+    split_epoch: int | None = None,
+    siblings: int = 1,
+    seed: int = 0,
+    record: Record | None = None,
+    start: Any = None,
+    progress: bool | None = None,
+    **settings: Any,
+) -> xr.Dataset:
+    """Train a network: a run of minibatch dynamics whose rate may change from epoch to epoch.
+
+    Parameters
+    ----------
+    loss : NetworkLoss
+        With a `batch_size`; without one an epoch is one full-batch step.
+    integrator : Integrator
+        Such as ``SGD(lr=0.1, momentum=0.9)``; its rate is multiplied by the schedule.
+    epochs : int
+    schedule : mapping of epoch to factor, or callable of the epoch, optional
+        Factor on the rate; a mapping holds each factor until the next epoch it names.
+    split_epoch : int, optional
+        Until this epoch all siblings see the same minibatches, hence are equal; afterwards each has its own order.
+        None gives each its own from the start.
+    siblings : int
+        Networks trained side by side from the same start.
+    seed : int
+        Of minibatches (and of thermal noise, where the integrator has some).
+    record : Record, optional
+        In steps; by default once an epoch.
+    start : optional
+        As for `simulate`.
+    **settings
+        Further arguments of `simulate`, such as `backend` or `temperature`.
+
+    Returns
+    -------
+    xarray.Dataset
+        As from `simulate`, with the factor in force as ``rate_factor (draw)``.
+
+    Raises
+    ------
+    ConfigError
+
+    Examples
+    --------
+    >>> import torch, landscape as ls
+    >>> x = torch.linspace(-1, 1, 32)[:, None]
+    >>> loss = ls.potentials.NetworkLoss(torch.nn.Linear(1, 1), x, 3 * x, loss="mse", batch_size=8)
+    >>> run = ls.train(loss, ls.SGD(lr=0.5), epochs=40, schedule={0: 1.0, 30: 0.1})
+    >>> float(run.energy[0, -1]) < 1e-3
+    True
+    """
+    if not isinstance(loss, NetworkLoss):
+        raise ConfigError(f"train takes a NetworkLoss, got {type(loss).__name__}; use simulate for other potentials")
+    for name, value, least in (("epochs", epochs, 1), ("siblings", siblings, 1), ("split_epoch", split_epoch, 0)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise ConfigError(f"{name} must be a whole number, {least} or more, got {value!r}")
+    if split_epoch is not None and siblings == 1:
+        raise ConfigError("split_epoch needs siblings: give siblings=2 or more")
+    check_seed(seed)
+    per_epoch = loss.sampler.steps_per_epoch if loss.sampler is not None else 1
+    record = record or Record(every=per_epoch)
+    data_seed = _sibling_seeds(seed, siblings, None if split_epoch is None else split_epoch * per_epoch)
+    factors = _factors(schedule, epochs)
+    pieces: list[xr.Dataset] = []
+    state: Any = start
+    with progress_bar(epochs, "training", show=progress) as report:
+        for first, last in _stretches(factors, epochs, record.every, per_epoch):
+            factor = factors[first]
+            piece = simulate(
+                loss, _scaled(integrator, factor), steps=(last - first) * per_epoch, start=state,
+                chains=siblings, record=record, seed=seed, data_seed=data_seed, progress=False,
+                state="keep" if pieces else "fresh", **settings,
+            )  # fmt: skip
+            about = {"long_name": "factor of the schedule on the rate", "units": "1"}
+            piece["rate_factor"] = ("draw", np.full(piece.sizes["draw"], factor), about)
+            pieces.append(piece)
+            state = piece
+            report(last)
+    return _joined(pieces)
+
+
+def _sibling_seeds(seed: int, siblings: int, split_step: int | None) -> Any:
+    own = [seed + 1 + i for i in range(siblings)]
+    if siblings == 1:
+        return {0: [seed]}
+    if split_step is None or split_step == 0:
+        return {0: own}
+    return {0: [seed] * siblings, split_step: own}
+
+
+def _factors(schedule: Schedule | None, epochs: int) -> list[float]:
+    if schedule is None:
+        return [1.0] * epochs
+    if isinstance(schedule, Mapping):
+        if 0 not in schedule:
+            raise ConfigError(f"a schedule must begin at epoch 0, got epochs {sorted(schedule)}")
+        table = sorted(schedule.items())
+        factors = [[value for at, value in table if at <= epoch][-1] for epoch in range(epochs)]
+    else:
+        factors = [float(schedule(epoch)) for epoch in range(epochs)]
+    if not all(np.isfinite(factor) and factor > 0 for factor in factors):
+        raise ConfigError(f"the factors of a schedule must be positive, got {sorted(set(factors))[:5]}")
+    return factors
+
+
+def _stretches(factors: list[float], epochs: int, every: int, per_epoch: int) -> list[tuple[int, int]]:
+    """Runs of epochs of equal factor."""
+    edges = [0] + [e for e in range(1, epochs) if factors[e] != factors[e - 1]] + [epochs]
+    if len(edges) > 2 and any(edge * per_epoch % every for edge in edges[1:-1]):
+        raise ConfigError(
+            f"with a schedule, Record(every={every}) must divide the steps up to each change of the rate; "
+            f"use a divisor of the {per_epoch} steps per epoch"
+        )
+    return list(zip(edges, edges[1:], strict=False))
+
+
+def _scaled(integrator: Integrator, factor: float) -> Integrator:
+    name = "lr" if hasattr(integrator, "lr") else "dt"
+    size = np.asarray(integrator.step_size, dtype=float) * factor
+    return replace(integrator, **{name: float(size) if size.ndim == 0 else size})  # type: ignore[type-var]
+
+
+def _joined(pieces: list[xr.Dataset]) -> xr.Dataset:
+    """One run: draws in a row with time going on, the final state of the last piece."""
+    if len(pieces) == 1:
+        return pieces[0]
+    last = pieces[-1]
+    draws = [name for name, variable in last.variables.items() if "draw" in variable.dims and name != "draw"]
+    elapsed = 0.0
+    parts = []
+    for piece in pieces:
+        part = piece[[name for name in draws if name in piece.data_vars]].reset_coords(drop=True)
+        part = part.assign({name: piece[name].variable for name in ("step", "time")})
+        part["time"] = part["time"] + elapsed
+        elapsed = elapsed + float(piece.dt[0]) * (piece.attrs["last_step"] - _first_step(piece))
+        parts.append(part.drop_vars("draw", errors="ignore"))
+    joined = xr.concat(parts, dim="draw", data_vars="all").set_coords(["step", "time"])
+    rest = last.drop_vars([*draws, "draw"], errors="ignore").drop_dims("snapshot", errors="ignore")
+    result = rest.merge(joined).assign_coords(draw=np.arange(joined.sizes["draw"]))
+    for name in draws:
+        result[name].attrs.update(last[name].attrs)
+    result["draw"].attrs.update(last["draw"].attrs)
+    result.attrs = dict(last.attrs)
+    return result
+
+
+def _first_step(piece: xr.Dataset) -> int:
+    every = int(piece.step[1] - piece.step[0]) if piece.sizes["draw"] > 1 else int(piece.step[0])
+    return int(piece.step[0]) - every
