@@ -9,10 +9,15 @@ from .integrators import AdamW as AdamW
 from .integrators import Diffusion as Diffusion
 from .integrators import EulerMaruyama as EulerMaruyama
 from .integrators import LeimkuhlerMatthews as LeimkuhlerMatthews
+from .minimize import minimize as minimize
 from .noise import ThermalNoise as ThermalNoise
 from .per_chain import grid as grid
 from .record import Record as Record
 from .simulate import simulate as simulate
+from .specification import run as run
+from .storage import open as open
+from .storage import save as save
+from .train import train as train
 
 __all__ = [
     "SGD",
@@ -27,7 +32,12 @@ __all__ = [
     "ThermalNoise",
     "errors",
     "grid",
+    "minimize",
+    "open",
     "potentials",
     "probes",
+    "run",
+    "save",
     "simulate",
+    "train",
 ]
