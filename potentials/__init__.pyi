@@ -5,5 +5,35 @@ from .base import Potential as Potential
 from .expression import Expression as Expression
 from .function import Function as Function
 from .network import NetworkLoss as NetworkLoss
+from .toys import DoubleWell as DoubleWell
+from .toys import EntropicBarrier as EntropicBarrier
+from .toys import ExponentialWall as ExponentialWall
+from .toys import Himmelblau as Himmelblau
+from .toys import MullerBrown as MullerBrown
+from .toys import Quadratic as Quadratic
+from .toys import Ring as Ring
+from .toys import Rosenbrock as Rosenbrock
+from .toys import ThreeHole as ThreeHole
+from .toys import Valley as Valley
+from .toys import WolfeQuapp as WolfeQuapp
 
-__all__ = ["Expression", "Function", "NetworkLoss", "Potential", "architectures", "datasets", "toys"]
+__all__ = [
+    "DoubleWell",
+    "EntropicBarrier",
+    "ExponentialWall",
+    "Expression",
+    "Function",
+    "Himmelblau",
+    "MullerBrown",
+    "NetworkLoss",
+    "Potential",
+    "Quadratic",
+    "Ring",
+    "Rosenbrock",
+    "ThreeHole",
+    "Valley",
+    "WolfeQuapp",
+    "architectures",
+    "datasets",
+    "toys",
+]

@@ -23,7 +23,8 @@ class Expression(Potential):
     """Energy V(x; p) given by a formula in named coordinates x and parameters p.
 
     Gradient and Hessian are symbolic. The same operations, in the same order, run in torch (CPU or GPU, any dtype) and
-    in the compiled kernels (float64).
+    in the compiled kernels (float64). A subclass that overrides a derivative in torch must keep to the formula, which is
+    what the kernels run; to change the derivative itself it overrides `_gradient_expressions`.
 
     Parameters
     ----------

@@ -168,7 +168,8 @@ def average(
     def values(x: Array, log_weight: Array) -> Sequence[Array]:
         return observables(x[:, 0]) if observables else ()
 
-    log_scale, sums = _integrate(weight, values, edges[:-1, None], edges[1:, None], order=16, rtol=rtol, prune=0.0)
+    rule = _Rule(weight, values, dim=1, order=16)
+    log_scale, sums = _integrate(rule, edges[:-1, None], edges[1:, None], rtol=rtol, prune=0.0)
     size = np.abs(sums).sum(axis=1)
     for end, cell in ((low, 0), (high, -1)):
         if math.isinf(end) and np.any(np.abs(sums[:, cell]) > 100 * rtol * size):
@@ -219,7 +220,8 @@ def average_in_box(
     """
     low = np.stack(np.meshgrid(*(e[:-1] for e in edges), indexing="ij"), axis=-1).reshape(-1, len(edges))
     high = np.stack(np.meshgrid(*(e[1:] for e in edges), indexing="ij"), axis=-1).reshape(-1, len(edges))
-    log_scale, sums = _integrate(log_weight, observables, low, high, order=10, rtol=rtol, prune=1e-18)
+    rule = _Rule(log_weight, observables, dim=len(edges), order=10)
+    log_scale, sums = _integrate(rule, low, high, rtol=rtol, prune=1e-18)
     total = sums.sum(axis=1)
     return log_scale + math.log(total[0]), total[1:] / total[0]
 
@@ -258,67 +260,74 @@ def truncated_gaussian(low: Array, high: Array) -> tuple[Array, Array, Array]:
     return log_mass, (density * z**2).sum(axis=1) / mass, (density * z**4).sum(axis=1) / mass
 
 
-def _integrate(
-    log_weight: Callable[[Array], Array],
-    observables: Callable[[Array, Array], Sequence[Array]],
-    low: Array,
-    high: Array,
-    *,
-    order: int,
-    rtol: float,
-    prune: float,
-) -> tuple[float, Array]:
-    """Integrals of w / scale and of w f / scale over every cell: ln(scale) and an array ``(1 + m, cells)``."""
-    dim = low.shape[1]
-    x, w = np.polynomial.legendre.leggauss(order)
-    nodes = np.array(list(product(0.5 * (x + 1.0), repeat=dim)))
-    weights = np.prod(np.array(list(product(0.5 * w, repeat=dim))), axis=1)
-    corners = np.array(list(product((0.0, 0.5), repeat=dim)))
+class _Rule:
+    """Tensor-product Gauss-Legendre sums over many cells at once."""
 
-    # In pieces that stay in the cache.
-    piece = max(1, 8192 // len(nodes))
+    def __init__(
+        self,
+        log_weight: Callable[[Array], Array],
+        observables: Callable[[Array, Array], Sequence[Array]],
+        dim: int,
+        order: int,
+    ) -> None:
+        self.log_weight, self.observables, self.dim = log_weight, observables, dim
+        x, w = np.polynomial.legendre.leggauss(order)
+        self.nodes = np.array(list(product(0.5 * (x + 1.0), repeat=dim)))
+        self.weights = np.prod(np.array(list(product(0.5 * w, repeat=dim))), axis=1)
+        self.corners = np.array(list(product((0.0, 1.0), repeat=dim)))
 
-    def pieces(low: Array, high: Array) -> Iterator[tuple[slice, Array]]:
-        for start in range(0, len(low), piece):
-            part = slice(start, start + piece)
-            cells = low[part, None, :] + (high[part] - low[part])[:, None, :] * nodes
-            yield part, cells.reshape(-1, dim)
+    def pieces(self, low: Array, high: Array) -> Iterator[tuple[slice, Array]]:
+        """Positions of the nodes, some cells at a time so that they stay in the cache."""
+        step = max(1, 8192 // len(self.nodes))
+        for start in range(0, len(low), step):
+            part = slice(start, start + step)
+            cells = low[part, None, :] + (high[part] - low[part])[:, None, :] * self.nodes
+            yield part, cells.reshape(-1, self.dim)
 
-    def logarithms(low: Array, high: Array) -> Array:
-        parts = [np.asarray(log_weight(at), dtype=np.float64) for _, at in pieces(low, high)]
-        return np.concatenate(parts).reshape(len(low), len(nodes))
+    def log_weights(self, low: Array, high: Array) -> Array:
+        """At every node, shape ``(cells, nodes)``."""
+        parts = [np.asarray(self.log_weight(at), dtype=np.float64) for _, at in self.pieces(low, high)]
+        return np.concatenate(parts).reshape(len(low), -1)
 
-    def sums(low: Array, high: Array, log_weights: Array) -> Array:
+    def sums(self, low: Array, high: Array, log_weights: Array, log_scale: float) -> Array:
+        """Integrals of w / scale and w f / scale over each cell, shape ``(1 + m, cells)``."""
         parts = []
-        for part, at in pieces(low, high):
+        for part, at in self.pieces(low, high):
             logs = log_weights[part].ravel()
             weight = np.exp(logs - log_scale)
             # An observable may overflow where the weight is exactly zero.
-            rows = [weight, *(np.where(weight > 0.0, weight * f, 0.0) for f in observables(at, logs))]
-            parts.append(np.stack(rows).reshape(len(rows), -1, len(nodes)) @ weights)
+            rows = [weight, *(np.where(weight > 0.0, weight * f, 0.0) for f in self.observables(at, logs))]
+            parts.append(np.stack(rows).reshape(len(rows), -1, len(self.nodes)) @ self.weights)
         result: Array = np.concatenate(parts, axis=1) * np.prod(high - low, axis=1)
         return result
 
+    def halve(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """The 2^d children of each cell, next to each other."""
+        size = 0.5 * (high - low)
+        child_low = (low[:, None, :] + self.corners * size[:, None, :]).reshape(-1, self.dim)
+        return child_low, child_low + np.repeat(size, len(self.corners), axis=0)
+
+
+def _integrate(rule: _Rule, low: Array, high: Array, *, rtol: float, prune: float) -> tuple[float, Array]:
+    """Integrals of w / scale and of w f / scale over every cell: ln(scale) and an array ``(1 + m, cells)``."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        log_weights = logarithms(low, high)
+        log_weights = rule.log_weights(low, high)
         log_scale = float(np.max(log_weights))
         if not math.isfinite(log_scale):
             raise ConvergenceError(f"the largest logarithm of the weight is {log_scale}, which cannot be integrated")
-        coarse = sums(low, high, log_weights)
+        coarse = rule.sums(low, high, log_weights, log_scale)
         total = np.zeros_like(coarse)
         root = np.arange(len(low))
         for _ in range(MAX_HALVINGS):
             scale = np.abs(total).sum(axis=1) + np.abs(coarse).sum(axis=1)
             small = np.all(np.abs(coarse) <= prune * scale[:, None], axis=0)
             _add(total, root[small], coarse[:, small])
-            if np.all(small):
-                return log_scale, total
             low, high, coarse, root = low[~small], high[~small], coarse[:, ~small], root[~small]
-            size = 0.5 * (high - low)
-            child_low = (low[:, None, :] + 2.0 * corners * size[:, None, :]).reshape(-1, dim)
-            child_high = child_low + np.repeat(size, len(corners), axis=0)
-            child = sums(child_low, child_high, logarithms(child_low, child_high))
-            fine = child.reshape(len(child), len(low), len(corners)).sum(axis=2)
+            if len(low) == 0:
+                return log_scale, total
+            ends = rule.halve(low, high)
+            child = rule.sums(*ends, rule.log_weights(*ends), log_scale)
+            fine = child.reshape(len(child), len(low), -1).sum(axis=2)
             if not np.all(np.isfinite(fine)):
                 break
             scale = np.abs(total).sum(axis=1) + np.abs(fine).sum(axis=1)
@@ -326,10 +335,10 @@ def _integrate(
             _add(total, root[settled], fine[:, settled])
             if np.all(settled):
                 return log_scale, total
-            again = np.repeat(~settled, len(corners))
-            too_small = size <= 4.0 * np.finfo(np.float64).eps * np.abs(low)
-            low, high, coarse = child_low[again], child_high[again], child[:, again]
-            root = np.repeat(root[~settled], len(corners))
+            too_small = high - low <= 8.0 * np.finfo(np.float64).eps * np.abs(low)
+            again = np.repeat(~settled, len(rule.corners))
+            low, high, coarse = ends[0][again], ends[1][again], child[:, again]
+            root = np.repeat(root[~settled], len(rule.corners))
             if np.any(too_small[~settled]):
                 break
     raise ConvergenceError(

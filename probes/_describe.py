@@ -85,11 +85,23 @@ def annotate(
 
 
 def describe(
-    variables: Mapping[str, Any], groups: Groups, series: Series, *, title: str, conventions: str, cost: str
+    variables: Mapping[str, Any],
+    groups: Groups,
+    series: Series,
+    *,
+    title: str,
+    conventions: str,
+    cost: str,
+    lag: np.ndarray | None = None,
 ) -> xr.Dataset:
     """A dataset over the groups; arrays of more than one dimension come as (dims, values)."""
     data = {name: v if isinstance(v, tuple) else ((groups.dim,), np.asarray(v)) for name, v in variables.items()}
     coords = {name: c for name, c in groups.coords.items() if name not in data}
+    if lag is not None:
+        coords["lag"] = lag
+        equal = np.ptp(groups.spacing) <= 1e-9 * groups.spacing[0]
+        elapsed = lag * groups.spacing[:, None]
+        coords["lag_time"] = ("lag", elapsed[0]) if equal else ((groups.dim, "lag"), elapsed)
     dataset = xr.Dataset(data, coords=coords)
     dataset.attrs.update(title=title, conventions=conventions, cost=cost, observable=str(series.values.name or "x"))
     return annotate(dataset, series.units, series.time_units)

@@ -35,21 +35,24 @@ class Moments:
     chains: IntArray
     mean: FloatArray
     variance: FloatArray
+    fourth: FloatArray
     mean_log: FloatArray
     lowest: FloatArray
     chain_mean: FloatArray
 
 
 def moments(bundle: Bundle, start: IntArray, *, logarithm: bool = False) -> Moments:
-    """Mean, variance (divided by N), mean logarithm and minimum from `start` on."""
+    """Mean, variance (divided by N), fourth moment about chain means, mean logarithm and minimum from `start` on."""
     chains = bundle.chains.size
-    average, square, logs, lowest = (np.zeros(chains) for _ in range(4))
+    average, square, fourth, logs, lowest = (np.zeros(chains) for _ in range(5))
     kept = bundle.series.draws - start
     for rows, values, owner in bundle.blocks():
         count = kept[owner]
         after = np.arange(values.shape[1]) >= start[owner][:, None]
         average[rows] = np.where(after, values, 0.0).sum(axis=1) / count
-        square[rows] = (np.where(after, values - average[rows][:, None], 0.0) ** 2).sum(axis=1) / count
+        deviation = np.where(after, values - average[rows][:, None], 0.0) ** 2
+        square[rows] = deviation.sum(axis=1) / count
+        fourth[rows] = (deviation**2).sum(axis=1) / count
         lowest[rows] = np.where(after, values, np.inf).min(axis=1)
         if logarithm:
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -57,14 +60,16 @@ def moments(bundle: Bundle, start: IntArray, *, logarithm: bool = False) -> Mome
     owner, size = bundle.owner, bundle.size
     members = bundle.members()
     safe = np.where(members > 0, members, np.nan)
-    mean = np.bincount(owner, weights=average, minlength=size) / safe
-    spread = square + (average - mean[owner]) ** 2
-    variance = np.bincount(owner, weights=spread, minlength=size) / safe
+
+    def pooled(weights: FloatArray) -> FloatArray:
+        with np.errstate(invalid="ignore"):
+            return np.bincount(owner, weights=weights, minlength=size) / safe
+
+    mean = pooled(average)
     minimum = np.full(size, np.inf)
     np.minimum.at(minimum, owner, lowest)
-    with np.errstate(invalid="ignore"):
-        mean_log = np.bincount(owner, weights=logs, minlength=size) / safe
-    return Moments(start, kept, members, mean, variance, mean_log, minimum, average)
+    variance = pooled(square + (average - mean[owner]) ** 2)
+    return Moments(start, kept, members, mean, variance, pooled(fourth), pooled(logs), minimum, average)
 
 
 def autocovariance(bundle: Bundle, m: Moments, max_lag: int) -> FloatArray:
@@ -127,8 +132,8 @@ def correlations(bundle: Bundle, m: Moments, max_lag: int | None = None) -> Corr
     return Correlations(run, half, resolved, lengths * m.chains)
 
 
-def correlation_errors(bundle: Bundle, m: Moments, c: Correlations, factor: FloatArray | float = 1.0) -> tuple[Variance, Variance]:
-    """Variances of the integrated time and of the half time, in draws squared.
+def correlation_errors(bundle: Bundle, m: Moments, c: Correlations, factor: FloatArray) -> tuple[Variance, Variance]:
+    """Errors of the integrated time and of the half time, in draws; `factor` makes up for heavy tails.
 
     Both are functions of averages of x_t x_{t-k}, so their influence series are made of such products; no assumption
     is made on fourth moments, which for energies are far from those of a Gaussian process.

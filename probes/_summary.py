@@ -9,18 +9,18 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from landscape.probes._autocorrelation import half_time_columns
 from landscape.probes._correlation import Variance, widen
 from landscape.probes._describe import describe
 from landscape.probes._equilibration import starts
 from landscape.probes._estimation import (
     Correlations,
     Moments,
-    correlation_errors,
     correlations,
     halves,
     moments,
 )
-from landscape.probes._gamma import GammaFit, bias_moments, bias_rate, bias_shape, influence, maximum_likelihood
+from landscape.probes._gamma import GammaFit, bias_moments, bias_rate, bias_shape, fit_gamma, influence, tail_factor
 from landscape.probes._influence import Influence, masked
 from landscape.probes._series import Bundle, FloatArray, as_series, bundles, grouping
 
@@ -143,10 +143,10 @@ def _rows(bundle: Bundle, discard: str | float | int, t: FloatArray, spacing: Fl
     m = moments(bundle, start, logarithm=True)
     c = correlations(bundle, m)
     fit, errors, factor = _fit(bundle, m, c)
-    out = _gamma_columns(fit, errors, m)
     mean_error, variance_error = errors["mean"], errors["variance"]
-    out |= {"mean": m.mean, "mean_stderr": mean_error.stderr}
+    out = {"mean": m.mean, "mean_stderr": mean_error.stderr}
     out |= {"variance": fit.variance, "variance_stderr": variance_error.stderr}
+    out |= _gamma_columns(fit, errors, m)
     with np.errstate(divide="ignore", invalid="ignore"):
         out |= {"heat_capacity": fit.variance / t**2, "heat_capacity_stderr": variance_error.stderr / t**2}
         out |= {f"rate_times_temperature{s}": out[f"gamma_rate{s}"] * t for s in ("", "_stderr")}
@@ -166,40 +166,21 @@ def _rows(bundle: Bundle, discard: str | float | int, t: FloatArray, spacing: Fl
 def _fit(bundle: Bundle, m: Moments, c: Correlations) -> tuple[GammaFit, dict[str, Variance], FloatArray]:
     """Gamma estimates before bias correction, and the variances of all smooth estimates."""
     # The sample variance is about the sample mean: add that mean's own variance.
-    first = c.run.total / np.maximum(m.draws * m.chains, 1)
-    variance = m.variance + np.where(c.resolved, first, 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        usable = (m.lowest > 0) & (variance > 0)
-        gap = np.where(usable, np.log(np.where(usable, m.mean, 1.0)) - m.mean_log, np.nan)
-        by_moments = np.where((m.lowest >= 0) & (variance > 0), m.mean**2 / variance, np.nan)
-    fit = GammaFit(m.mean, variance, m.mean_log, maximum_likelihood(gap), by_moments)
+    own = np.where(c.resolved, c.run.total / np.maximum(m.draws * m.chains, 1), 0.0)
+    fit = fit_gamma(m.mean, m.variance + own, m.mean_log, m.lowest)
+    factor = tail_factor(fit, m.fourth)
     series = {name: Influence(bundle, m.start) for name in ("mean", "variance", *_GAMMA)}
-    fourth = np.zeros((bundle.size, 1))
     for rows, values, owner in bundle.blocks():
         deviation = values - m.mean[owner][:, None]
         series["mean"].add(rows, deviation, owner)
-        square = masked(deviation**2, m.start[owner])
-        series["variance"].add(rows, square, owner)
-        bundle.sum_by_group(owner, (square**2).sum(axis=1, keepdims=True), fourth)
+        series["variance"].add(rows, deviation**2, owner)
         for name, u in influence(values, fit, owner).items():
             series[name].add(rows, masked(u, m.start[owner]), owner)
     errors = {name: s.variance(c.resolved) for name, s in series.items()}
-    factor = _tail_factor(fit, fourth[:, 0] / np.maximum(m.draws * m.chains, 1))
     for name in ("variance", "gamma_shape_moments"):
         errors[name] = replace(errors[name], stderr=errors[name].stderr * factor)
     errors["variance"] = replace(errors["variance"], stderr=widen(fit.variance, errors["variance"].stderr))
     return fit, errors, factor
-
-
-def _tail_factor(fit: GammaFit, fourth: FloatArray) -> FloatArray:
-    """How much too small the error of a second moment is if the energy follows the fitted Gamma law.
-
-    In most short runs the fourth moment of a skewed law comes out too low, and the error bar with it; that of a
-    Gamma law is known: var((x - mean)^2) = (mean^2 / alpha)^2 (2 + 6 / alpha). Never less than 1.
-    """
-    with np.errstate(all="ignore"):
-        expected = (fit.mean**2 / fit.shape) ** 2 * (2.0 + 6.0 / fit.shape)
-        return np.asarray(np.sqrt(np.fmax(1.0, expected / (fourth - fit.variance**2))))
 
 
 _GAMMA = ("gamma_shape", "gamma_shape_moments", "gamma_rate")
@@ -231,26 +212,14 @@ _SOURCE = {"gamma_shape": "shape", "gamma_rate": "shape", "gamma_shape_moments":
 def _time_columns(
     bundle: Bundle, m: Moments, c: Correlations, mean_error: Variance, spacing: FloatArray, factor: FloatArray
 ) -> dict[str, FloatArray]:
-    time_error, half_error = correlation_errors(bundle, m, c, factor)
-    resolved = c.resolved
-    time = np.where(resolved, c.run.time, np.nan)
-    relative = time_error.stderr / time
+    out = half_time_columns(bundle, m, c, factor, spacing)
+    draws = m.draws * m.chains
     with np.errstate(divide="ignore", invalid="ignore"):
-        effective = np.where(resolved, m.draws * m.chains / (2.0 * c.run.time) / mean_error.excess, np.nan)
-    half = np.where(resolved, c.half.value, np.nan)
-    # Below the spacing of draws a half time rests on rho_1 alone, which must then stand out of its own noise.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        noise = half_error.stderr / np.abs(c.half.right)
-    half = np.where((c.half.lag == 1) & (c.run.correlation[:, 1] < 2.0 * noise), np.nan, half)
-    return {
-        "autocorrelation_time": time * spacing,
-        "autocorrelation_time_stderr": np.where(resolved, time_error.stderr, np.nan) * spacing,
-        "half_time": half * spacing,
-        "half_time_stderr": np.where(np.isfinite(half), half_error.stderr, np.nan) * spacing,
+        effective = np.where(c.resolved, draws / (2.0 * c.run.time) / mean_error.excess, np.nan)
+        relative = out["autocorrelation_time_stderr"] / out["autocorrelation_time"]
+    return out | {
         "effective_sample_size": effective,
         "effective_sample_size_stderr": effective * relative,
-        "resolved": resolved,
         "chains_agree": mean_error.agree,
-        "correlation_times": c.correlation_times,
-        "length": m.draws * m.chains * spacing,
+        "length": draws * spacing,
     }

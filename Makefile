@@ -1,0 +1,31 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python
+
+.PHONY: help install test quick lint types format bench demo
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install:  ## install in editable mode with everything the tests need
+	$(PYTHON) -m pip install -e ".[test,digits]"
+
+test:  ## all tests
+	$(PYTHON) -m pytest
+
+quick:  ## tests that take seconds
+	$(PYTHON) -m pytest -m "not slow"
+
+lint:  ## ruff, lint and format
+	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check .
+
+types:  ## mypy, strict
+	$(PYTHON) -m mypy
+
+format:  ## rewrite in house style
+	$(PYTHON) -m ruff check --fix . && $(PYTHON) -m ruff format .
+
+bench:  ## speeds as ratios to peers in the same run
+	$(PYTHON) -m pytest tests/benchmarks -s -p no:cacheprovider --override-ini=addopts=--import-mode=importlib
+
+demo:  ## the main job, end to end
+	$(PYTHON) -m landscape.cli demo

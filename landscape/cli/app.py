@@ -1,0 +1,163 @@
+"""Commands, each with an example in its help. Heavy modules load inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from landscape.cli.exit_codes import DONE, UNEXPECTED, code_of
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="landscape",
+    help="Stochastic dynamics on energy landscapes. Begin with: [bold]landscape demo[/bold]",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+probe_app = typer.Typer(no_args_is_help=True, help="Measure something on a stored run.")
+app.add_typer(probe_app, name="probe")
+
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write.", show_default=False)]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
+Run = Annotated[Path, typer.Argument(help="A stored run (.nc).", show_default=False)]
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line on arguments; the exit code."""
+    try:
+        result = app(args=arguments, standalone_mode=False)
+        return result if isinstance(result, int) else DONE
+    except click.exceptions.Exit as stop:
+        return int(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted")
+        return code_of(KeyboardInterrupt())
+    except Exception as error:
+        code = code_of(error)
+        if code == UNEXPECTED:
+            raise_or_explain(error)
+        else:
+            _complain(str(error))
+        return code
+
+
+def raise_or_explain(error: Exception) -> None:
+    """Print an unexpected error with its traceback: somebody has to be able to report it."""
+    import traceback
+
+    traceback.print_exception(error, file=sys.stderr)
+    _complain(f"unexpected {type(error).__name__}: {error}")
+
+
+def _complain(message: str) -> None:
+    click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from landscape.results import package_version
+
+        click.echo(f"landscape {package_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        str,
+        typer.Option(
+            help='"random-labels", "digits", or a path: an image folder, an archive of one, or a torchvision CIFAR folder.'
+        ),
+    ] = "random-labels",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("landscape-demo"),
+    seed: Annotated[int, typer.Option(help="Of data, weights and noise.")] = 0,
+    samples: Annotated[int, typer.Option(help="Images used, where --data is a path or digits.", min=20)] = 300,
+    quick: Annotated[bool, typer.Option(help="A tenth of the steps: a first look in a few seconds.")] = False,
+) -> None:
+    """Simulate a toy valley and a trained network, and measure their fluctuations.
+
+    Trains a small network to its minimum, explores it by Langevin dynamics at eight temperatures, simulates the valley
+    1/2 g(y) x^2 beside it, and writes one netCDF file per run, a figure and a table of theory against measurement.
+
+    Example:  landscape demo --data digits
+    """
+    from landscape.cli.demo import run_demo
+
+    run_demo(data, output, seed=seed, samples=samples, quick=quick)
+
+
+@app.command()
+def simulate(
+    config: Annotated[Path, typer.Argument(help="A specification in TOML.", show_default=False)],
+    output: Output = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key: --set integrator.dt=1e-3 (repeatable).")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show specification, memory and an estimate of time; run nothing.")
+    ] = False,
+    force: Force = False,
+) -> None:
+    """Run a specification and store the result as netCDF, beside the config file unless told otherwise.
+
+    Example:  landscape simulate valley.toml --set temperature=0.2 -o warm.nc
+    """
+    from landscape.cli.simulating import run_config
+
+    run_config(config, output, assign or [], dry_run=dry_run, force=force)
+
+
+@probe_app.command()
+def fluctuations(
+    run: Run,
+    output: Output = None,
+    by: Annotated[str, typer.Option(help='"temperature" pools chains of equal temperature, or "chain".')] = "temperature",
+    force: Force = False,
+) -> None:
+    """Moments, Gamma law, correlation times and exponents of the energy, each with its error.
+
+    Example:  landscape probe fluctuations landscape-demo/network.nc
+    """
+    from landscape.cli.probing import probe_fluctuations
+
+    probe_fluctuations(run, output, by, force=force)
+
+
+@app.command()
+def plot(run: Run, output: Output = None, force: Force = False) -> None:
+    """Draw a stored run: energy against time and its distribution; for formulas also where the coordinates went.
+
+    Example:  landscape plot landscape-demo/valley.nc -o valley.png
+    """
+    from landscape.cli.plotting import plot_run
+
+    plot_run(run, output, force=force)
+
+
+@app.command()
+def info(run: Run) -> None:
+    """What a stored run holds, and the specification that made it.
+
+    Example:  landscape info landscape-demo/network.nc
+    """
+    from landscape.cli.describing import describe_run
+
+    describe_run(run)

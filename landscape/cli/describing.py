@@ -1,0 +1,34 @@
+"""`landscape info`: what a stored run holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.table import Table
+
+from landscape.cli.console import console
+from landscape.storage import open as open_run
+from landscape.storage import read_spec
+
+__all__ = ["describe_run"]
+
+
+def describe_run(path: Path) -> None:
+    """Print dimensions, variables with units, and the specification."""
+    with open_run(path) as dataset:
+        attributes = dataset.attrs
+        console.print(f"[bold]{attributes.get('title', path.name)}[/bold]  ({path.stat().st_size / 2**20:.3g} MiB)")
+        for key in ("source", "history", "backend", "dtype", "seed", "last_step"):
+            if key in attributes:
+                console.print(f"  {key}: {attributes[key]}")
+        sizes = ", ".join(f"{name} {size}" for name, size in dataset.sizes.items())
+        console.print(f"  sizes: {sizes}")
+        table = Table("variable", "dims", "units", "long name", box=None, header_style="bold", pad_edge=False)
+        for name, variable in dataset.variables.items():
+            about = variable.attrs
+            table.add_row(str(name), ", ".join(map(str, variable.dims)), about.get("units", ""), about.get("long_name", ""))
+        console.print(table)
+        if "spec" in attributes:
+            console.print("[bold]specification[/bold]")
+            console.print_json(json.dumps(read_spec(dataset)))

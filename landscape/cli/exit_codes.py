@@ -1,0 +1,33 @@
+"""Exit codes, and which error leads to which."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from landscape import errors
+
+__all__ = ["DIVERGED", "DONE", "INPUT_OUTPUT", "INTERRUPTED", "MISMATCH", "UNEXPECTED", "USAGE", "code_of"]
+
+DONE: Final = 0
+UNEXPECTED: Final = 1
+USAGE: Final = 2
+DIVERGED: Final = 3
+INPUT_OUTPUT: Final = 4
+MISMATCH: Final = 5
+INTERRUPTED: Final = 130
+
+
+def code_of(error: BaseException) -> int:
+    """Exit code of an error: 2 usage or configuration, 3 diverged, 4 input/output, 5 checkpoint, else 1."""
+    match error:
+        case KeyboardInterrupt():
+            return INTERRUPTED
+        case errors.NonFiniteError():
+            return DIVERGED
+        case errors.CheckpointError():
+            return MISMATCH
+        case errors.ConfigError() | errors.ShapeError() | errors.FormulaError():
+            return USAGE
+        case OSError():  # StorageError and DatasetNotFound among them
+            return INPUT_OUTPUT
+    return UNEXPECTED

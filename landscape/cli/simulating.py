@@ -1,0 +1,131 @@
+"""`landscape simulate`: from a TOML file to a stored run."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from landscape.cli.console import console, no_overwrite
+from landscape.errors import ConfigError, NonFiniteError, StorageError
+from landscape.record import Record
+from landscape.simulate import check_memory, prepare, simulate
+from landscape.specification import Prepared, build
+from landscape.storage import save
+
+__all__ = ["assign", "read_config", "run_config"]
+
+PILOT_SECONDS = 1.0
+
+
+def run_config(config: Path, output: Path | None, assignments: list[str], *, dry_run: bool, force: bool) -> None:
+    """Run a configuration file, or show what it would do."""
+    spec = read_config(config)
+    for text in assignments:
+        assign(spec, text)
+    prepared = build(spec)
+    if dry_run:
+        _show_plan(prepared)
+        return
+    target = no_overwrite(output or config.with_suffix(".nc"), force=force)
+    try:
+        dataset = prepared.call()
+    except NonFiniteError as error:
+        if error.dataset is not None and error.dataset.sizes.get("draw"):
+            kept = save(error.dataset, target)
+            raise NonFiniteError(
+                f"{error} (kept in {kept})", step=error.step, chain=error.chain, coordinate=error.coordinate,
+                dataset=error.dataset,
+            ) from None  # fmt: skip
+        raise
+    save(dataset, target)
+    console.print(f"wrote [bold]{target}[/bold]: {dict(dataset.sizes)}")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The table in a TOML file.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be read.
+    ConfigError
+        If it is not TOML.
+    """
+    try:
+        content = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"cannot read {str(path)!r}: {error}; expected a specification in TOML") from error
+    try:
+        return tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{str(path)!r} is not TOML: {error}") from None
+
+
+def assign(spec: dict[str, Any], text: str) -> None:
+    """Set one key of a specification from ``key.sub=value``; the value is read as TOML, or as text.
+
+    Examples
+    --------
+    >>> spec = {"integrator": {"dt": 0.1}}
+    >>> assign(spec, "integrator.dt=1e-3")
+    >>> assign(spec, "temperature=[0.1, 0.2]")
+    >>> spec
+    {'integrator': {'dt': 0.001}, 'temperature': [0.1, 0.2]}
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set takes key=value, such as --set integrator.dt=1e-3; got {text!r}")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    *parents, last = key.strip().split(".")
+    table = spec
+    for name in parents:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {text}: {name!r} is a value, not a table")
+    table[last] = parsed
+
+
+def _show_plan(prepared: Prepared) -> None:
+    import json
+
+    console.print_json(json.dumps(prepared.spec))
+    if prepared.function is not simulate:
+        return
+    settings = dict(prepared.settings)
+    settings.pop("start", None)  # a pilot starts from the default: the real start may take a minimisation
+    backend = settings.pop("backend", "auto")
+    settings.pop("on_nonfinite", None)
+    plan, _, _ = prepare(*prepared.arguments, **settings)
+    record = settings.get("record", Record())
+    observables = record.resolve(*prepared.arguments[:1], prepared.arguments[1].memory_names)
+    size = check_memory(plan, record, observables, settings["steps"])
+    seconds = _estimate(prepared, settings, plan.chains, backend)
+    console.print(f"records: {size / 2**20:.3g} MiB for {plan.chains} chains x {settings['steps']} steps")
+    console.print(f"time: about {_duration(seconds)} on this machine, without the start and the first compilation")
+
+
+def _estimate(prepared: Prepared, settings: dict[str, Any], chains: int, backend: Any) -> float:
+    """Seconds for the whole run, from a pilot that is doubled until it takes long enough to be timed."""
+    options = {key: value for key, value in settings.items() if key not in ("steps", "record", "data_seed")}
+    options |= {"chains": chains, "backend": backend, "on_nonfinite": "drop", "progress": False}
+    steps = 1
+    simulate(*prepared.arguments, steps=1, record=Record(1, ["energy"]), **options)  # compiles
+    while True:
+        began = time.perf_counter()
+        simulate(*prepared.arguments, steps=steps, record=Record(steps, ["energy"]), **options)
+        elapsed = time.perf_counter() - began
+        if elapsed > PILOT_SECONDS or steps >= settings["steps"]:
+            return elapsed * float(settings["steps"]) / steps
+        steps = min(4 * steps, settings["steps"])
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
