@@ -98,7 +98,8 @@ class Walls:
 
     def outside(self, position: NDArray[Any]) -> NDArray[np.bool_]:
         """Where coordinates lie beyond a wall, same shape."""
-        return (self.kinds == REFLECT) & ((position < self.lows) | (position > self.highs))
+        beyond: NDArray[np.bool_] = (self.kinds == REFLECT) & ((position < self.lows) | (position > self.highs))
+        return beyond
 
 
 def _reflect(x: Tensor, low: float, high: float) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from landscape.engines.base import Engine, Plan, State
+from landscape.engines.base import Engine, State
 from landscape.errors import NonFiniteError
 from landscape.record import Observable, Record, observe
 
@@ -124,7 +124,7 @@ class Driver:
         if len(bad):
             chain = int(bad[0])
             raise NonFiniteError(
-                f"the energy at the start of chain {chain} is {energies[chain]}; expected a finite energy: give another "
+                f"the energy at the start of chain {chain} is {energies[chain]}; expected a finite one: give another "
                 "start",
                 step=0,
                 chain=chain,
@@ -152,7 +152,7 @@ class Driver:
         where = f"coordinate {coordinate!r}" if coordinate is not None else "the energy"
         raise NonFiniteError(
             f"{where} of chain {chain} is not finite after step {step}: the run diverged. The {self.draw} draws before "
-            "it are kept in the error's `dataset`; try a smaller step size, or on_nonfinite=\"drop\" to go on without "
+            'it are kept in the error\'s `dataset`; try a smaller step size, or on_nonfinite="drop" to go on without '
             "that chain",
             step=step,
             chain=chain,

@@ -89,5 +89,5 @@ class OverlapError(LandscapeError, RuntimeError):
     """Neighbouring sampling windows do not overlap."""
 
 
-class DatasetNotFound(LandscapeError, FileNotFoundError):
+class DatasetNotFound(LandscapeError, FileNotFoundError):  # noqa: N818  # the public name
     """A data set is not where it was looked for."""

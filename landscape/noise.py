@@ -47,13 +47,11 @@ class ThermalNoise:
 
     def draw(self, seed: int, chains: Tensor, step: int, dim: int) -> Tensor:
         """Standard normal variates of one step, ``(chains, dim)``."""
-        fine = (self._fine(seed, chains, step * self.refinement + j, dim) for j in range(self.refinement))
-        total = next(fine)
-        if self.refinement == 1:
-            return total
-        for increment in fine:
-            total = total + increment
-        return total * (1.0 / self.refinement**0.5)
+        first = step * self.refinement
+        total = self._fine(seed, chains, first, dim)
+        for j in range(1, self.refinement):
+            total = total + self._fine(seed, chains, first + j, dim)
+        return total if self.refinement == 1 else total * (1.0 / self.refinement**0.5)
 
     def _fine(self, seed: int, chains: Tensor, step: int, dim: int) -> Tensor:
         if chains.device.type != "cpu":

@@ -199,5 +199,5 @@ def _normals_64(words: Tensor) -> Tensor:
     s = (m - 1.0) / (m + 1.0)
     log = _polynomial(s * s, LOG_64) * s + exponent.to(torch.float64) * LN2
     radius = _sqrt((log * -2.0).clamp_min(0.0))
-    t = ((((w2 & 0x3FFFFFFF) << 21) | (w3 >> 11))).to(torch.float64) * 2.0**-51 - 0.5
+    t = (((w2 & 0x3FFFFFFF) << 21) | (w3 >> 11)).to(torch.float64) * 2.0**-51 - 0.5
     return _box_muller(radius, t, w2 >> 30, SIN_64, COS_64)

@@ -89,13 +89,17 @@ class Record:
                     raise ConfigError(f"observable {name!r} must be a callable (potential, position), got {function!r}")
                 continue
             if name not in OBSERVABLES:
-                raise ConfigError(f"unknown observable {name!r}; known are {', '.join(OBSERVABLES)}, or give a callable")
+                raise ConfigError(
+                    f"unknown observable {name!r}; known are {', '.join(OBSERVABLES)}, or give a callable"
+                )
             if name in _NETWORK_ONLY and not network:
                 raise ConfigError(f"observable {name!r} exists for NetworkLoss only, not {type(potential).__name__}")
             if name == "momentum" and "momentum" not in memory_names:
                 raise ConfigError("observable 'momentum' needs an integrator with a momentum")
             if name == "evaluation_energy" and potential.evaluation is None:  # type: ignore[attr-defined]
-                raise ConfigError("observable 'evaluation_energy' needs held-out data: NetworkLoss(..., evaluation=...)")
+                raise ConfigError(
+                    "observable 'evaluation_energy' needs held-out data: NetworkLoss(..., evaluation=...)"
+                )
         return dict(given)
 
     def spec(self) -> dict[str, Any]:
@@ -122,7 +126,7 @@ def observe(name: str, function: Observable | None, engine: Engine, start: Tenso
             if not isinstance(value, Tensor) or value.shape[:1] != state.position.shape[:1]:
                 shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise ShapeError(
-                    f"observable {name!r} returned {shape}; expected a tensor with {len(state.position)} rows, one a chain"
+                    f"observable {name!r} returned {shape}; expected a tensor of {len(state.position)} rows, one each"
                 )
         elif name == "gradient_norm":
             value = potential.gradient(state.position).norm(dim=-1)

@@ -18,9 +18,9 @@ from landscape.record import OBSERVABLES
 __all__ = ["build_dataset", "package_version"]
 
 REFERENCES = (
-    "Di Carlo, Goddard, Schwab (2026), Entropic Confinement and Mode Connectivity in Overparameterized Neural Networks; "
-    "Jules, Brenner, Kachman, Levi, Bar-Sinai (2023), Charting the Topography of the Neural Network Landscape with "
-    "Thermal-Like Noise"
+    "Di Carlo, Goddard, Schwab (2026), Entropic Confinement and Mode Connectivity in Overparameterized Neural "
+    "Networks; Jules, Brenner, Kachman, Levi, Bar-Sinai (2023), Charting the Topography of the Neural Network "
+    "Landscape with Thermal-Like Noise"
 )
 
 

@@ -360,7 +360,7 @@ def _check_placement(potential: Potential, dtype: torch.dtype, device: torch.dev
         raise ShapeError(f"dtype must be a floating-point type, got {dtype}")
     if isinstance(potential, NetworkLoss) and (dtype != potential.dtype or device != potential.device):
         raise ConfigError(
-            f"the network lives on {potential.device} in {potential.dtype}, the run was asked for {device} and {dtype}: "
+            f"the network lives on {potential.device} in {potential.dtype}, the run is to use {device} and {dtype}: "
             "give dtype and device to NetworkLoss"
         )
     if device.type == "cuda" and not torch.cuda.is_available():

@@ -77,12 +77,12 @@ def write_atomically(target: Path, content: bytes) -> None:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
         raise StorageError(
-            f"cannot write {len(content)} bytes to {str(target)!r}: {error.strerror or error}; what was there before is "
-            "unchanged. Free some space or choose another path"
+            f"cannot write {len(content)} bytes to {str(target)!r}: {error.strerror or error}; what was there "
+            "before is unchanged. Free some space or choose another path"
         ) from error
 
 
-def open(path: str | os.PathLike[str]) -> xr.Dataset:  # noqa: A001
+def open(path: str | os.PathLike[str]) -> xr.Dataset:
     """Open a stored run or probe result, lazily; a context manager too.
 
     Raises

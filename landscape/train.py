@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -141,7 +142,7 @@ def _stretches(factors: list[float], epochs: int, every: int, per_epoch: int) ->
             f"with a schedule, Record(every={every}) must divide the steps up to each change of the rate; "
             f"use a divisor of the {per_epoch} steps per epoch"
         )
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 def _scaled(integrator: Integrator, factor: float) -> Integrator:

@@ -88,9 +88,7 @@ class Potential(ABC):
             )
             if not gradient.requires_grad:  # linear energy
                 return torch.zeros_like(position)
-            (product,) = torch.autograd.grad(
-                (gradient * vector).sum(), leaf, allow_unused=True, materialize_grads=True
-            )
+            (product,) = torch.autograd.grad((gradient * vector).sum(), leaf, allow_unused=True, materialize_grads=True)
         return product
 
     def _hessian(self, position: Tensor) -> Tensor:
@@ -225,6 +223,7 @@ class Potential(ABC):
 
     def _tensor(self, position: ArrayLike) -> tuple[Tensor, Callable[[Tensor], Any]]:
         """A checked floating tensor, and the way back to the kind of thing that was given."""
+        back: Callable[[Tensor], Any]
         if isinstance(position, Tensor):
             tensor, back = position, _unchanged
         else:

@@ -23,8 +23,8 @@ class Expression(Potential):
     """Energy V(x; p) given by a formula in named coordinates x and parameters p.
 
     Gradient and Hessian are symbolic. The same operations, in the same order, run in torch (CPU or GPU, any dtype) and
-    in the compiled kernels (float64). A subclass that overrides a derivative in torch must keep to the formula, which is
-    what the kernels run; to change the derivative itself it overrides `_gradient_expressions`.
+    in the compiled kernels (float64). A subclass that overrides a derivative in torch must keep to the formula,
+    which is what the kernels run; to change the derivative itself it overrides `_gradient_expressions`.
 
     Parameters
     ----------
@@ -176,18 +176,19 @@ def _check_sympy(expression: Any, names: Sequence[str]) -> sympy.Expr:
 def _formula_text(expression: sympy.Expr) -> str:
     """The formula in the grammar that `parse_formula` reads, with all digits of its numbers."""
     exact = expression.xreplace({number: sympy.Symbol(repr(float(number))) for number in expression.atoms(sympy.Float)})
-    return _Printer().doprint(exact)
+    return str(_Printer().doprint(exact))
 
 
 class _Printer(sympy.printing.str.StrPrinter):  # type: ignore[misc]
-    def _print_Abs(self, e: sympy.Abs) -> str:
+    # the printer finds these by the names of the functions
+    def _print_Abs(self, e: sympy.Abs) -> str:  # noqa: N802
         return f"abs({self._print(e.args[0])})"
 
-    def _print_Max(self, e: sympy.Max) -> str:
+    def _print_Max(self, e: sympy.Max) -> str:  # noqa: N802
         return f"max({', '.join(map(self._print, e.args))})"
 
-    def _print_Min(self, e: sympy.Min) -> str:
+    def _print_Min(self, e: sympy.Min) -> str:  # noqa: N802
         return f"min({', '.join(map(self._print, e.args))})"
 
-    def _print_Exp1(self, e: sympy.Expr) -> str:
+    def _print_Exp1(self, e: sympy.Expr) -> str:  # noqa: N802
         return "e"

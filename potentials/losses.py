@@ -50,7 +50,8 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
     Parameters
     ----------
-    outputs, targets : tensors of the same shape ``(samples, ...)``; targets ``(samples,)`` may stand for ``(samples, 1)``
+    outputs, targets : tensors of the same shape ``(samples, ...)``
+        Targets ``(samples,)`` may stand for ``(samples, 1)``.
     """
     if targets.ndim == outputs.ndim - 1 and outputs.shape[-1] == 1:
         targets = targets.unsqueeze(-1)
@@ -83,7 +84,9 @@ def check_targets(outputs: Tensor, targets: Tensor, loss: SampleLoss) -> None:
             raise ShapeError(f"cross-entropy needs integer labels, got targets of dtype {targets.dtype}")
         classes, low, high = outputs.shape[1], int(targets.min()), int(targets.max())
         if low < 0 or high >= classes:
-            raise ShapeError(f"labels run from {low} to {high}, but the module has {classes} outputs (0 to {classes - 1})")
+            raise ShapeError(
+                f"labels run from {low} to {high}, but the module has {classes} outputs (0 to {classes - 1})"
+            )
     if loss is squared_error and targets.shape[1:] != outputs.shape[1:]:
         alone = targets.ndim == outputs.ndim - 1 and outputs.shape[-1] == 1
         if not alone:

@@ -238,9 +238,7 @@ class NetworkLoss(Potential):
         def fraction(at: Tensor) -> Tensor:
             def one(vector: Tensor) -> Tensor:
                 buffers = self._evaluation_buffers(vector)
-                right = [
-                    (self._outputs(vector, x, buffers).argmax(1) == y).sum() for x, y in self._chunks(data)
-                ]
+                right = [(self._outputs(vector, x, buffers).argmax(1) == y).sum() for x, y in self._chunks(data)]
                 return torch.stack(right).sum() / (self.samples if data is None else len(data.inputs))
 
             with torch.no_grad():
@@ -362,7 +360,8 @@ class NetworkLoss(Potential):
         both = grad_and_value(mean)
         if len(position) > 1 and self._vmaps and not (module is self._private and self.batchnorm == "reestimate"):
             if len(inputs) == 1:
-                arguments, dims = (position, inputs[0], targets[0]), (0, None, None)
+                arguments = (position, inputs[0], targets[0])
+                dims: tuple[int | None, ...] = (0, None, None)
             else:
                 arguments, dims = (position, inputs, targets), (0, 0, 0)
             try:
@@ -370,9 +369,7 @@ class NetworkLoss(Potential):
                 return energy, gradient
             except RuntimeError:
                 self._vmaps = False  # a module that vmap cannot batch goes chain by chain from here on
-        rows = [
-            both(vector, inputs[i % len(inputs)], targets[i % len(inputs)]) for i, vector in enumerate(position)
-        ]
+        rows = [both(vector, inputs[i % len(inputs)], targets[i % len(inputs)]) for i, vector in enumerate(position)]
         return torch.stack([row[1] for row in rows]), torch.stack([row[0] for row in rows])
 
     def _dynamics_buffers(self) -> Mapping[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -35,12 +36,12 @@ class PlainMLP:
     @property
     def dim(self) -> int:
         """Number of weights and biases."""
-        return sum((a + 1) * b for a, b in zip(self.sizes, self.sizes[1:], strict=False))
+        return sum((a + 1) * b for a, b in pairwise(self.sizes))
 
     def layers(self, position: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Weights ``(chains, out, in)`` and biases ``(chains, out)`` of each layer, as views."""
         offset = 0
-        for inputs, outputs in zip(self.sizes, self.sizes[1:], strict=False):
+        for inputs, outputs in pairwise(self.sizes):
             weight = position[:, offset : offset + inputs * outputs].unflatten(1, (outputs, inputs))
             offset += inputs * outputs
             yield weight, position[:, offset : offset + outputs]
@@ -118,9 +119,9 @@ def recognise(module: nn.Module, layout: Layout, loss: SampleLoss, inputs: Tenso
         return None
     if any(part._forward_hooks or part._forward_pre_hooks for part in [module, *parts]):
         return None
-    sizes = (linear[0].in_features, *(part.out_features for part in linear))
+    sizes: tuple[int, ...] = tuple(int(n) for n in (linear[0].in_features, *(part.out_features for part in linear)))  # type: ignore[arg-type]
     mlp = PlainMLP(sizes, kinds.pop() if kinds else "relu", names[loss])
-    expected = [shape for a, b in zip(sizes, sizes[1:], strict=False) for shape in ((b, a), (b,))]
+    expected: list[tuple[int, ...]] = [shape for a, b in pairwise(sizes) for shape in ((b, a), (b,))]
     return mlp if [slot.shape for slot in layout] == expected and mlp.dim == layout.dim else None
 
 

@@ -71,7 +71,9 @@ def _without_targets(source: Any) -> tuple[Any, Any]:
     if isinstance(source, Dataset) and hasattr(source, "__len__"):
         items = [source[i] for i in range(len(source))]
         if items and isinstance(items[0], tuple | list) and len(items[0]) == 2:
-            return torch.stack([torch.as_tensor(x) for x, _ in items]), torch.stack([torch.as_tensor(y) for _, y in items])
+            return torch.stack([torch.as_tensor(x) for x, _ in items]), torch.stack(
+                [torch.as_tensor(y) for _, y in items]
+            )
         raise ConfigError("the items of the data set must be pairs (input, target)")
     raise ConfigError(
         f"targets are missing: give inputs and targets, or a torch Dataset or DataLoader of pairs; got "

@@ -9,15 +9,17 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from landscape.errors import ShapeError
+from landscape.probes._correlation import combine
 from landscape.probes._describe import describe
 from landscape.probes._equilibration import starts
 from landscape.probes._estimation import correlations, moments
-from landscape.probes._influence import Influence
-from landscape.probes._series import FloatArray, as_series, bundles, grouping
+from landscape.probes._influence import Influence, between_chains
+from landscape.probes._series import Bundle, FloatArray, as_series, bundles, grouping
 
 __all__ = ["participation_ratio"]
 
 _BLOCK = 2**22
+_ENOUGH = 4
 
 
 def participation_ratio(
@@ -75,29 +77,71 @@ def participation_ratio(
     """
     losses = _with_axes(sample_energies)
     samples = int(losses.sizes["sample"])
-    phi = _ratio(losses)
-    if phi.sizes["draw"] < 4:
-        result = _few_draws(phi)
-    else:
-        series = as_series(phi, temperature)
-        groups = grouping(series, by)
-        columns: dict[str, FloatArray] = {}
-        for bundle in bundles(series, groups):
-            m = moments(bundle, starts(bundle, discard)[0])
-            resolved = correlations(bundle, m).resolved
-            average = Influence(bundle, m.start)
-            for rows, values, owner in bundle.blocks():
-                average.add(rows, values, owner)
-            found = {"mean": m.mean, "error": average.variance(resolved).stderr, "resolved": resolved}
-            for name, column in found.items():
-                columns.setdefault(name, np.full(groups.count, np.nan))[bundle.groups] = column
-        result = describe(
-            _columns(columns["mean"], columns["error"], samples) | {"resolved": columns["resolved"].astype(bool)},
-            groups,
-            series,
-            title="Participation ratio",
-            conventions="(sum l)^2 / sum l^2 over samples, averaged over draws",
-            cost="two passes over the series; no gradients",
-        )
+    series = as_series(_ratio(losses), temperature, shortest=1)
+    groups = grouping(series, by)
+    columns: dict[str, FloatArray] = {}
+    for bundle in bundles(series, groups):
+        for name, column in _average(bundle, discard).items():
+            columns.setdefault(name, np.full(groups.count, np.nan))[bundle.groups] = column
+    mean, error = columns["mean"], columns["error"]
+    variables = {"participation_ratio": mean, "participation_ratio_stderr": error}
+    variables |= {"participating_fraction": mean / samples, "participating_fraction_stderr": error / samples}
+    result = describe(
+        variables | {"resolved": columns["resolved"].astype(bool)},
+        groups,
+        series,
+        title="Participation ratio",
+        conventions="(sum l)^2 / sum l^2 over samples, averaged over draws",
+        cost="two passes over the series; no gradients",
+    )
     result.attrs["samples"] = samples
     return result
+
+
+def _average(bundle: Bundle, discard: str | float | int) -> dict[str, FloatArray]:
+    """Mean and error of each group; too few draws to correlate leave the scatter between chains."""
+    if bundle.series.draws >= _ENOUGH:
+        m = moments(bundle, starts(bundle, discard)[0])
+        resolved = correlations(bundle, m).resolved
+        average = Influence(bundle, m.start)
+        for rows, values, owner in bundle.blocks():
+            average.add(rows, values, owner)
+        error = average.variance(resolved).stderr
+    else:
+        m = moments(bundle, np.zeros(bundle.size, dtype=np.intp))
+        resolved = np.zeros(bundle.size, dtype=bool)
+        unknown = np.full(bundle.size, np.nan)
+        between = between_chains(m.chain_mean, bundle.owner, bundle.size)
+        error = combine(unknown, np.ones(bundle.size), between, m.chains).stderr
+    return {"mean": m.mean, "error": np.where(m.chains > 0, error, np.nan), "resolved": resolved}
+
+
+def _with_axes(losses: Any) -> xr.DataArray:
+    if isinstance(losses, xr.Dataset):
+        if "sample_energies" not in losses:
+            raise ShapeError(f"the dataset has no `sample_energies`; it has {sorted(map(str, losses.data_vars))}")
+        losses = losses["sample_energies"]
+    if not isinstance(losses, xr.DataArray):
+        array = np.asarray(losses)
+        if not 1 <= array.ndim <= 3:
+            raise ShapeError(f"got an array of shape {array.shape}; expected ([chain,] [draw,] sample)")
+        losses = xr.DataArray(array, dims=("chain", "draw", "sample")[-array.ndim :])
+    if "sample" not in losses.dims or not set(losses.dims) <= {"chain", "draw", "sample"}:
+        raise ShapeError(f"got dims {losses.dims}; expected ([chain,] [draw,] sample)")
+    if losses.dtype.kind not in "fiu":
+        raise ShapeError(f"losses must be real numbers, got dtype {losses.dtype}")
+    missing = [dim for dim in ("chain", "draw") if dim not in losses.dims]
+    return losses.expand_dims(missing).transpose("chain", "draw", "sample")
+
+
+def _ratio(losses: xr.DataArray) -> xr.DataArray:
+    """phi of every draw, read in blocks so that only the answer is held."""
+    phi = np.empty((losses.sizes["chain"], losses.sizes["draw"]))
+    step = max(1, _BLOCK // losses.sizes["sample"])
+    for chain in range(phi.shape[0]):
+        for low in range(0, phi.shape[1], step):
+            part = losses[chain, low : low + step].to_numpy().astype(np.float64)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                phi[chain, low : low + step] = part.sum(axis=1) ** 2 / (part**2).sum(axis=1)
+    coords = {name: c for name, c in losses.coords.items() if "sample" not in c.dims}
+    return xr.DataArray(phi, dims=("chain", "draw"), coords=coords, name="participation_ratio")

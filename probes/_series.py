@@ -67,7 +67,7 @@ class Groups:
         return len(self.members)
 
 
-def as_series(x: Any, temperature: ArrayLike | None = None, *, variable: str = "energy") -> Series:
+def as_series(x: Any, temperature: ArrayLike | None = None, *, variable: str = "energy", shortest: int = _SHORTEST) -> Series:
     """Check a series and find its axes.
 
     Parameters
@@ -78,6 +78,8 @@ def as_series(x: Any, temperature: ArrayLike | None = None, *, variable: str = "
         Overrides the coordinate `temperature`.
     variable : str
         Name looked up in a Dataset.
+    shortest : int
+        Draws needed at least.
 
     Raises
     ------
@@ -87,8 +89,8 @@ def as_series(x: Any, temperature: ArrayLike | None = None, *, variable: str = "
     values = _with_axes(x, variable)
     if values.dtype.kind not in "fiu":
         raise ShapeError(f"a series must hold real numbers, got dtype {values.dtype}")
-    if values.sizes["draw"] < _SHORTEST or values.sizes["chain"] < 1:
-        raise ShapeError(f"a series needs a chain and {_SHORTEST} draws at least, got {dict(values.sizes)}")
+    if values.sizes["draw"] < shortest or values.sizes["chain"] < 1:
+        raise ShapeError(f"a series needs a chain and {shortest} draws at least, got {dict(values.sizes)}")
     spacing, units = _spacing(values)
     return Series(values, spacing, units, _temperatures(values, temperature))
 
@@ -119,6 +121,8 @@ def _spacing(values: xr.DataArray) -> tuple[FloatArray, str]:
     if not {"draw"} <= set(coordinate.dims) <= {"chain", "draw"}:
         raise ShapeError(f"`time` has dims {coordinate.dims}; expected ('draw',) or ('chain', 'draw')")
     time = np.asarray(coordinate.transpose(..., "draw").to_numpy(), dtype=np.float64)
+    if time.shape[-1] == 1:
+        return np.ones(chains), str(coordinate.attrs.get("units", "1"))
     first, last = time[..., 0], time[..., -1]
     step = (last - first) / (time.shape[-1] - 1)
     if not np.all(np.isfinite(step) & (step > 0)):

@@ -20,7 +20,7 @@ def profile(
     temperature: float,
     *,
     bins: int = 60,
-    range: tuple[float, float] | None = None,  # noqa: A002
+    range: tuple[float, float] | None = None,
     zero: Literal["minimum", "mean"] | float = "minimum",
 ) -> xr.Dataset:
     """Free energy along a coordinate, F(y) = -T ln P(y) + const, from a histogram of samples.

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from landscape.cli.exit_codes import DONE, UNEXPECTED, code_of
@@ -35,15 +34,15 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         result = app(args=arguments, standalone_mode=False)
         return result if isinstance(result, int) else DONE
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return int(stop.exit_code)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted")
         return code_of(KeyboardInterrupt())
     except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error, whichever package it is from
+            error.show()
+            return int(error.exit_code)
         code = code_of(error)
         if code == UNEXPECTED:
             raise_or_explain(error)
@@ -61,20 +60,23 @@ def raise_or_explain(error: Exception) -> None:
 
 
 def _complain(message: str) -> None:
-    click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
+    typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+    typer.echo(message, err=True)
 
 
 def _version(value: bool) -> None:
     if value:
         from landscape.results import package_version
 
-        click.echo(f"landscape {package_version()}")
+        typer.echo(f"landscape {package_version()}")
         raise typer.Exit
 
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -83,9 +85,7 @@ def _root(
 def demo(
     data: Annotated[
         str,
-        typer.Option(
-            help='"random-labels", "digits", or a path: an image folder, an archive of one, or a torchvision CIFAR folder.'
-        ),
+        typer.Option(help='"random-labels", "digits", or a path: an image folder, an archive of one, a CIFAR folder.'),
     ] = "random-labels",
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("landscape-demo"),
     seed: Annotated[int, typer.Option(help="Of data, weights and noise.")] = 0,
@@ -129,7 +129,9 @@ def simulate(
 def fluctuations(
     run: Run,
     output: Output = None,
-    by: Annotated[str, typer.Option(help='"temperature" pools chains of equal temperature, or "chain".')] = "temperature",
+    by: Annotated[
+        str, typer.Option(help='"temperature" pools chains of equal temperature, or "chain".')
+    ] = "temperature",
     force: Force = False,
 ) -> None:
     """Moments, Gamma law, correlation times and exponents of the energy, each with its error.

@@ -12,7 +12,7 @@ from rich.table import Table
 from torch.nn.functional import adaptive_avg_pool2d
 
 import landscape as ls
-from landscape import potentials, probes
+from landscape import probes
 from landscape.cli.console import console, measured
 from landscape.cli.demo_figure import draw_figure
 from landscape.cli.probing import summary_table
@@ -52,7 +52,9 @@ def run_demo(data: str, folder: Path, *, seed: int, samples: int, quick: bool) -
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot make the folder {str(folder)!r}: {error.strerror}; give another --output") from error
+        raise StorageError(
+            f"cannot make the folder {str(folder)!r}: {error.strerror}; give another --output"
+        ) from error
     scale = 10 if quick else 1
     valley = Valley(g="1 + y**2", bounds={"y": (-3, 3)})
     toy = _simulate_valley(valley, seed, scale)
@@ -74,7 +76,9 @@ def run_demo(data: str, folder: Path, *, seed: int, samples: int, quick: bool) -
     console.print(summary_table(summary))
     console.print(_table(_valley_rows(valley, floor) + _network_rows(summary, scan)))
     if scan is None:
-        console.print("exponents need at least two temperatures that are long enough and stationary: run without --quick")
+        console.print(
+            "exponents need at least two temperatures that are long enough and stationary: run without --quick"
+        )
     console.print(f"wrote [bold]{folder}/[/bold]: demo.png and {', '.join(f'{name}.nc' for name in files)}")
 
 
@@ -129,7 +133,8 @@ def _explore(loss: NetworkLoss, minimum: xr.Dataset, seed: int, scale: int) -> x
 
 def _scan(summary: xr.Dataset) -> xr.Dataset | None:
     try:
-        return probes.fluctuations.temperature_scan(summary)
+        scan: xr.Dataset = probes.fluctuations.temperature_scan(summary)
+        return scan
     except ConfigError:
         return None
 
@@ -147,7 +152,12 @@ def _valley_rows(valley: Valley, floor: xr.DataArray) -> list[Row]:
     step = (float(at_two.free_energy), float(at_two.free_energy_stderr))
     return [
         Row("valley <y^2>", f"{square:.4f}", *_over_chains((floor**2).mean("draw")), square),
-        Row("valley P(|y| < 1)", f"{inside:.4f} (not 0.6290 = T ln g)", *_over_chains((abs(floor) < 1).mean("draw")), inside),
+        Row(
+            "valley P(|y| < 1)",
+            f"{inside:.4f} (not 0.6290 = T ln g)",
+            *_over_chains((abs(floor) < 1).mean("draw")),
+            inside,
+        ),
         Row(f"valley F({float(at_two.y):.2f}) - F(0)", f"{difference:.5f} = (T/2) ln g", *step, difference),
     ]
 

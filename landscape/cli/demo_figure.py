@@ -58,7 +58,9 @@ def _moments(ax: Any, summary: xr.Dataset, scan: xr.Dataset | None) -> None:
         ("deviation", summary.variance**0.5, summary.variance_stderr / (2 * summary.variance**0.5), "s", "#009E73"),
     ):
         ax.errorbar(t[used], value.values[used], error.values[used], fmt=marker, ms=5, color=color, label=name)
-        ax.errorbar(t[~used], value.values[~used], error.values[~used], fmt=marker, ms=5, color=color, mfc="none", alpha=0.6)
+        ax.errorbar(
+            t[~used], value.values[~used], error.values[~used], fmt=marker, ms=5, color=color, mfc="none", alpha=0.6
+        )
         exponent = None if scan is None else scan.get(f"{name}_exponent")
         if exponent is not None and used.sum() >= 2:
             text = f"{name} ~ T^{float(exponent):.2f} +- {float(scan[f'{name}_exponent_stderr']):.2f}"  # type: ignore[index]

@@ -27,7 +27,9 @@ def describe_run(path: Path) -> None:
         table = Table("variable", "dims", "units", "long name", box=None, header_style="bold", pad_edge=False)
         for name, variable in dataset.variables.items():
             about = variable.attrs
-            table.add_row(str(name), ", ".join(map(str, variable.dims)), about.get("units", ""), about.get("long_name", ""))
+            table.add_row(
+                str(name), ", ".join(map(str, variable.dims)), about.get("units", ""), about.get("long_name", "")
+            )
         console.print(table)
         if "spec" in attributes:
             console.print("[bold]specification[/bold]")

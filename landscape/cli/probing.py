@@ -53,9 +53,7 @@ def summary_table(summary: xr.Dataset) -> Table:
     table = Table(str(row), *_COLUMNS.values(), "", box=None, header_style="bold", pad_edge=False)
     for i in range(summary.sizes[row]):
         one = summary.isel({row: i})
-        cells = [
-            measured(float(one[name]), float(one.get(f"{name}_stderr", float("nan")))) for name in _COLUMNS
-        ]
+        cells = [measured(float(one[name]), float(one.get(f"{name}_stderr", float("nan")))) for name in _COLUMNS]
         remarks = []
         if not bool(one.resolved):
             remarks.append("too short")

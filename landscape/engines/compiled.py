@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -93,9 +94,8 @@ class CompiledEngine(Engine):
         if energies is None:
             energies = np.zeros((self.plan.chains, 0))
         x = self.state.position.numpy()
-        none = np.zeros_like(x) if len(self.state.memory) < 2 else None
-        rows = [value.numpy() for value in self.state.memory.values()] + [none, none]
-        m, v = rows[0], rows[1]
+        memory = [value.numpy() for value in self.state.memory.values()]
+        m, v = (memory + [np.zeros_like(x)] * 2)[:2]
 
         def block(chains: slice) -> None:
             part = (positions[chains], energies[chains])
@@ -120,7 +120,7 @@ class CompiledEngine(Engine):
         if chains >= self.threads * 32:  # enough for every thread to have a block that is worth its while
             count = -(-count // self.threads) * self.threads
         edges = np.linspace(0, chains, count + 1).astype(int)
-        return (slice(int(a), int(b)) for a, b in zip(edges, edges[1:], strict=False) if b > a)
+        return (slice(int(a), int(b)) for a, b in pairwise(edges) if b > a)
 
     def close(self) -> None:
         """Release the threads."""

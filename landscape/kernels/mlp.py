@@ -42,9 +42,7 @@ def _combine(out, row, weights, stride, rows_in, first_in, inputs, bias):  # typ
                 )
         else:
             for s in range(samples):
-                out[row, s] += (
-                    w0 * inputs[k, s] + w1 * inputs[k + 1, s] + w2 * inputs[k + 2, s] + w3 * inputs[k + 3, s]
-                )
+                out[row, s] += w0 * inputs[k, s] + w1 * inputs[k + 1, s] + w2 * inputs[k + 2, s] + w3 * inputs[k + 3, s]
 
 
 @reordered

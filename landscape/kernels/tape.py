@@ -91,10 +91,18 @@ def execute(instructions, registers):  # type: ignore[no-untyped-def]
                 registers[t, i] = exponential(registers[a, i])
         elif operation == _MIN:
             for i in range(n):
-                registers[t, i] = registers[a, i] if (registers[a, i] < registers[b, i] or registers[a, i] != registers[a, i]) else registers[b, i]
+                registers[t, i] = (
+                    registers[a, i]
+                    if (registers[a, i] < registers[b, i] or registers[a, i] != registers[a, i])
+                    else registers[b, i]
+                )
         elif operation == _MAX:
             for i in range(n):
-                registers[t, i] = registers[a, i] if (registers[a, i] > registers[b, i] or registers[a, i] != registers[a, i]) else registers[b, i]
+                registers[t, i] = (
+                    registers[a, i]
+                    if (registers[a, i] > registers[b, i] or registers[a, i] != registers[a, i])
+                    else registers[b, i]
+                )
         elif operation == _ABS:
             for i in range(n):
                 registers[t, i] = abs(registers[a, i])

@@ -47,7 +47,7 @@ class EntropicToy(Toy):
         Expression.__init__(self, energy, [*stiff, "y"], parameters, bounds)
         check_profile(profile, *self._interval)
         # Symbolic, so that ln exp(-y) stays -y where exp(-y) underflows.
-        log_profile = sympy.expand_log(sympy.log(profile.expression))
+        log_profile = sympy.expand_log(sympy.log(profile.expression))  # type: ignore[no-untyped-call]
         self._log_profile = Expression(log_profile, profile.coordinates or (), profile.parameters)
 
     @property

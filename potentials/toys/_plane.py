@@ -95,6 +95,12 @@ class PlaneToy(Toy):
         Parameters
         ----------
         temperature : float
+
+        Examples
+        --------
+        >>> from landscape.potentials.toys import MullerBrown
+        >>> MullerBrown().mean_position(10.0).round(6)
+        array([-0.543664,  1.394512])
         """
         t = one_temperature(temperature)
         position: Array = self._averages(t, lambda position, excess: [position[:, 0], position[:, 1]])[2]

@@ -57,8 +57,9 @@ class Ring(Toy):
     Notes
     -----
     At the origin the gradient has no limit; it is 0 there by convention, and the energy is 1/2 k(0) R^2. Where k
-    varies the force grows as 1/r towards the origin, so no time step is right once the origin is visited: use closed
-    forms above T of about k R^2 / 50. For the same reason the mean curvature is infinite unless k is constant.
+    varies the force grows as 1/r towards the origin, so no time step is right once the origin is visited: above T of
+    about k R^2 / 10, k at the softest angle, trust closed forms only. For the same reason the mean curvature is
+    infinite unless k is constant.
 
     The slow coordinate of `marginal` is theta, in radians, from -pi to pi. `effective_potential` is normalised to
     (T/2) ln k at low temperature. Runs start at (R, 0).

@@ -86,7 +86,7 @@ def test_small_and_large_arguments_keep_their_digits():
     assert value("sigmoid(x)", 1e5) == 1.0
 
 
-# -- arithmetic --------------------------------------------------------------------------------------------------------
+# -- arithmetic -------------------------------------------------------------------------------------------------------
 
 ARITHMETIC = {
     "x - y - 1": lambda x, y: x - y - 1,
@@ -159,7 +159,7 @@ def test_sympy_functions_and_their_derivatives():
     assert float(slope.energy([at])) == pytest.approx(expected, rel=1e-14)
 
 
-# -- refusals: what was given, what was expected ------------------------------------------------------------------------
+# -- refusals: what was given, what was expected ----------------------------------------------------------------------
 
 NOT_ARITHMETIC = [
     "__import__('os').system('true')",
@@ -364,7 +364,7 @@ def test_nothing_is_run(tmp_path):
     assert not marker.exists()
 
 
-# -- names -------------------------------------------------------------------------------------------------------------
+# -- names ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

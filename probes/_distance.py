@@ -1,0 +1,137 @@
+"""How far positions are from a reference point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from landscape.errors import ShapeError
+from landscape.probes._correlation import student_factor
+from landscape.probes._describe import annotate
+
+__all__ = ["distance"]
+
+_BLOCK = 2**22
+
+
+def distance(position: Any, reference: Any) -> xr.Dataset:
+    r"""Euclidean distance |x - x_0| from a reference point.
+
+    For free diffusion from x_0 the mean square is 2 T n t in n dimensions.
+
+    Parameters
+    ----------
+    position : DataArray, Dataset or array, shape ``(..., coordinate)``
+        Positions; of a Dataset its `position`, else its `snapshot`.
+    reference : DataArray, Dataset or array, shape ``(coordinate,)`` or broadcasting against `position`
+        The point x_0, for example a minimum.
+
+    Returns
+    -------
+    xarray.Dataset
+        `distance` with the dims of `position` without `coordinate`: a value of each position, without error. With a
+        dim `chain`, also `mean_distance` over chains and `mean_distance_stderr` from the scatter between them (NaN
+        for one chain), for each temperature on `scan_temperature` where chains have temperatures.
+
+    Raises
+    ------
+    ShapeError
+        If the numbers of coordinates differ or positions are not real numbers.
+
+    Notes
+    -----
+    The error of the mean supposes that chains are independent. Cost: one pass; no gradients.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> distance(np.array([[3.0, 4.0], [0.0, 0.0]]), np.zeros(2)).distance.values
+    array([5., 0.])
+    """
+    points = _points(position, ("position", "snapshot"))
+    origin = _points(reference, ("position", "last_position"))
+    if points.sizes["coordinate"] != origin.sizes["coordinate"]:
+        raise ShapeError(
+            f"positions have {points.sizes['coordinate']} coordinates, the reference {origin.sizes['coordinate']}"
+        )
+    if not set(origin.dims) <= set(points.dims):
+        raise ShapeError(f"the reference has dims {origin.dims}, which are not all among {points.dims}")
+    origin = origin.drop_vars([name for name in origin.coords])
+    values = _norm(points, origin)
+    dataset = xr.Dataset({"distance": values})
+    if "chain" in values.dims:
+        dataset = dataset.merge(_mean_over_chains(values))
+    dataset.attrs.update(
+        title="Distance from a reference",
+        conventions="Euclidean norm; errors of means from the scatter between chains",
+        cost="one pass over the positions; no gradients",
+    )
+    units = str(points.attrs.get("units", "1"))
+    names = {
+        "distance": ("Euclidean distance from the reference", units),
+        "mean_distance": ("distance from the reference, averaged over chains", units),
+    }
+    time = values.coords["time"].attrs.get("units", "1") if "time" in values.coords else "1"
+    return annotate(dataset, "1", str(time), names)
+
+
+def _points(given: Any, names: tuple[str, ...]) -> xr.DataArray:
+    if isinstance(given, xr.Dataset):
+        found = [name for name in names if name in given]
+        if not found:
+            raise ShapeError(f"the dataset has none of {list(names)}; it has {sorted(map(str, given.data_vars))}")
+        given = given[found[0]]
+    if not isinstance(given, xr.DataArray):
+        array = given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
+        leading = {1: (), 2: ("chain",), 3: ("chain", "draw")}
+        if array.ndim not in leading:
+            raise ShapeError(f"got positions of shape {array.shape}; expected ([chain,] [draw,] coordinate)")
+        given = xr.DataArray(array, dims=(*leading[array.ndim], "coordinate"))
+    if "coordinate" not in given.dims:
+        raise ShapeError(f"got dims {given.dims}; expected `coordinate` among them")
+    if given.dtype.kind not in "fiu":
+        raise ShapeError(f"positions must be real numbers, got dtype {given.dtype}")
+    return given.transpose(..., "coordinate")
+
+
+def _norm(points: xr.DataArray, origin: xr.DataArray) -> xr.DataArray:
+    """Norms, computed along the first dim in blocks so that no second copy of the positions is held."""
+    coords = {name: c for name, c in points.coords.items() if "coordinate" not in c.dims}
+    if points.ndim == 1:
+        return xr.DataArray(float(np.linalg.norm(points.to_numpy() - origin.to_numpy())), coords=coords)
+    first = points.dims[0]
+    rows = max(1, _BLOCK // max(1, points.size // points.shape[0]))
+    parts = []
+    for low in range(0, points.shape[0], rows):
+        part = points.isel({first: slice(low, low + rows)})
+        start = origin.isel({first: slice(low, low + rows)}) if first in origin.dims else origin
+        difference = part.astype(np.float64).variable - start.astype(np.float64).variable
+        parts.append(np.sqrt((difference**2).sum("coordinate").transpose(*points.dims[:-1]).to_numpy()))
+    return xr.DataArray(np.concatenate(parts), dims=points.dims[:-1], coords=coords)
+
+
+def _mean_over_chains(values: xr.DataArray) -> xr.Dataset:
+    """Averages over the chains of each temperature, or over all where temperatures are unknown."""
+    temperature = values.coords.get("temperature")
+    if temperature is None or temperature.dims != ("chain",):
+        return _mean(values)
+    per_chain = temperature.to_numpy()
+    unique = np.unique(per_chain)
+    parts = [_mean(values.drop_vars("temperature").isel(chain=np.flatnonzero(per_chain == t))) for t in unique]
+    # On an axis of its own: `distance` keeps `temperature` as a coordinate of its chains.
+    joined = xr.concat(parts, "scan_temperature")
+    return joined.assign_coords(scan_temperature=unique)
+
+
+def _mean(values: xr.DataArray) -> xr.Dataset:
+    array = values.transpose("chain", ...).to_numpy()
+    count = np.isfinite(array).sum(axis=0)
+    safe = np.maximum(count, 1)
+    mean = np.where(count > 0, np.nansum(array, axis=0) / safe, np.nan)
+    spread = np.nansum((array - mean) ** 2, axis=0) / np.maximum(count - 1, 1)
+    error = np.where(count > 1, np.sqrt(spread / safe) * student_factor(np.maximum(count - 1.0, 1.0)), np.nan)
+    dims = tuple(d for d in values.dims if d != "chain")
+    coords = {name: c for name, c in values.coords.items() if "chain" not in c.dims}
+    return xr.Dataset({"mean_distance": (dims, mean), "mean_distance_stderr": (dims, error)}, coords=coords)

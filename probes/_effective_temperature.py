@@ -1,0 +1,269 @@
+"""Temperature of minibatch gradient noise, its shape against the Hessian, and its tails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import xarray as xr
+
+from landscape.errors import ConfigError, ShapeError
+from landscape.probes._describe import annotate
+from landscape.probes._series import FloatArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["effective_temperature"]
+
+_NAMES = {
+    "temperature": ("effective temperature of minibatch noise", "1"),
+    "noise_trace": ("trace of the covariance of the gradients of single samples", "1"),
+    "alignment": ("cosine between the covariance of gradients and the Hessian", "1"),
+    "tail_index": ("tail index of the norms of the gradients' deviations", "1"),
+}
+
+
+class _SampledLoss(Protocol):
+    """What is asked of a loss."""
+
+    def sample_gradients(self, position: Any) -> Any:
+        """Gradients of single samples, shape ``(samples, dim)``."""
+
+    def hvp(self, position: Any, vector: Any) -> Any:
+        """Product of the Hessian of the mean loss with a vector."""
+
+
+def effective_temperature(
+    loss: _SampledLoss,
+    position: Any,
+    lr: float,
+    batch_size: int,
+    *,
+    momentum: float = 0.0,
+    replacement: bool = False,
+    probes: int = 100,
+    tail: float = 0.1,
+    seed: int = 0,
+) -> xr.Dataset:
+    r"""Effective temperature of stochastic gradient descent at a position.
+
+    The step -lr g_B with the mean gradient over a batch of B out of n samples has noise lr^2 C f / B, where C is the
+    covariance of the gradients of single samples and f = (n - B) / (n - 1) for sampling without replacement, f = 1
+    with it. Langevin dynamics of time step lr has noise 2 T lr in each direction. With equal traces, and heavy-ball
+    momentum mu (v <- mu v - lr g),
+
+    .. math:: T = \frac{\eta \, f \, \mathrm{tr}\, C}{2 B \, n_\mathrm{dim} (1 - \mu)}, \qquad \eta = \mathrm{lr} .
+
+    The losses of samples are averaged, not summed. How far that one number goes is told by the alignment
+
+    .. math:: \frac{\mathrm{tr}(C H)}{\|C\|_F \|H\|_F} ,
+
+    1 for noise shaped like the Hessian, (sum_i h_i) / sqrt(n_dim sum_i h_i^2) for isotropic noise, and by Hill's tail
+    index a of the norms of g_i - <g>: the noise has no variance for a < 2, no fourth moment for a < 4.
+
+    Parameters
+    ----------
+    loss : object
+        With ``sample_gradients(position) -> (samples, dim)`` and ``hvp(position, vector)``, as `NetworkLoss` has.
+    position : tensor, array, DataArray or Dataset, shape ``(..., dim)``
+        Where; of a Dataset its `position`, else `snapshot`, else `last_position`.
+    lr : float
+        Learning rate, in units of time.
+    batch_size : int
+        B, from 1 to n.
+    momentum : float in [0, 1)
+        mu, with the gradient not damped.
+    replacement : bool
+        Whether samples may come twice in a batch.
+    probes : int
+        Hessian-vector products at most. With `dim` or more, H is taken whole; else by Hutchinson's estimate.
+    tail : float in (0, 0.5]
+        Fraction of the largest norms that Hill's estimate uses.
+    seed : int
+        Of the random probe vectors.
+
+    Returns
+    -------
+    xarray.Dataset
+        `temperature`, `noise_trace` (tr C), `alignment`, `tail_index`, each with `_stderr`, on the dims of `position`
+        without `coordinate`. Errors regard the samples as drawn from a distribution and the Hessian as given; that of
+        `alignment` includes the probes. `alignment` is unbiased in its numerator and in both squared norms, so noise
+        can bring it above 1; it is NaN where one of the norms is not positive.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range.
+    ShapeError
+        If gradients and position do not fit together.
+
+    Notes
+    -----
+    Cost: gradients of all n samples, held as one ``(n, dim)`` array, and min(`probes`, dim) Hessian-vector products
+    per position; memory n^2 numbers besides.
+
+    References
+    ----------
+    Mandt, Hoffman, Blei (2017), Stochastic gradient descent as approximate Bayesian inference; B. Hill (1975).
+
+    Examples
+    --------
+    >>> import torch
+    >>> class Springs:  # V = <|x - a_i|^2> / 2: gradients x - a_i, so C is the covariance of the a_i
+    ...     anchors = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]], dtype=torch.float64)
+    ...     def sample_gradients(self, position): return position - self.anchors
+    ...     def hvp(self, position, vector): return vector
+    >>> result = effective_temperature(Springs(), torch.zeros(2, dtype=torch.float64), lr=0.1, batch_size=1)
+    >>> round(float(result.temperature), 12)  # tr C = 1: 0.1 * 1 / (2 * 1 * 2)
+    0.025
+    """
+    _check(lr, batch_size, momentum, probes, tail)
+    points, dims, coords = _points(position)
+    rows = [
+        _at(loss, point, float(lr), int(batch_size), float(momentum), replacement, probes, tail, seed)
+        for point in points.reshape(-1, points.shape[-1])
+    ]
+    shape = points.shape[:-1]
+    data = {name: (dims, np.array([row[name] for row in rows]).reshape(shape)) for name in rows[0]}
+    dataset = xr.Dataset(data, coords=coords)
+    dataset.attrs.update(
+        title="Effective temperature of minibatch noise",
+        conventions="T = lr f tr C / (2 B dim (1 - momentum)), mean loss, C of single samples; "
+        + ("f = 1 (with replacement)" if replacement else "f = (n - B) / (n - 1) (without replacement)"),
+        cost="gradients of all samples and at most `hessian_vector_products` products per position",
+        lr=float(lr),
+        batch_size=int(batch_size),
+        momentum=float(momentum),
+        hessian_vector_products=min(int(probes), int(points.shape[-1])),
+        seed=int(seed),
+    )
+    return annotate(dataset, names=_NAMES)
+
+
+def _check(lr: float, batch_size: int, momentum: float, probes: int, tail: float) -> None:
+    if not (np.isfinite(lr) and lr > 0):
+        raise ConfigError(f"got lr={lr!r}; expected a positive number")
+    if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
+        raise ConfigError(f"got batch_size={batch_size!r}; expected a whole number of at least 1")
+    if not 0 <= momentum < 1:
+        raise ConfigError(f"got momentum={momentum!r}; expected a number in [0, 1)")
+    if isinstance(probes, bool) or int(probes) != probes or probes < 2:
+        raise ConfigError(f"got probes={probes!r}; expected a whole number of at least 2")
+    if not 0 < tail <= 0.5:
+        raise ConfigError(f"got tail={tail!r}; expected a fraction in (0, 0.5]")
+
+
+def _points(position: Any) -> tuple[Tensor, tuple[str, ...], dict[str, Any]]:
+    import torch
+
+    if isinstance(position, xr.Dataset):
+        found = [name for name in ("position", "snapshot", "last_position") if name in position]
+        if not found:
+            raise ShapeError(f"the dataset has no position; it has {sorted(map(str, position.data_vars))}")
+        position = position[found[0]]
+    dims: tuple[str, ...] | None = None
+    coords: dict[str, Any] = {}
+    if isinstance(position, xr.DataArray):
+        if "coordinate" not in position.dims:
+            raise ShapeError(f"got dims {position.dims}; expected `coordinate` among them")
+        position = position.transpose(..., "coordinate")
+        dims = tuple(str(d) for d in position.dims[:-1])
+        coords = {str(k): c for k, c in position.coords.items() if "coordinate" not in c.dims}
+        # The temperature of the run is a name already taken by the result.
+        coords.pop("temperature", None)
+        position = position.to_numpy()
+    tensor = position.detach() if isinstance(position, torch.Tensor) else torch.as_tensor(np.array(position))
+    if tensor.ndim == 0 or not tensor.is_floating_point():
+        raise ShapeError(f"positions must be real vectors, got shape {tuple(tensor.shape)} of {tensor.dtype}")
+    if dims is None:
+        dims = tuple(f"axis_{i}" for i in range(tensor.ndim - 1)) if tensor.ndim != 2 else ("chain",)
+    return tensor, dims, coords
+
+
+def _at(
+    loss: _SampledLoss,
+    point: Tensor,
+    lr: float,
+    batch_size: int,
+    momentum: float,
+    replacement: bool,
+    probes: int,
+    tail: float,
+    seed: int,
+) -> dict[str, float]:
+    import torch
+
+    gradients = torch.as_tensor(loss.sample_gradients(point)).detach().to(torch.float64)
+    if gradients.ndim != 2 or gradients.shape[1] != point.shape[0]:
+        raise ShapeError(f"sample_gradients gave shape {tuple(gradients.shape)}; expected (samples, {point.shape[0]})")
+    samples, dim = gradients.shape
+    if samples < 2 or batch_size > samples:
+        raise ConfigError(f"batch_size is {batch_size} and there are {samples} samples; two at least, and a batch of them")
+    noise = gradients - gradients.mean(dim=0)
+    square = (noise**2).sum(dim=1).cpu().numpy()
+    finite = 1.0 if replacement else (samples - batch_size) / (samples - 1)
+    scale = lr * finite / (2.0 * batch_size * dim * (1.0 - momentum))
+    trace, trace_error = float(square.mean()), float(square.std(ddof=1) / np.sqrt(samples))
+    alignment, alignment_error = _alignment(loss, point, noise, probes, seed)
+    index, index_error = _hill(np.sqrt(square), tail)
+    return {
+        "temperature": scale * trace,
+        "temperature_stderr": scale * trace_error,
+        "noise_trace": trace,
+        "noise_trace_stderr": trace_error,
+        "alignment": alignment,
+        "alignment_stderr": alignment_error,
+        "tail_index": index,
+        "tail_index_stderr": index_error,
+    }
+
+
+def _alignment(loss: _SampledLoss, point: Tensor, noise: Tensor, probes: int, seed: int) -> tuple[float, float]:
+    """tr(C H) / (|C| |H|): its logarithm's error is that of a sum over samples plus that of a sum over probes."""
+    import torch
+
+    samples, dim = noise.shape
+    whole = dim <= probes
+    if whole:
+        vectors = torch.eye(dim, dtype=torch.float64)
+    else:
+        signs = np.random.default_rng(seed).integers(0, 2, (probes, dim)) * 2.0 - 1.0
+        vectors = torch.from_numpy(signs)
+    vectors = vectors.to(noise.device)
+    images = torch.stack([torch.as_tensor(loss.hvp(point, v.to(point.dtype))).detach() for v in vectors])
+    images = images.to(torch.float64)
+    # With the whole basis sums are exact; with random signs each vector gives an unbiased value by itself.
+    weight = 1.0 if whole else 1.0 / probes
+    product = (noise @ vectors.T) * (noise @ images.T)
+    by_sample = product.sum(dim=1).cpu().numpy() * weight
+    overlap = (noise @ noise.T) ** 2
+    overlap.fill_diagonal_(0.0)
+    by_pair = overlap.sum(dim=1).cpu().numpy() / (samples - 1)
+    norms = (images**2).sum(dim=1).cpu().numpy()
+    numerator, covariance, hessian = float(by_sample.mean()), float(by_pair.mean()), float(norms.sum() * weight)
+    if not (covariance > 0 and hessian > 0):
+        return float("nan"), float("nan")
+    value = numerator / np.sqrt(covariance * hessian)
+    root = np.sqrt(covariance * hessian)
+    # Derivatives of the ratio; a pair belongs to two samples, hence no 1/2 before the covariance.
+    change = (by_sample - numerator) / root - value * (by_pair - covariance) / covariance
+    variance = float(change.var(ddof=1)) / samples
+    if not whole:
+        by_probe = product.mean(dim=0).cpu().numpy()
+        probe_change = (by_probe - numerator) / root - 0.5 * value * (norms - hessian) / hessian
+        variance += float(probe_change.var(ddof=1)) / probes
+    return float(value), float(np.sqrt(variance))
+
+
+def _hill(norms: FloatArray, tail: float) -> tuple[float, float]:
+    """Hill's estimate from the k largest norms, unbiased for a Pareto law: (k - 1) / sum ln(x_i / x_{k+1})."""
+    ordered = np.sort(norms)[::-1]
+    k = min(int(tail * norms.size), norms.size - 1)
+    if k < 3 or not ordered[k] > 0:
+        return float("nan"), float("nan")
+    total = float(np.log(ordered[:k] / ordered[k]).sum())
+    if not total > 0:
+        return float("nan"), float("nan")
+    index = (k - 1) / total
+    return index, index / np.sqrt(k - 2)

@@ -1,0 +1,59 @@
+"""Fluctuations of the energy: what they say of temperature, constrained directions and time scales.
+
+Conventions: k_B = 1 and dx = -grad V dt + sqrt(2 T) dW. Every estimate `x` comes with `x_stderr`, made from correlated
+draws such that x +- 1.96 x_stderr covers the truth in 95 of 100 runs.
+
+References
+----------
+Jules, Brenner, Kachman, Levi, Bar-Sinai (2023), Charting the Topography of the Neural Network Landscape with
+Thermal-Like Noise.
+"""
+
+from __future__ import annotations
+
+from landscape.probes._autocorrelation import autocorrelation, half_time
+from landscape.probes._distance import distance
+from landscape.probes._effective_temperature import effective_temperature
+from landscape.probes._equilibration import equilibration
+from landscape.probes._fluctuation_plots import (
+    plot_autocorrelation,
+    plot_distance,
+    plot_effective_temperature,
+    plot_energy_distribution,
+    plot_energy_trace,
+    plot_equilibration,
+    plot_fluctuation_relation,
+    plot_half_time,
+    plot_participation_ratio,
+    plot_spikes,
+    plot_summary,
+    plot_temperature_scan,
+)
+from landscape.probes._participation import participation_ratio
+from landscape.probes._spikes import spikes
+from landscape.probes._summary import summary
+from landscape.probes._temperature_scan import temperature_scan
+
+__all__ = [
+    "autocorrelation",
+    "distance",
+    "effective_temperature",
+    "equilibration",
+    "half_time",
+    "participation_ratio",
+    "plot_autocorrelation",
+    "plot_distance",
+    "plot_effective_temperature",
+    "plot_energy_distribution",
+    "plot_energy_trace",
+    "plot_equilibration",
+    "plot_fluctuation_relation",
+    "plot_half_time",
+    "plot_participation_ratio",
+    "plot_spikes",
+    "plot_summary",
+    "plot_temperature_scan",
+    "spikes",
+    "summary",
+    "temperature_scan",
+]
