@@ -190,7 +190,7 @@ class Potential(ABC):
 
     def free_energy(self, temperature: ArrayLike) -> Any:
         """Free energy F = -T ln Z."""
-        return -np.asarray(temperature) * self.log_partition_function(temperature)
+        return self.log_partition_function(temperature) * -np.asarray(temperature)
 
     def entropy(self, temperature: ArrayLike) -> Any:
         """Entropy S = (<V> - F) / T = ln Z + <V>/T."""

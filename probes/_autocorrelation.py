@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.fft
 import xarray as xr
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from landscape.errors import ConfigError
 from landscape.probes._correlation import combine, long_run, products
@@ -16,7 +16,7 @@ from landscape.probes._equilibration import starts
 from landscape.probes._estimation import Correlations, Moments, correlation_errors, correlations, moments
 from landscape.probes._gamma import fit_gamma, tail_factor
 from landscape.probes._influence import between_chains, masked
-from landscape.probes._series import Bundle, FloatArray, as_series, bundles, grouping
+from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray, as_series, bundles, grouping
 
 __all__ = ["autocorrelation", "half_time", "half_time_columns"]
 
@@ -134,7 +134,7 @@ def _errors(bundle: Bundle, m: Moments, c: Correlations, lags: int) -> FloatArra
 
 
 def _span_errors(
-    bundle: Bundle, m: Moments, c: Correlations, width: int, span: np.ndarray, valid: np.ndarray
+    bundle: Bundle, m: Moments, c: Correlations, width: int, span: IntArray, valid: BoolArray
 ) -> FloatArray:
     """`_errors` for a few lags; `valid (group, bin, lag)` marks stretches whose earlier partners exist."""
     bins, count = valid.shape[1], span.size
@@ -168,9 +168,7 @@ def _span_errors(
     return combine(within, run.degrees, between.ravel(), np.repeat(members, count)).stderr.reshape(bundle.size, count)
 
 
-def _lagged_products(
-    y: FloatArray, bins: int, width: int, span: np.ndarray, size: int
-) -> tuple[FloatArray, FloatArray]:
+def _lagged_products(y: FloatArray, bins: int, width: int, span: IntArray, size: int) -> tuple[FloatArray, FloatArray]:
     """Means over each stretch of y_t y_{t-k}, dims ``(row, bin, lag)``, and of y_t^2."""
     draws, last = y.shape[1], int(span[-1])
     offset = draws - bins * width
@@ -185,7 +183,7 @@ def _lagged_products(
 
 def half_time_columns(
     bundle: Bundle, m: Moments, c: Correlations, factor: FloatArray, spacing: FloatArray
-) -> dict[str, FloatArray]:
+) -> dict[str, NDArray[Any]]:
     """Integrated and half time with errors, in units of time; NaN where the run is too short for them."""
     time_error, half_error = correlation_errors(bundle, m, c, factor)
     half = np.where(c.resolved, c.half.value, np.nan)
@@ -245,7 +243,7 @@ def half_time(
     """
     series = as_series(x, temperature)
     groups = grouping(series, by)
-    columns: dict[str, FloatArray] = {}
+    columns: dict[str, NDArray[Any]] = {}
     for bundle in bundles(series, groups):
         start, _ = starts(bundle, discard)
         m = moments(bundle, start, logarithm=True)

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.fft
 import scipy.special
 
-from landscape.probes._series import FloatArray, IntArray
+from landscape.probes._series import BoolArray, FloatArray, IntArray
 
 __all__ = ["LongRun", "Variance", "combine", "fft_size", "long_run", "power", "products", "student_factor", "widen"]
 
@@ -70,7 +70,7 @@ class LongRun:
     time: FloatArray
     window: IntArray
     degrees: FloatArray
-    closed: np.ndarray
+    closed: BoolArray
     tail: FloatArray
     correlation: FloatArray
 
@@ -125,7 +125,7 @@ def long_run(sums: FloatArray, draws: IntArray, chains: IntArray, *, removed: in
         corrected = gamma / variance[:, None]
         time_corrected = 0.5 * total / variance
     degrees = draws * chains / (2.0 * window + 1.0)
-    closed &= np.isfinite(time_corrected)
+    closed = closed & np.isfinite(time_corrected)
     return LongRun(total, variance, time_corrected, window, degrees, closed, _tail(corrected, window), corrected)
 
 
@@ -142,10 +142,10 @@ def _tail(rho: FloatArray, window: IntArray) -> FloatArray:
     with np.errstate(over="ignore", invalid="ignore"):
         exponential = np.exp(-near / whole) - np.exp(-window / whole)
         excess = (whole - time[rows, near - 1]) / whole - exponential
-    return np.nan_to_num(2.0 * np.maximum(excess, 0.0))
+    return np.asarray(np.nan_to_num(2.0 * np.maximum(excess, 0.0)))
 
 
-def _window(rho: FloatArray, time: FloatArray, last: IntArray) -> tuple[IntArray, np.ndarray]:
+def _window(rho: FloatArray, time: FloatArray, last: IntArray) -> tuple[IntArray, BoolArray]:
     lag = np.arange(1, rho.shape[1])
     allowed = lag[None, :] <= last[:, None]
     enough = (lag >= _SOKAL * time) & allowed
@@ -155,7 +155,7 @@ def _window(rho: FloatArray, time: FloatArray, last: IntArray) -> tuple[IntArray
     negative = pairs <= 0
     positive = np.where(negative.any(axis=1), 2 * negative.argmax(axis=1) - 1, last)
     window = np.clip(np.maximum(sokal, positive), 1, np.maximum(last, 1))
-    return window.astype(np.intp), enough.any(axis=1)
+    return window.astype(np.intp), np.asarray(enough.any(axis=1))
 
 
 def student_factor(degrees: FloatArray) -> FloatArray:
@@ -180,7 +180,7 @@ class Variance:
 
     value: FloatArray
     stderr: FloatArray
-    agree: np.ndarray
+    agree: BoolArray
     excess: FloatArray
 
 

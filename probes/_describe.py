@@ -69,7 +69,10 @@ def _units(pattern: str, energy: str, time: str) -> str:
 
 
 def annotate(
-    dataset: xr.Dataset, energy_units: str = "1", time_units: str = "1", names: Mapping[str, tuple[str, str]] | None = None
+    dataset: xr.Dataset,
+    energy_units: str = "1",
+    time_units: str = "1",
+    names: Mapping[str, tuple[str, str]] | None = None,
 ) -> xr.Dataset:
     """Give every variable and coordinate of a result its long name and units."""
     table = {**_NAMES, **(names or {})}

@@ -58,7 +58,7 @@ def distance(position: Any, reference: Any) -> xr.Dataset:
         )
     if not set(origin.dims) <= set(points.dims):
         raise ShapeError(f"the reference has dims {origin.dims}, which are not all among {points.dims}")
-    origin = origin.drop_vars([name for name in origin.coords])
+    origin = origin.drop_vars(list(origin.coords))
     values = _norm(points, origin)
     dataset = xr.Dataset({"distance": values})
     if "chain" in values.dims:
@@ -93,7 +93,8 @@ def _points(given: Any, names: tuple[str, ...]) -> xr.DataArray:
         raise ShapeError(f"got dims {given.dims}; expected `coordinate` among them")
     if given.dtype.kind not in "fiu":
         raise ShapeError(f"positions must be real numbers, got dtype {given.dtype}")
-    return given.transpose(..., "coordinate")
+    points: xr.DataArray = given.transpose(..., "coordinate")
+    return points
 
 
 def _norm(points: xr.DataArray, origin: xr.DataArray) -> xr.DataArray:

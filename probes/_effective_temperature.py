@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -118,12 +119,9 @@ def effective_temperature(
     >>> round(float(result.temperature), 12)  # tr C = 1: 0.1 * 1 / (2 * 1 * 2)
     0.025
     """
-    _check(lr, batch_size, momentum, probes, tail)
+    setting = _Setting(lr, batch_size, momentum, replacement, probes, tail, seed)
     points, dims, coords = _points(position)
-    rows = [
-        _at(loss, point, float(lr), int(batch_size), float(momentum), replacement, probes, tail, seed)
-        for point in points.reshape(-1, points.shape[-1])
-    ]
+    rows = [_at(loss, point, setting) for point in points.reshape(-1, points.shape[-1])]
     shape = points.shape[:-1]
     data = {name: (dims, np.array([row[name] for row in rows]).reshape(shape)) for name in rows[0]}
     dataset = xr.Dataset(data, coords=coords)
@@ -141,17 +139,34 @@ def effective_temperature(
     return annotate(dataset, names=_NAMES)
 
 
-def _check(lr: float, batch_size: int, momentum: float, probes: int, tail: float) -> None:
-    if not (np.isfinite(lr) and lr > 0):
-        raise ConfigError(f"got lr={lr!r}; expected a positive number")
-    if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
-        raise ConfigError(f"got batch_size={batch_size!r}; expected a whole number of at least 1")
-    if not 0 <= momentum < 1:
-        raise ConfigError(f"got momentum={momentum!r}; expected a number in [0, 1)")
-    if isinstance(probes, bool) or int(probes) != probes or probes < 2:
-        raise ConfigError(f"got probes={probes!r}; expected a whole number of at least 2")
-    if not 0 < tail <= 0.5:
-        raise ConfigError(f"got tail={tail!r}; expected a fraction in (0, 0.5]")
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """Checked arguments."""
+
+    lr: float
+    batch_size: int
+    momentum: float
+    replacement: bool
+    probes: int
+    tail: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.lr) and self.lr > 0):
+            raise ConfigError(f"got lr={self.lr!r}; expected a positive number")
+        for name, least in (("batch_size", 1), ("probes", 2)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or int(value) != value or value < least:
+                raise ConfigError(f"got {name}={value!r}; expected a whole number of at least {least}")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"got momentum={self.momentum!r}; expected a number in [0, 1)")
+        if not 0 < self.tail <= 0.5:
+            raise ConfigError(f"got tail={self.tail!r}; expected a fraction in (0, 0.5]")
+
+    def scale(self, samples: int, dim: int) -> float:
+        """Effective temperature per unit of tr C."""
+        finite = 1.0 if self.replacement else (samples - self.batch_size) / (samples - 1)
+        return self.lr * finite / (2.0 * self.batch_size * dim * (1.0 - self.momentum))
 
 
 def _points(position: Any) -> tuple[Tensor, tuple[str, ...], dict[str, Any]]:
@@ -170,43 +185,38 @@ def _points(position: Any) -> tuple[Tensor, tuple[str, ...], dict[str, Any]]:
         position = position.transpose(..., "coordinate")
         dims = tuple(str(d) for d in position.dims[:-1])
         coords = {str(k): c for k, c in position.coords.items() if "coordinate" not in c.dims}
-        # The temperature of the run is a name already taken by the result.
-        coords.pop("temperature", None)
+        if "temperature" in coords:  # the name is taken by the result
+            coords["run_temperature"] = coords.pop("temperature")
         position = position.to_numpy()
     tensor = position.detach() if isinstance(position, torch.Tensor) else torch.as_tensor(np.array(position))
     if tensor.ndim == 0 or not tensor.is_floating_point():
         raise ShapeError(f"positions must be real vectors, got shape {tuple(tensor.shape)} of {tensor.dtype}")
     if dims is None:
-        dims = tuple(f"axis_{i}" for i in range(tensor.ndim - 1)) if tensor.ndim != 2 else ("chain",)
+        leading = {1: (), 2: ("chain",), 3: ("chain", "draw")}
+        if tensor.ndim not in leading:
+            raise ShapeError(f"got positions of shape {tuple(tensor.shape)}; expected ([chain,] [draw,] coordinate)")
+        dims = leading[tensor.ndim]
     return tensor, dims, coords
 
 
-def _at(
-    loss: _SampledLoss,
-    point: Tensor,
-    lr: float,
-    batch_size: int,
-    momentum: float,
-    replacement: bool,
-    probes: int,
-    tail: float,
-    seed: int,
-) -> dict[str, float]:
+def _at(loss: _SampledLoss, point: Tensor, setting: _Setting) -> dict[str, float]:
+    """All estimates at one position."""
     import torch
 
     gradients = torch.as_tensor(loss.sample_gradients(point)).detach().to(torch.float64)
     if gradients.ndim != 2 or gradients.shape[1] != point.shape[0]:
         raise ShapeError(f"sample_gradients gave shape {tuple(gradients.shape)}; expected (samples, {point.shape[0]})")
     samples, dim = gradients.shape
-    if samples < 2 or batch_size > samples:
-        raise ConfigError(f"batch_size is {batch_size} and there are {samples} samples; two at least, and a batch of them")
+    if samples < 2 or setting.batch_size > samples:
+        raise ConfigError(
+            f"a batch of {setting.batch_size} out of {samples} samples; two are needed, and a whole batch"
+        )
     noise = gradients - gradients.mean(dim=0)
     square = (noise**2).sum(dim=1).cpu().numpy()
-    finite = 1.0 if replacement else (samples - batch_size) / (samples - 1)
-    scale = lr * finite / (2.0 * batch_size * dim * (1.0 - momentum))
+    scale = setting.scale(samples, dim)
     trace, trace_error = float(square.mean()), float(square.std(ddof=1) / np.sqrt(samples))
-    alignment, alignment_error = _alignment(loss, point, noise, probes, seed)
-    index, index_error = _hill(np.sqrt(square), tail)
+    alignment, alignment_error = _alignment(loss, point, noise, setting.probes, setting.seed)
+    index, index_error = _hill(np.sqrt(square), setting.tail)
     return {
         "temperature": scale * trace,
         "temperature_stderr": scale * trace_error,

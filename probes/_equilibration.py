@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from landscape.errors import ConfigError
 from landscape.probes._correlation import fft_size, long_run, power, products, student_factor
 from landscape.probes._describe import describe
-from landscape.probes._series import Bundle, FloatArray, IntArray, as_series, bundles, grouping
+from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray, as_series, bundles, grouping
 
 __all__ = ["equilibration", "starts"]
 
@@ -22,7 +22,7 @@ _CLIP = 10.0
 _SIGNIFICANT = 3.0
 
 
-def starts(bundle: Bundle, discard: str | float | int) -> tuple[IntArray, np.ndarray]:
+def starts(bundle: Bundle, discard: str | float | int) -> tuple[IntArray, BoolArray]:
     """First draw kept in each group, and whether the search ended before its limit.
 
     Raises
@@ -35,23 +35,29 @@ def starts(bundle: Bundle, discard: str | float | int) -> tuple[IntArray, np.nda
         if discard != "auto":
             raise ConfigError(f"got discard={discard!r}; expected 'auto', a fraction in [0, 1) or a number of draws")
         return _search(bundle)
-    if isinstance(discard, (bool, np.bool_)) or not np.isscalar(discard):
+    if isinstance(discard, (int, np.integer)) and not isinstance(discard, bool):
+        first = int(discard)
+        sensible = first >= 0
+    elif isinstance(discard, (float, np.floating)):
+        sensible = 0.0 <= float(discard) < 1.0
+        first = int(float(discard) * draws) if sensible else 0
+    else:
+        sensible, first = False, 0
+    if not sensible:
         raise ConfigError(f"got discard={discard!r}; expected 'auto', a fraction in [0, 1) or a number of draws")
-    whole = isinstance(discard, (int, np.integer))
-    if not (0 <= discard if whole else 0.0 <= discard < 1.0):
-        raise ConfigError(f"got discard={discard!r}; a fraction must be in [0, 1), a number of draws not negative")
-    first = int(discard) if whole else int(float(discard) * draws)
     if draws - first < _LEFT:
         raise ConfigError(f"discard={discard!r} leaves {draws - first} of {draws} draws; keep {_LEFT} at least")
     return np.full(bundle.size, first, dtype=np.intp), np.ones(bundle.size, dtype=bool)
 
 
-def _search(bundle: Bundle) -> tuple[IntArray, np.ndarray]:
+def _search(bundle: Bundle) -> tuple[IntArray, BoolArray]:
     draws = bundle.series.draws
     width = -(-draws // _MOST_BATCHES)
     batches = draws // width
     sums = np.zeros((bundle.size, batches))
+    zeros = np.zeros(bundle.size, dtype=np.intp)
     for _, values, owner in bundle.blocks():
+        np.maximum.at(zeros, owner, (values != 0).argmax(axis=1))
         means = values[:, : batches * width].reshape(values.shape[0], batches, width).mean(axis=2)
         bundle.sum_by_group(owner, means, sums)
     ensemble = sums / np.maximum(bundle.members(), 1)[:, None]
@@ -60,11 +66,12 @@ def _search(bundle: Bundle) -> tuple[IntArray, np.ndarray]:
     ensemble = np.where((ensemble > 0).all(axis=1, keepdims=True), np.cbrt(ensemble), ensemble)
     best, series = _marginal_standard_error(ensemble)
     best = np.where(_differs(series, best), best, 0)
-    first = np.minimum(best * width, draws - _LEFT)
+    # A run recorded from a minimum of energy 0 begins with zeros, which no Gamma law has.
+    first = np.minimum(np.maximum(best * width, np.minimum(zeros, draws // 2)), draws - _LEFT)
     return first.astype(np.intp), best < max(batches // 2, 1)
 
 
-def _differs(series: FloatArray, cut: IntArray) -> np.ndarray:
+def _differs(series: FloatArray, cut: IntArray) -> BoolArray:
     """Whether the mean before the cut is off the mean after it by more than 3 standard errors."""
     groups, batches = series.shape
     after = np.arange(batches) >= cut[:, None]
@@ -100,8 +107,11 @@ def equilibration(x: Any, *, by: str = "chain", temperature: ArrayLike | None = 
     .. math:: g(d) = \frac{1}{(n - d)^2} \sum_{t \ge d} (x_t - \bar x_{\ge d})^2, \qquad d \le n / 2,
 
     the squared error of the mean as it would be for independent draws. The series is first averaged over batches
-    (1000 at most) and, with ``by="temperature"``, over the chains of each temperature, which then share one start;
-    batches are clipped at ten interquartile ranges of the second half, so that a rare spike is not taken for burn-in.
+    (1000 at most) and, with ``by="temperature"``, over the chains of each temperature, which then share one start; the
+    cube root of a positive series is taken, which makes a Gamma law nearly normal; batches are clipped at ten
+    interquartile ranges of the second half, so that a rare spike is not taken for burn-in. A cut counts only if the mean
+    before it is off the mean after it by more than 3 standard errors: else what fluctuates would be trimmed, and the
+    rest be biased. Zeros at the very start are always left out.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ import numpy as np
 
 from landscape.probes._correlation import LongRun, Variance, combine, fft_size, long_run, power, products, widen
 from landscape.probes._influence import Influence, between_chains, masked
-from landscape.probes._series import Bundle, FloatArray, IntArray
+from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray
 
 __all__ = [
     "Correlations",
@@ -115,7 +115,7 @@ class Correlations:
 
     run: LongRun
     half: HalfTime
-    resolved: np.ndarray
+    resolved: BoolArray
     correlation_times: FloatArray
 
 

@@ -11,9 +11,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import polygamma, psi
 
-from landscape.probes._series import FloatArray
+from landscape.probes._series import FloatArray, IntArray
 
-__all__ = ["GammaFit", "bias_moments", "bias_rate", "bias_shape", "fit_gamma", "influence", "maximum_likelihood", "slope", "tail_factor"]
+__all__ = [
+    "GammaFit",
+    "bias_moments",
+    "bias_rate",
+    "bias_shape",
+    "fit_gamma",
+    "influence",
+    "maximum_likelihood",
+    "slope",
+    "tail_factor",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +52,7 @@ def maximum_likelihood(gap: FloatArray) -> FloatArray:
     return np.where(valid, a, np.nan)
 
 
-def fit_gamma(
-    mean: FloatArray, variance: FloatArray, mean_log: FloatArray, lowest: FloatArray
-) -> GammaFit:
+def fit_gamma(mean: FloatArray, variance: FloatArray, mean_log: FloatArray, lowest: FloatArray) -> GammaFit:
     """Both estimates of the shape from moments; NaN where a value is not positive or nothing varies."""
     with np.errstate(divide="ignore", invalid="ignore"):
         usable = (lowest > 0) & (variance > 0)
@@ -69,7 +77,7 @@ def slope(shape: FloatArray) -> FloatArray:
     return np.asarray(1.0 / (1.0 / shape - polygamma(1, shape)))
 
 
-def influence(x: FloatArray, fit: GammaFit, rows: np.ndarray) -> dict[str, FloatArray]:
+def influence(x: FloatArray, fit: GammaFit, rows: IntArray) -> dict[str, FloatArray]:
     """Influence series of both shapes and of the rate for a block whose rows belong to the groups `rows`."""
     mean, variance = fit.mean[rows][:, None], fit.variance[rows][:, None]
     shape, moments = fit.shape[rows][:, None], fit.shape_moments[rows][:, None]
@@ -119,9 +127,5 @@ def bias_moments(
         )
         limit = np.sqrt(mean_error * variance_error)
         shared = np.clip(shared, -limit, limit)
-        bias = (
-            mean_error / variance
-            - 2.0 * mean * shared / variance**2
-            + mean**2 * variance_error / variance**3
-        )
+        bias = mean_error / variance - 2.0 * mean * shared / variance**2 + mean**2 * variance_error / variance**3
         return np.asarray(bias), np.asarray(shared / limit)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from landscape.probes._correlation import LongRun, Variance, combine, fft_size, long_run, power, products
-from landscape.probes._series import Bundle, FloatArray, IntArray
+from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray
 
 __all__ = ["Influence", "between_chains", "binned", "masked"]
 
@@ -100,9 +100,11 @@ class Influence:
             spectrum, segments = spectrum + other._spectrum, 2 * segments
         count = self._high - self._low
         sums = products(spectrum, self._size, self._bins // 4 + 1)
-        return long_run(sums, count, segments, removed=2 if self._trend else 1), count * segments
+        return long_run(sums, count, segments, removed=2 if self._trend else 1), np.asarray(
+            count * segments, dtype=np.float64
+        )
 
-    def variance(self, known: np.ndarray) -> Variance:
+    def variance(self, known: BoolArray) -> Variance:
         """Variance of the estimate; where `known` is false only the scatter between chains is used."""
         within, degrees = self.within()
         between = between_chains(self.chain_means, self._bundle.owner, self._bundle.size)

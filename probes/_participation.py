@@ -36,7 +36,7 @@ def participation_ratio(
     n when n samples contribute alike and 1 when one contributes all. For n independent contributions of Gamma law with
     shape r = alpha / n each (alpha the shape of the total),
 
-    .. math:: \phi / n = r / (1 + r) \qquad (n \gg 1),
+    .. math:: \phi / n = r / (1 + r) \qquad (\alpha \gg 1),
 
     so phi = alpha for alpha << n. Jules et al. read this agreement as phi being twice the number of constrained
     directions; alpha is N_c / 2, hence phi is half of that number.
@@ -131,7 +131,8 @@ def _with_axes(losses: Any) -> xr.DataArray:
     if losses.dtype.kind not in "fiu":
         raise ShapeError(f"losses must be real numbers, got dtype {losses.dtype}")
     missing = [dim for dim in ("chain", "draw") if dim not in losses.dims]
-    return losses.expand_dims(missing).transpose("chain", "draw", "sample")
+    complete: xr.DataArray = losses.expand_dims(missing).transpose("chain", "draw", "sample")
+    return complete
 
 
 def _ratio(losses: xr.DataArray) -> xr.DataArray:

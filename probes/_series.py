@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from landscape.errors import ConfigError, ShapeError
 
-__all__ = ["Bundle", "FloatArray", "Groups", "IntArray", "Series", "as_series", "bundles", "grouping"]
+__all__ = ["BoolArray", "Bundle", "FloatArray", "Groups", "IntArray", "Series", "as_series", "bundles", "grouping"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.intp]
+BoolArray: TypeAlias = NDArray[np.bool_]
 
 # Elements per working array: 32 MiB in float64, and no step holds more than about ten such arrays.
 _BLOCK = 2**22
@@ -67,7 +68,9 @@ class Groups:
         return len(self.members)
 
 
-def as_series(x: Any, temperature: ArrayLike | None = None, *, variable: str = "energy", shortest: int = _SHORTEST) -> Series:
+def as_series(
+    x: Any, temperature: ArrayLike | None = None, *, variable: str = "energy", shortest: int = _SHORTEST
+) -> Series:
     """Check a series and find its axes.
 
     Parameters
@@ -109,7 +112,8 @@ def _with_axes(x: Any, variable: str) -> xr.DataArray:
         x = x.expand_dims("chain")
     if set(x.dims) != {"chain", "draw"}:
         raise ShapeError(f"got dims {x.dims}; expected ('chain', 'draw') or ('draw',)")
-    return x.transpose("chain", "draw")
+    values: xr.DataArray = x.transpose("chain", "draw")
+    return values
 
 
 def _spacing(values: xr.DataArray) -> tuple[FloatArray, str]:
@@ -160,7 +164,7 @@ def grouping(series: Series, by: str) -> Groups:
         If temperatures are needed and unknown, or chains to be pooled have different time steps.
     """
     if by == "chain":
-        coords = {name: c for name, c in series.values.coords.items() if c.dims in (("chain",), ())}
+        coords = {str(name): c for name, c in series.values.coords.items() if c.dims in (("chain",), ())}
         if series.temperature is not None:
             coords["temperature"] = xr.DataArray(series.temperature, dims="chain")
         members = list(np.arange(series.chains, dtype=np.intp)[:, None])

@@ -61,7 +61,7 @@ def spikes(x: Any, *, factor: float = 2.0) -> xr.Dataset:
     (1, 0.01)
     """
     series = as_series(x)
-    if not (np.isscalar(factor) and float(factor) >= 1.0):
+    if not (isinstance(factor, (int, float, np.number)) and factor >= 1):
         raise ConfigError(f"got factor={factor!r}; expected a number of at least 1")
     groups = grouping(series, "chain")
     columns = {name: np.full(series.chains, np.nan) for name in _COLUMNS}
@@ -99,9 +99,7 @@ def _find(values: FloatArray, factor: float) -> dict[str, FloatArray]:
     count = begins.sum(axis=1)
     inside = above.sum(axis=1)
     number = np.cumsum(begins, axis=1)
-    squares = np.array(
-        [(np.bincount(n[a]).astype(np.float64) ** 2).sum() for n, a in zip(number, above, strict=True)]
-    )
+    squares = np.array([(np.bincount(n[a]).astype(np.float64) ** 2).sum() for n, a in zip(number, above, strict=True)])
     return {
         "count": count.astype(np.float64),
         "count_stderr": np.sqrt(np.maximum(count, 1.0)),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from landscape.probes._autocorrelation import half_time_columns
 from landscape.probes._correlation import Variance, widen
@@ -118,7 +118,7 @@ def summary(
     """
     series = as_series(energy, temperature)
     groups = grouping(series, by)
-    columns: dict[str, FloatArray] = {}
+    columns: dict[str, NDArray[Any]] = {}
     for bundle in bundles(series, groups):
         t = np.full(bundle.size, np.nan) if groups.temperature is None else groups.temperature[bundle.groups]
         for name, values in _rows(bundle, discard, t, groups.spacing[bundle.groups]).items():
@@ -137,14 +137,14 @@ def summary(
     )
 
 
-def _rows(bundle: Bundle, discard: str | float | int, t: FloatArray, spacing: FloatArray) -> dict[str, FloatArray]:
+def _rows(bundle: Bundle, discard: str | float | int, t: FloatArray, spacing: FloatArray) -> dict[str, NDArray[Any]]:
     """All columns for the groups of one bundle."""
     start, reached = starts(bundle, discard)
     m = moments(bundle, start, logarithm=True)
     c = correlations(bundle, m)
     fit, errors, factor = _fit(bundle, m, c)
     mean_error, variance_error = errors["mean"], errors["variance"]
-    out = {"mean": m.mean, "mean_stderr": mean_error.stderr}
+    out: dict[str, NDArray[Any]] = {"mean": m.mean, "mean_stderr": mean_error.stderr}
     out |= {"variance": fit.variance, "variance_stderr": variance_error.stderr}
     out |= _gamma_columns(fit, errors, m)
     with np.errstate(divide="ignore", invalid="ignore"):

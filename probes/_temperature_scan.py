@@ -9,15 +9,14 @@ import xarray as xr
 from scipy.special import chdtrc
 
 from landscape.errors import ConfigError
-from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
-from landscape.probes._series import FloatArray
+from landscape.probes._series import BoolArray, FloatArray
 
 __all__ = ["temperature_scan"]
 
 _NEEDED = ("mean", "variance", "half_time", "rate_times_temperature")
-_POOR_FIT = 0.01
-_HIGHEST_DEGREE = 4
+_SCATTER = 0.05
+_HIGHEST_DEGREE = 7
 _NAMES = {
     "deviation": ("standard deviation", "{x}"),
     "length_scale": ("length sqrt(T tau) diffused in a half time", "1"),
@@ -46,8 +45,14 @@ class _Fit:
 
     @property
     def inflation(self) -> float:
-        """Factor on errors: sqrt(chi2 / degrees of freedom) where scatter exceeds the errors, else 1."""
-        return float(np.sqrt(max(1.0, self.chi2 / self.freedom))) if self.freedom else 1.0
+        """Factor on errors: sqrt(chi2 / degrees of freedom) where points scatter more than chance allows (5 %)."""
+        return _inflation(self.chi2, self.freedom)
+
+
+def _inflation(chi2: float, freedom: int) -> float:
+    if freedom < 1 or chdtrc(freedom, chi2) > _SCATTER:
+        return 1.0
+    return float(np.sqrt(chi2 / freedom))
 
 
 def temperature_scan(summary: xr.Dataset) -> xr.Dataset:
@@ -55,16 +60,16 @@ def temperature_scan(summary: xr.Dataset) -> xr.Dataset:
 
     Power laws y = A T^p are fitted to the mean mu, the deviation sigma = sqrt(variance), the half time tau and to
     beta T by least squares in logarithms, weighted by the errors; errors of exponents are enlarged by
-    sqrt(chi2 / degrees of freedom) where points scatter more than their errors allow. A quadratic has p = 1 for mu
+    sqrt(chi2 / degrees of freedom) where points scatter more than chance allows (5 %). A quadratic has p = 1 for mu
     and sigma, p = 0 for tau and beta T. Jules et al. report 1, 1 and -1 for a cross-entropy network, and beta T = 1.
 
     In equilibrium, whatever the landscape,
 
     .. math:: \sigma^2 = T^2 \, d\mu / dT ,
 
-    checked as the ratio of both sides with d mu / dT from a polynomial in ln T fitted to ln mu: of degree 2, or
-    higher (4 at most) as long as the fit is poor (1 %). Errors take in that mu enters both sides, the covariance of mu
-    and sigma^2 at each temperature, and the fit. The length sqrt(T tau) is what a free direction diffuses in tau, up
+    checked as the ratio of both sides with d mu / dT from a polynomial in ln T fitted to ln mu, of one degree more
+    than the means call for (2 at least). Errors take in that mu enters both sides, the covariance of mu and sigma^2 at
+    each temperature, and the fit; a feature of mu(T) narrower than the spacing of temperatures cannot be seen. The length sqrt(T tau) is what a free direction diffuses in tau, up
     to sqrt(2).
 
     Only temperatures at which the run is resolved and stationary enter; the others stay, with `used` False.
@@ -124,8 +129,8 @@ def temperature_scan(summary: xr.Dataset) -> xr.Dataset:
     scan = scan.assign(scalars | totals).assign_coords(reference_temperature=reference)
     scan.attrs.update(
         title="Temperature scan",
-        conventions="power laws by weighted least squares in logarithms, errors times sqrt(chi2/dof) where that is "
-        "above 1; half_time as in summary",
+        conventions="power laws by weighted least squares in logarithms, errors times sqrt(chi2/dof) where "
+        "chi2 is significant at 5 %; half_time as in summary",
         cost="none beyond the summary",
         left_out="; ".join(reasons) or "none",
     )
@@ -142,7 +147,7 @@ def _check(summary: xr.Dataset) -> None:
         raise ConfigError(f"the summary lacks {missing}; make it with summary(..., by='temperature')")
 
 
-def _usable(summary: xr.Dataset, t: FloatArray) -> tuple[np.ndarray, list[str]]:
+def _usable(summary: xr.Dataset, t: FloatArray) -> tuple[BoolArray, list[str]]:
     resolved, stationary = (summary[name].to_numpy().astype(bool) for name in ("resolved", "stationary"))
     finite = np.ones(t.size, dtype=bool)
     for name in ("mean", "variance"):
@@ -165,7 +170,7 @@ def _usable(summary: xr.Dataset, t: FloatArray) -> tuple[np.ndarray, list[str]]:
     return resolved & stationary & finite & (t > 0), reasons
 
 
-def _per_temperature(summary: xr.Dataset, t: FloatArray, used: np.ndarray) -> xr.Dataset:
+def _per_temperature(summary: xr.Dataset, t: FloatArray, used: BoolArray) -> xr.Dataset:
     columns = {name: summary[name] for base in ("mean", "half_time", "rate_times_temperature") for name in _pair(base)}
     variance, error = (summary[name].to_numpy() for name in _pair("variance"))
     tau, tau_error = (summary[name].to_numpy() for name in _pair("half_time"))
@@ -187,17 +192,15 @@ def _pair(name: str) -> tuple[str, str]:
 
 
 def _fit(x: FloatArray, y: FloatArray, error: FloatArray, degree: int) -> _Fit:
-    design = np.vander(x, degree + 1, increasing=True) / error[:, None]
-    covariance = np.linalg.inv(design.T @ design)
-    solver = covariance @ design.T / error
+    design: FloatArray = np.vander(x, degree + 1, increasing=True) / error[:, None]
+    covariance: FloatArray = np.linalg.inv(design.T @ design).astype(np.float64)
+    solver: FloatArray = covariance @ design.T / error
     coefficients = solver @ y
     residual = y / error - design @ coefficients
     return _Fit(coefficients, covariance, float(residual @ residual), x.size - degree - 1, solver)
 
 
-def _power_law(
-    name: str, t: FloatArray, value: FloatArray, error: FloatArray, used: np.ndarray
-) -> dict[str, float]:
+def _power_law(name: str, t: FloatArray, value: FloatArray, error: FloatArray, used: BoolArray) -> dict[str, float]:
     """Exponent and prefactor of one quantity, NaN with fewer than two usable values."""
     with np.errstate(invalid="ignore"):
         good = used & np.isfinite(value) & np.isfinite(error) & (value > 0) & (error > 0)
@@ -211,7 +214,7 @@ def _power_law(
     return dict(zip(keys, values, strict=True))
 
 
-def _weighted_mean(value: xr.DataArray, error: xr.DataArray, used: np.ndarray) -> tuple[float, float]:
+def _weighted_mean(value: xr.DataArray, error: xr.DataArray, used: BoolArray) -> tuple[float, float]:
     v, e = value.to_numpy(), error.to_numpy()
     with np.errstate(invalid="ignore"):
         good = used & np.isfinite(v) & np.isfinite(e) & (e > 0)
@@ -221,12 +224,12 @@ def _weighted_mean(value: xr.DataArray, error: xr.DataArray, used: np.ndarray) -
     relative = e[good] / np.abs(v[good])
     weight = relative**-2 / (relative**-2).sum()
     mean = float(weight @ v[good])
-    scatter = float((((v[good] - mean) / (relative * mean)) ** 2).sum()) / max(good.sum() - 1, 1)
-    return mean, abs(mean) * float((relative**-2).sum() ** -0.5) * float(np.sqrt(max(1.0, scatter)))
+    chi2 = float((((v[good] - mean) / (relative * mean)) ** 2).sum())
+    return mean, abs(mean) * float((relative**-2).sum() ** -0.5) * _inflation(chi2, int(good.sum()) - 1)
 
 
 def _fluctuation_relation(
-    summary: xr.Dataset, t: FloatArray, used: np.ndarray
+    summary: xr.Dataset, t: FloatArray, used: BoolArray
 ) -> tuple[dict[str, FloatArray], dict[str, float]]:
     """ln R = ln sigma^2 - ln T - ln mu - ln(d ln mu / d ln T) and its covariance to first order."""
     blank = np.full(t.size, np.nan)
@@ -241,16 +244,18 @@ def _fluctuation_relation(
     variance_error = summary["variance_stderr"].to_numpy()[used] / variance
     shared = np.nan_to_num(summary["mean_variance_correlation"].to_numpy()[used]) * mean_error * variance_error
     x = np.log(t[used])
-    fit = _smooth(x, np.log(mean), mean_error)
-    powers = np.arange(1, fit.coefficients.size)
-    slopes = powers * x[:, None] ** (powers - 1)
-    slope = slopes @ fit.coefficients[1:]
+    fit, lower = _smooth(x, np.log(mean), mean_error)
+    slopes, slope = _slopes(x, fit)
     if np.any(slope <= 0):
         return columns, dict.fromkeys(keys, float("nan"))
-    log_ratio = np.log(variance / (true_t * mean * slope))
+    # The logarithm of a noisy estimate is low by half its relative variance.
+    log_ratio = np.log(variance / (true_t * mean * slope)) + 0.5 * (variance_error**2 - mean_error**2)
     by_mean = -np.eye(x.size) - (slopes @ fit.solver[1:]) / slope[:, None]
     crossed = by_mean * shared
     covariance = by_mean * mean_error**2 @ by_mean.T + np.diag(variance_error**2) + crossed + crossed.T
+    if lower is not None:
+        missed = _slopes(x, lower)[1] / slope - 1.0
+        covariance += np.outer(missed, missed)
     # A fit worse than its errors means a slope worse than its error.
     covariance += (fit.inflation**2 - 1.0) * (slopes @ fit.covariance[1:, 1:] @ slopes.T) / np.outer(slope, slope)
     error = np.sqrt(np.diag(covariance))
@@ -265,11 +270,26 @@ def _fluctuation_relation(
     return columns, dict(zip(keys, values, strict=True))
 
 
-def _smooth(x: FloatArray, y: FloatArray, error: FloatArray) -> _Fit:
-    """Lowest polynomial from degree 2 on that fits, as long as a degree of freedom is left to tell."""
-    fit = _fit(x, y, error, 2)
-    for degree in range(3, min(_HIGHEST_DEGREE, x.size - 2) + 1):
-        if fit.freedom == 0 or chdtrc(fit.freedom, fit.chi2) > _POOR_FIT:
-            break
-        fit = _fit(x, y, error, degree)
-    return fit
+def _slopes(x: FloatArray, fit: _Fit) -> tuple[FloatArray, FloatArray]:
+    """Derivative of the polynomial at `x`: as a matrix on its coefficients without the first, and its values."""
+    powers = np.arange(1, fit.coefficients.size)
+    matrix = powers * x[:, None] ** (powers - 1)
+    return matrix, matrix @ fit.coefficients[1:]
+
+
+def _smooth(x: FloatArray, y: FloatArray, error: FloatArray) -> tuple[_Fit, _Fit | None]:
+    """Polynomial one degree above what the data call for, so that what it misses is less than its error.
+
+    The degree called for is the last that lowers chi-square significantly, alone or together with the one before. If
+    that is the highest possible there is nothing to show that the next would not matter: the fit one degree lower is
+    returned too, and the difference of the two is a measure of what is missed.
+    """
+    highest = min(x.size - 1, _HIGHEST_DEGREE)
+    fits = {degree: _fit(x, y, error, degree) for degree in range(1, highest + 1)}
+    called_for = 1
+    for degree in range(2, highest + 1):
+        steps = degree - called_for
+        if chdtrc(steps, max(fits[called_for].chi2 - fits[degree].chi2, 0.0)) < _SCATTER:
+            called_for = degree
+    chosen = min(max(called_for + 1, 2), highest)
+    return fits[chosen], fits[chosen - 1] if chosen == called_for else None

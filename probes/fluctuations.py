@@ -17,19 +17,21 @@ from landscape.probes._effective_temperature import effective_temperature
 from landscape.probes._equilibration import equilibration
 from landscape.probes._fluctuation_plots import (
     plot_autocorrelation,
+    plot_fluctuation_relation,
+    plot_half_time,
+    plot_participation_ratio,
+    plot_summary,
+    plot_temperature_scan,
+)
+from landscape.probes._participation import participation_ratio
+from landscape.probes._series_plots import (
     plot_distance,
     plot_effective_temperature,
     plot_energy_distribution,
     plot_energy_trace,
     plot_equilibration,
-    plot_fluctuation_relation,
-    plot_half_time,
-    plot_participation_ratio,
     plot_spikes,
-    plot_summary,
-    plot_temperature_scan,
 )
-from landscape.probes._participation import participation_ratio
 from landscape.probes._spikes import spikes
 from landscape.probes._summary import summary
 from landscape.probes._temperature_scan import temperature_scan

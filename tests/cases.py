@@ -1,7 +1,7 @@
 """The shared pool: landscapes, integrators, and the statistics by which runs are judged.
 
-A law is judged by z-scores: independent chains give one time average each, their scatter gives the error. With |z| < 4.5
-a right law is rejected once in 150 000 comparisons. A wrong constant has to give |z| > 8.
+A law is judged by z-scores: independent chains give one time average each, their scatter gives the error. With
+|z| < 4.5 a right law is rejected once in 150 000 comparisons. A wrong constant has to give |z| > 8.
 
 References come from quadratures and transition matrices made here, not from the code under test.
 """
@@ -67,6 +67,7 @@ FORMULAS = (
 )
 
 TOYS = (
+    Case("Quadratic", lambda: toys.Quadratic([0.5, 2.0, 9.0]), (0.3, 0.2, 0.1)),
     Case("Valley", lambda: toys.Valley("1 + y**2", bounds={"y": (-3, 3)}), (0.1, 0.9)),
     Case("Valley confined", lambda: toys.Valley("1 + y**2", confinement=0.2), (0.1, 0.9)),
     Case("Ring", toys.Ring, (0.65, 0.85), dt=1e-3),
@@ -134,7 +135,7 @@ def slope(x, y) -> float:
     return float(np.polyfit(np.log(x), np.log(np.abs(y)), 1)[0])
 
 
-# -- quadrature and the exact laws of discrete time ---------------------------------------------------------------------
+# -- quadrature and the exact laws of discrete time -------------------------------------------------------------------
 
 
 def gauss(low: float, high: float, panels: int = 40, order: int = 16):
@@ -154,12 +155,18 @@ def plane(x_range, y_range, panels: int = 30, order: int = 12):
 
 
 def modified_weights(potential: Potential, temperature: float, dt: float, nodes, weights):
-    """Normalised quadrature weights of exp(-V_dt/T), V_dt = V - (dt/4)|grad V|^2 + (dt T/2) lap V."""
+    """Normalised quadrature weights of exp(-V_dt/T), V_dt = V - (dt/4)|grad V|^2 + (dt T/2) lap V.
+
+    Where V is more than 50 T above its lowest value, V_dt (an expansion in dt) may turn over; that region is left out.
+    """
     energy = potential.energy(nodes)
+    weights = np.where(energy - energy.min() < 50 * temperature, weights, 0.0)
     if dt > 0:
         laplacian = np.trace(potential.hessian(nodes), axis1=-2, axis2=-1)
         energy = energy - dt / 4 * (potential.gradient(nodes) ** 2).sum(-1) + dt * temperature / 2 * laplacian
-    boltzmann = weights * np.exp(-(energy - energy.min()) / temperature)
+    boltzmann = np.zeros(len(nodes))
+    kept = weights > 0
+    boltzmann[kept] = weights[kept] * np.exp(-(energy[kept] - energy[kept].min()) / temperature)
     return boltzmann / boltzmann.sum()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +12,8 @@ from landscape.errors import ConfigError, StorageError
 
 __all__ = ["console", "measured", "no_overwrite"]
 
-console = Console(highlight=False, soft_wrap=True)
+# a pipe or a file has no width of its own: leave room for a whole row
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
 
 def no_overwrite(target: Path, *, force: bool) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from landscape import probes
 from landscape.potentials import Valley
@@ -35,8 +36,7 @@ def draw_figure(
     axes = figure.subplots(2, 2)
     probes.fluctuations.plot_energy_trace(run.energy, ax=axes[0, 0])
     axes[0, 0].set_title("loss of the network against time", fontsize=10)
-    probes.fluctuations.plot_energy_distribution(run.energy, summary, ax=axes[0, 1])
-    axes[0, 1].set_title("its distribution, and the fitted Gamma laws", fontsize=10)
+    _distributions(axes[0, 1], run.energy, summary)
     _moments(axes[1, 0], summary, scan)
     theory = np.asarray(valley.effective_potential(profile.y.values, temperature))
     probes.free_energy.plot_profile(profile, ax=axes[1, 1], theory=theory)
@@ -50,9 +50,27 @@ def draw_figure(
     figure.savefig(path, dpi=130)
 
 
+def _distributions(ax: Any, energy: xr.DataArray, summary: xr.Dataset) -> None:
+    """Of the temperatures that are fitted; of all where there are none."""
+    used = summary.temperature.values[_used(summary)]
+    if len(used):
+        energy = energy.isel(chain=np.isin(energy.temperature.values, used))
+        summary = summary.sel(temperature=used)
+    probes.fluctuations.plot_energy_distribution(energy, summary, ax=ax)
+    ax.set_ylim(top=1.35 * ax.get_ylim()[1])  # room for the legend
+    for text in ax.get_legend().get_texts():
+        text.set_fontsize(8)
+    ax.set_title("its distribution, and the fitted Gamma laws", fontsize=10)
+
+
+def _used(summary: xr.Dataset) -> NDArray[np.bool_]:
+    used: NDArray[np.bool_] = (summary.resolved & summary.stationary).values
+    return used
+
+
 def _moments(ax: Any, summary: xr.Dataset, scan: xr.Dataset | None) -> None:
     t = summary.temperature.values
-    used = (summary.resolved & summary.stationary).values
+    used = _used(summary)
     for name, value, error, marker, color in (
         ("mean", summary["mean"], summary.mean_stderr, "o", "#0072B2"),
         ("deviation", summary.variance**0.5, summary.variance_stderr / (2 * summary.variance**0.5), "s", "#009E73"),

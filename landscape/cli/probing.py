@@ -16,13 +16,17 @@ from landscape.storage import save
 __all__ = ["probe_fluctuations", "summary_table"]
 
 _COLUMNS = {
-    "mean": "mean",
-    "variance": "variance",
-    "gamma_shape": "alpha",
-    "rate_times_temperature": "beta T",
-    "half_time": "half time",
-    "effective_sample_size": "N_eff",
+    # heading: (variable, power of the temperature it is divided by)
+    "mean/T": ("mean", 1),
+    "variance/T^2": ("variance", 2),
+    "alpha": ("gamma_shape", 0),
+    "beta T": ("rate_times_temperature", 0),
+    "half time": ("half_time", 0),
+    "N_eff": ("effective_sample_size", 0),
 }
+
+
+_REMARKS = {"resolved": "too short", "stationary": "not stationary", "chains_agree": "chains disagree"}
 
 
 def probe_fluctuations(path: Path, output: Path | None, by: str, *, force: bool) -> None:
@@ -48,24 +52,29 @@ def probe_fluctuations(path: Path, output: Path | None, by: str, *, force: bool)
 
 
 def summary_table(summary: xr.Dataset) -> Table:
-    """One row per chain or temperature."""
+    """One row per chain or temperature; energies in units of the temperature where there is one."""
     (row,) = summary["mean"].dims
-    table = Table(str(row), *_COLUMNS.values(), "", box=None, header_style="bold", pad_edge=False)
+    thermal = row == "temperature"
+    headings = [name if thermal else name.partition("/")[0] for name in _COLUMNS]
+    table = Table(str(row), box=None, header_style="bold", pad_edge=False)
+    for heading in [*headings, ""]:
+        table.add_column(heading, no_wrap=True)
     for i in range(summary.sizes[row]):
         one = summary.isel({row: i})
-        cells = [measured(float(one[name]), float(one.get(f"{name}_stderr", float("nan")))) for name in _COLUMNS]
-        remarks = []
-        if not bool(one.resolved):
-            remarks.append("too short")
-        if not bool(one.stationary):
-            remarks.append("not stationary")
+        cells = []
+        for name, power in _COLUMNS.values():
+            unit = float(one[row]) ** power if thermal else 1.0
+            cells.append(measured(float(one[name]) / unit, float(one[f"{name}_stderr"]) / unit))
+        remarks = [text for flag, text in _REMARKS.items() if not bool(one[flag])]
         table.add_row(f"{float(one[row]):.3g}", *cells, ", ".join(remarks))
     return table
 
 
 def scan_table(scan: xr.Dataset) -> Table:
     """Exponents of the temperature scan."""
-    table = Table("quantity", "measured", box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("quantity", "measured"):
+        table.add_column(heading, no_wrap=True)
     for name, variable in scan.data_vars.items():
         if f"{name}_stderr" in scan and variable.ndim == 0:
             label = variable.attrs.get("long_name", str(name))

@@ -49,6 +49,12 @@ def run_formula(  # type: ignore[no-untyped-def]
     n, dim = x.shape
     per_call = 4 if noise_type.itemsize == 4 else 2
     steps_per_call, calls = max(1, per_call // dim), (dim + per_call - 1) // per_call
+    shift = 2 if steps_per_call == 4 else steps_per_call - 1  # it is 1, 2 or 4: divisions would cost more than a step
+    word_at, call_at = np.empty((steps_per_call, dim), np.int64), np.empty((steps_per_call, dim), np.int64)
+    for within in range(steps_per_call):
+        for d in range(dim):
+            word_at[within, d] = (within * dim + d) // calls
+            call_at[within, d] = (within * dim + d) % calls
     blocks = 1 if n >= _WIDE else 64
     width = n if blocks == 1 else blocks
 
@@ -72,27 +78,29 @@ def run_formula(  # type: ignore[no-untyped-def]
     scale = np.full(1, 1.0 / np.sqrt(refinement)).astype(noise_type.dtype)[0]
     noisy = np.any(amplitude != 0.0)
     ahead = 1 if scheme == LEIMKUHLER_MATTHEWS else 0
+    typed = np.empty(3, settings.dtype)
     record = 0
 
     for k in range(-ahead, steps):
         if noisy:
-            noise[:] = 0
             for fine in range(refinement):
                 at = (first_step + k + ahead) * refinement + fine
-                block = at // steps_per_call
+                block, within = at >> shift, at & (steps_per_call - 1)
                 if tile_start < 0 or block >= tile_start + blocks:
                     _fill_tile(tile, words, made, seed, chain, block)
                     tile_start = block
                 for d in range(dim):
-                    flat = (at % steps_per_call) * dim + d
-                    row, source = noise[d], tile[block - tile_start, flat // calls, flat % calls]
-                    for i in range(n):
-                        row[i] = row[i] + source[i]
+                    b, w, call = block - tile_start, word_at[within, d], call_at[within, d]
+                    if fine == 0:
+                        for i in range(n):
+                            noise[d, i] = tile[b, w, call, i]
+                    else:
+                        for i in range(n):
+                            noise[d, i] = noise[d, i] + tile[b, w, call, i]
             if refinement > 1:
                 for d in range(dim):
-                    row = noise[d]
                     for i in range(n):
-                        row[i] = row[i] * scale
+                        noise[d, i] = noise[d, i] * scale
         if k < 0:  # the scheme averages two successive variates: the first of them is remade here
             old_noise[:] = noise
             continue
@@ -100,11 +108,11 @@ def run_formula(  # type: ignore[no-untyped-def]
             execute(code, registers)
         for d in range(dim):
             update(
-                scheme, registers[d], registers[outputs[d]], noise[d], old_noise[d], dt, amplitude, settings,
-                first_moment[d], second_moment[d], first_step + k,
+                scheme, registers, d, registers, outputs[d], noise, old_noise, d, dt, amplitude, settings, typed,
+                first_moment, second_moment, first_step + k,
             )  # fmt: skip
             if walls[d] != OPEN:
-                wall(walls[d], registers[d], lows[d], highs[d])
+                wall(walls[d], registers, d, lows[d], highs[d])
         if (k + 1) % every == 0:
             if positions.shape[1]:
                 for d in range(dim):

@@ -238,7 +238,7 @@ def run_mlp(  # type: ignore[no-untyped-def]
     calls, calls_per = (dim + per_call - 1) // per_call, max(1, per_call // dim)
     words = np.empty((4, calls), np.uint32)
     made = np.empty((per_call, calls), noise_type.dtype)
-    noise, old_noise = np.zeros(dim, noise_type.dtype), np.zeros(dim, noise_type.dtype)
+    noise, old_noise = np.zeros((1, dim), noise_type.dtype), np.zeros((1, dim), noise_type.dtype)
     scale = np.full(1, 1.0 / np.sqrt(refinement)).astype(noise_type.dtype)[0]
     ahead = 1 if scheme == LEIMKUHLER_MATTHEWS else 0
 
@@ -252,7 +252,8 @@ def run_mlp(  # type: ignore[no-untyped-def]
     count = indices.shape[2] if minibatch else samples
     width = (count + 15) // 16 * 16
     full_width = (samples + 15) // 16 * 16
-    packed, gradient = np.zeros(place, x.dtype), np.empty(dim, x.dtype)
+    packed, slope = np.zeros(place, x.dtype), np.empty((1, dim), x.dtype)
+    gradient = slope[0]
     rows, delta = np.zeros((height, width), x.dtype), np.zeros((height, width), x.dtype)
     scratch, sums = np.empty((3, width)), np.empty((4, 4), x.dtype)
     weights, batch_labels = np.zeros(width, x.dtype), np.zeros(width, np.int64)
@@ -271,6 +272,7 @@ def run_mlp(  # type: ignore[no-untyped-def]
         _load_batch(every_sample, inputs, labels, values, rows, all_labels, all_values)
         batch_labels[:] = all_labels
         batch_values[:] = all_values
+    typed = np.empty(3, x.dtype)
     dt_row, amplitude_row = np.empty(dim, x.dtype), np.empty(dim, x.dtype)
 
     for c in range(n):
@@ -286,15 +288,15 @@ def run_mlp(  # type: ignore[no-untyped-def]
                     fill_normals(made, words)
                     flat = made.reshape(per_call * calls)
                     shift = (at % calls_per) * dim
-                    if refinement == 1:
+                    if fine == 0:
                         for d in range(dim):
-                            noise[d] = flat[shift + d]
+                            noise[0, d] = flat[shift + d]
                     else:
                         for d in range(dim):
-                            noise[d] = (noise[d] if fine else noise_type.dtype.type(0)) + flat[shift + d]
+                            noise[0, d] = noise[0, d] + flat[shift + d]
                 if refinement > 1:
                     for d in range(dim):
-                        noise[d] = noise[d] * scale
+                        noise[0, d] = noise[0, d] * scale
             if k < 0:
                 old_noise[:] = noise
                 continue
@@ -310,8 +312,8 @@ def run_mlp(  # type: ignore[no-untyped-def]
                     for d in range(dim):
                         gradient[d] += decay * theta[d]
             update(
-                scheme, theta, gradient, noise, old_noise, dt_row, amplitude_row, settings, m[c], v[c], first_step + k
-            )
+                scheme, x, c, slope, 0, noise, old_noise, 0, dt_row, amplitude_row, settings, typed, m, v, first_step + k
+            )  # fmt: skip
             if (k + 1) % every == 0:
                 if positions.shape[1]:
                     positions[c, record] = theta

@@ -58,7 +58,7 @@ def exponential(x):  # type: ignore[no-untyped-def]
     return value if x == x else x
 
 
-@exact
+@exact_inline
 def execute(instructions, registers):  # type: ignore[no-untyped-def]
     """Run a tape on ``registers (r, n)`` whose input and constant rows are filled."""
     n = registers.shape[1]

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from landscape.kernels.compilation import exact
+from landscape.kernels.compilation import exact_inline
 
 __all__ = ["ADAM", "DIFFUSION", "EULER_MARUYAMA", "LEIMKUHLER_MATTHEWS", "REFLECT", "SGD", "update", "wall"]
 
@@ -19,61 +19,65 @@ EULER_MARUYAMA, LEIMKUHLER_MATTHEWS, DIFFUSION, SGD, ADAM = range(5)
 OPEN, REFLECT, PERIODIC = range(3)
 
 
-@exact
-def update(scheme, x, gradient, noise, old_noise, dt, amplitude, settings, m, v, step):  # type: ignore[no-untyped-def]
-    """Advance the row ``x`` by one step in place.
+@exact_inline
+def update(scheme, x, row, gradient, slope, noise, old_noise, draw, dt, amplitude, settings, typed, m, v, step):  # type: ignore[no-untyped-def]
+    """Advance ``x[row]`` by one step in place.
 
-    ``dt`` and ``amplitude`` = sqrt(2 T dt) are rows too; ``noise`` is xi of this step. For the Leimkuhler-Matthews
-    scheme ``noise`` is xi of the next step, ``old_noise`` that of this one, and ``amplitude`` is halved. ``m`` and
-    ``v`` are rows of moments; ``settings`` has the dtype of ``x``.
+    Arrays are two-dimensional and rows are named by number, because a view of a row would cost more than a short row
+    itself: ``gradient[slope]``, ``noise[draw]``, ``old_noise[draw]``, ``m[row]``, ``v[row]``. ``dt`` and ``amplitude``
+    = sqrt(2 T dt) are single rows. ``noise`` is xi of this step; for the Leimkuhler-Matthews scheme it is xi of the
+    next step, ``old_noise`` that of this one, and ``amplitude`` is halved. ``settings`` and the scratch
+    ``typed (3)`` have the dtype of ``x``.
     """
-    n = x.size
+    n = x.shape[1]
     if scheme == EULER_MARUYAMA:
         for i in range(n):
-            x[i] = x[i] - dt[i] * gradient[i] + amplitude[i] * noise[i]
+            x[row, i] = x[row, i] - dt[i] * gradient[slope, i] + amplitude[i] * noise[draw, i]
     elif scheme == LEIMKUHLER_MATTHEWS:
         for i in range(n):
-            x[i] = x[i] - dt[i] * gradient[i] + amplitude[i] * (old_noise[i] + noise[i])
-            old_noise[i] = noise[i]
+            pair = old_noise[draw, i] + noise[draw, i]
+            x[row, i] = x[row, i] - dt[i] * gradient[slope, i] + amplitude[i] * pair
+        for i in range(n):
+            old_noise[draw, i] = noise[draw, i]
     elif scheme == DIFFUSION:
         for i in range(n):
-            x[i] = x[i] + amplitude[i] * noise[i]
+            x[row, i] = x[row, i] + amplitude[i] * noise[draw, i]
     elif scheme == SGD:
         momentum, nesterov, decay = settings[0], settings[1], settings[2]
         for i in range(n):
-            g = gradient[i] + decay * x[i]
-            m[i] = momentum * m[i] + g
-            x[i] = x[i] - dt[i] * ((g + momentum * m[i]) if nesterov != 0.0 else m[i])
+            g = gradient[slope, i] + decay * x[row, i]
+            m[row, i] = momentum * m[row, i] + g
+            x[row, i] = x[row, i] - dt[i] * ((g + momentum * m[row, i]) if nesterov != 0.0 else m[row, i])
     elif scheme == ADAM:
         beta1, beta2, eps, decay = settings[0], settings[1], settings[2], settings[3]
-        constants = np.empty(3, x.dtype)  # typed, or float32 rows would be computed in float64
-        constants[0], constants[1], constants[2] = 1.0, 1.0 - beta1 ** (step + 1), math.sqrt(1.0 - beta2 ** (step + 1))
-        one, bias1, bias2 = constants[0], constants[1], constants[2]
+        # by way of an array of the row's type: as scalars they would make float32 rows compute in float64
+        typed[0], typed[1], typed[2] = 1.0, 1.0 - beta1 ** (step + 1), math.sqrt(1.0 - beta2 ** (step + 1))
+        one, bias1, bias2 = typed[0], typed[1], typed[2]
         for i in range(n):
-            g = gradient[i]
-            m[i] = beta1 * m[i] + (one - beta1) * g
-            v[i] = beta2 * v[i] + (one - beta2) * g * g
-            x[i] = x[i] * (one - dt[i] * decay)
-            x[i] = x[i] - dt[i] * (m[i] / bias1) / (np.sqrt(v[i]) / bias2 + eps)
+            g = gradient[slope, i]
+            m[row, i] = beta1 * m[row, i] + (one - beta1) * g
+            v[row, i] = beta2 * v[row, i] + (one - beta2) * g * g
+            decayed = x[row, i] * (one - dt[i] * decay)
+            x[row, i] = decayed - dt[i] * (m[row, i] / bias1) / (np.sqrt(v[row, i]) / bias2 + eps)
 
 
-@exact
-def wall(kind, x, low, high):  # type: ignore[no-untyped-def]
+@exact_inline
+def wall(kind, x, row, low, high):  # type: ignore[no-untyped-def]
     """Fold a row back between its walls (reflecting) or around its period."""
-    n, width = x.size, high - low
+    n, width = x.shape[1], high - low
     if kind == REFLECT and math.isinf(low):
         for i in range(n):
-            x[i] = x[i] if x[i] <= high else high - (x[i] - high)
+            x[row, i] = x[row, i] if x[row, i] <= high else high - (x[row, i] - high)
     elif kind == REFLECT and math.isinf(high):
         for i in range(n):
-            x[i] = x[i] if x[i] >= low else low + (low - x[i])
+            x[row, i] = x[row, i] if x[row, i] >= low else low + (low - x[row, i])
     elif kind == REFLECT:
         for i in range(n):
-            y = (x[i] - low) / (2.0 * width)
+            y = (x[row, i] - low) / (2.0 * width)
             y = (y - math.floor(y)) * (2.0 * width)
             y = y if y <= width else 2.0 * width - y
-            x[i] = x[i] if (x[i] >= low and x[i] <= high) else low + y
+            x[row, i] = x[row, i] if (x[row, i] >= low and x[row, i] <= high) else low + y
     elif kind == PERIODIC:
         for i in range(n):
-            y = (x[i] - low) / width
-            x[i] = x[i] if (x[i] >= low and x[i] < high) else low + (y - math.floor(y)) * width
+            y = (x[row, i] - low) / width
+            x[row, i] = x[row, i] if (x[row, i] >= low and x[row, i] < high) else low + (y - math.floor(y)) * width

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from landscape.potentials.architectures.checks import known_options, one_of
+from landscape.potentials.checks import known_options, one_of
 from landscape.potentials.architectures.dense import mlp
 from landscape.potentials.architectures.plain import vgg
 from landscape.potentials.architectures.residual import resnet_cifar

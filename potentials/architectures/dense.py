@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from landscape.errors import ConfigError
 from landscape.potentials.architectures.building import build
-from landscape.potentials.architectures.checks import one_of, true_or_false, whole_number
+from landscape.potentials.checks import one_of, true_or_false, whole_number
 
 __all__ = ["mlp"]
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.architectures.building import NORMS, build, initialise_relu, normalisation
-from landscape.potentials.architectures.checks import one_of, whole_number
+from landscape.potentials.checks import one_of, whole_number
 
 __all__ = ["PlainNetwork", "vgg"]
 

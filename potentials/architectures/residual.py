@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from landscape.errors import ConfigError
 from landscape.potentials.architectures.building import NORMS, build, initialise_relu, normalisation
-from landscape.potentials.architectures.checks import one_of, whole_number
+from landscape.potentials.checks import one_of, whole_number
 
 __all__ = ["BasicBlock", "PadShortcut", "ResidualNetwork", "resnet_cifar"]
 

@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.architectures.building import build
-from landscape.potentials.architectures.checks import whole_number
+from landscape.potentials.checks import whole_number
 
 __all__ = ["Attention", "Encoder", "PlainLayerNorm", "VisionTransformer", "vit"]
 

@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 
 from landscape.errors import ConfigError
 from landscape.potentials.architectures.building import NORMS, build, initialise_relu, normalisation
-from landscape.potentials.architectures.checks import one_of, whole_number
+from landscape.potentials.checks import one_of, whole_number
 from landscape.potentials.architectures.residual import quiet_branches
 
 __all__ = ["WideBlock", "WideNetwork", "wide_resnet"]

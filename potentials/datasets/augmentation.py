@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import ConfigError, ShapeError
-from landscape.potentials.architectures.checks import true_or_false, whole_number
+from landscape.potentials.checks import true_or_false, whole_number
 
 __all__ = ["FlipCrop"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import DatasetNotFound, StorageError
-from landscape.potentials.architectures.checks import true_or_false, whole_number
+from landscape.potentials.checks import true_or_false, whole_number
 from landscape.potentials.datasets.data import Data
 from landscape.potentials.datasets.pickled import read_pickled
 from landscape.potentials.datasets.selection import balanced_indices

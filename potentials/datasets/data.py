@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import ConfigError, ShapeError
-from landscape.potentials.architectures.checks import whole_number
+from landscape.potentials.checks import whole_number
 from landscape.potentials.datasets.selection import balanced_indices, random_indices
 
 __all__ = ["Data"]

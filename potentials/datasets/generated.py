@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from landscape.errors import DatasetNotFound
-from landscape.potentials.architectures.checks import true_or_false, whole_number
+from landscape.potentials.checks import true_or_false, whole_number
 from landscape.potentials.datasets.data import Data
 from landscape.potentials.datasets.selection import generator
 

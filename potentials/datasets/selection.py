@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape.errors import ConfigError
-from landscape.potentials.architectures.checks import whole_number
+from landscape.potentials.checks import whole_number
 
 __all__ = ["balanced_indices", "generator", "quotas", "random_indices"]
 

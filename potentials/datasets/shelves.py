@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landscape.errors import ConfigError, DatasetNotFound, StorageError
-from landscape.potentials.architectures.checks import whole_number
+from landscape.potentials.checks import whole_number
 
 __all__ = ["Shelf", "arrange"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import DatasetNotFound, StorageError
-from landscape.potentials.architectures.checks import one_of, true_or_false, whole_number
+from landscape.potentials.checks import one_of, true_or_false, whole_number
 from landscape.potentials.datasets.cifar import cifar10, cifar100, find_cifar
 from landscape.potentials.datasets.data import Data
 from landscape.potentials.datasets.selection import balanced_indices

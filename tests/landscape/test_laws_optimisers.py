@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.cases import BACKENDS, Z_CONTROL, Z_MAX, z_score
 
 import landscape as ls
 from landscape.errors import ConfigError
 from landscape.potentials import Expression, Function, NetworkLoss
+from tests.cases import BACKENDS, Z_CONTROL, Z_MAX, z_score
 
 TEXT = "(x**2 - 1)**2 + x*y/2 + 3*y**2 + log(1 + z**2) + cos(y - z)"
 STARTS = np.array([[0.9, -0.4, 0.7], [-1.3, 0.2, -1.1], [0.1, 0.5, 2.0]])
@@ -74,7 +74,9 @@ LANDSCAPES = {
 }
 
 
-@pytest.mark.parametrize(("kind", "backend"), [("Expression", "compiled"), ("Expression", "batched"), ("Function", "batched")])
+@pytest.mark.parametrize(
+    ("kind", "backend"), [("Expression", "compiled"), ("Expression", "batched"), ("Function", "batched")]
+)
 @pytest.mark.parametrize("name", PAIRS)
 def test_optimisers_are_those_of_torch(name, kind, backend):
     ours, theirs = PAIRS[name]
@@ -96,7 +98,9 @@ def test_optimisers_are_those_of_torch(name, kind, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_settings_are_told_apart(backend):
     """No two of the settings above give the same path, so that each symbol is tested."""
-    ends = [ls.simulate(LANDSCAPES["Expression"](), p[0], start=STARTS, steps=20, backend=backend) for p in PAIRS.values()]
+    ends = [
+        ls.simulate(LANDSCAPES["Expression"](), p[0], start=STARTS, steps=20, backend=backend) for p in PAIRS.values()
+    ]
     ends = [run.last_position.values for run in ends]
     for i, one in enumerate(ends):
         for other in ends[:i]:
@@ -114,7 +118,7 @@ def test_one_rate_per_chain(make, backend):
     assert np.allclose(scan.time, rates[:, None] * np.arange(1, 31))
 
 
-# -- the linear recursion of heavy ball on a quadratic ------------------------------------------------------------------
+# -- the linear recursion of heavy ball on a quadratic ----------------------------------------------------------------
 
 
 def heavy_ball(k, lr, momentum, nesterov, decay):
@@ -192,7 +196,7 @@ def test_optimisers_have_no_temperature(backend):
             ls.simulate(Expression("x**2/2", ["x"]), rule, temperature=0.1, steps=2, backend=backend)
 
 
-# -- minibatch noise: the temperature of gradient descent -----------------------------------------------------------------
+# -- minibatch noise: the temperature of gradient descent -------------------------------------------------------------
 
 
 def noisy_spring(k, targets, batch_size):
@@ -236,7 +240,7 @@ def test_temperature_of_minibatches(k, lr, momentum, batch_size, spread):
     assert abs(z_score(squares, lr * noise / (2 * k * (1 - momentum)))) > Z_CONTROL / 2  # continuum limit
 
 
-# -- free diffusion -------------------------------------------------------------------------------------------------------
+# -- free diffusion ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

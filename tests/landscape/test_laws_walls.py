@@ -5,6 +5,10 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import chisquare
+
+import landscape as ls
+from landscape.errors import ConfigError, LandscapeError
+from landscape.potentials import Expression, toys
 from tests.cases import (
     BACKENDS,
     P_CONTROL,
@@ -18,14 +22,10 @@ from tests.cases import (
     z_score,
 )
 
-import landscape as ls
-from landscape.errors import ConfigError, LandscapeError
-from landscape.potentials import Expression, toys
-
 FLAT = Expression("0*x", ["x"])
 
 
-# -- where a wall sends a coordinate ------------------------------------------------------------------------------------
+# -- where a wall sends a coordinate ----------------------------------------------------------------------------------
 
 
 def folded(x, low, high):
@@ -107,7 +107,9 @@ def test_nobody_is_ever_outside(backend):
             assert np.array_equal(inside, run.position.values[:, -1])
 
 
-@pytest.mark.parametrize("rule", [ls.SGD(0.3, momentum=0.9), ls.Adam(0.3), ls.AdamW(0.3)], ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize(
+    "rule", [ls.SGD(0.3, momentum=0.9), ls.Adam(0.3), ls.AdamW(0.3)], ids=lambda r: type(r).__name__
+)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_optimisers_stay_inside(rule, backend):
     slope = Expression("x + y**2", ["x", "y"], bounds={"x": (-1.0, 1.0), "y": (0.5, None)})
@@ -138,14 +140,14 @@ def test_walls_that_make_no_sense(backend):
         ls.simulate(FLAT, diffuse, start=[1.5], constraint=ls.Reflect({"x": (0.0, 1.0)}), **settings)
 
 
-# -- free diffusion between walls and round a circle --------------------------------------------------------------------
+# -- free diffusion between walls and round a circle ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dt", [0.002, 0.1, 3.0, 500.0])
 def test_modes_of_a_box(dt, backend):
     """<cos(m pi (x_n - a)/L)> = cos(m pi (x_0 - a)/L) exp(-(m pi/L)^2 T n dt): exact at any step."""
-    low, width, start, temperature = -0.4, 1.3, -0.1, 0.8
+    low, width, start, temperature = -0.4, 1.3, -0.3, 0.8
     run = ls.simulate(
         FLAT,
         ls.Diffusion(dt),
@@ -214,11 +216,55 @@ def test_uniform_in_a_box(dt, backend):
     counts, _, _ = np.histogram2d(*run.last_position.values.T, bins=sides, range=[[0, 1], [-2, 1]])
     assert counts.sum() == chains
     assert chisquare(counts.ravel()).pvalue > P_MIN
-    tilted = counts * (1 + 0.1 * np.sign(np.arange(sides) - 4.5))
+    tilted = counts * (1 + 0.15 * np.sign(np.arange(sides) - 4.5))
     assert chisquare(tilted.ravel()).pvalue < P_CONTROL
 
 
-# -- the exponential wall behind its cutoff -------------------------------------------------------------------------------
+@pytest.mark.xfail(
+    strict=True,
+    reason="LeimkuhlerMatthews mirrors the position at a wall but not the half of the noise that the next step "
+    "repeats: the density at a wall comes out 1.4 times too large, over a width of order sqrt(2 T dt)",
+)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dt", [0.0025, 0.04])
+def test_averaged_noise_is_uniform_in_a_box(dt, backend):
+    chains = 20_000
+    start = np.random.default_rng(3).uniform(0.0, 1.0, size=(chains, 1))
+    run = ls.simulate(
+        FLAT,
+        ls.LeimkuhlerMatthews(dt),
+        temperature=0.5,
+        start=start,
+        steps=60,
+        record=ls.Record(60),
+        constraint=ls.Reflect({"x": (0.0, 1.0)}),
+        seed=6,
+        backend=backend,
+    )
+    x = run.last_position.values[:, 0]
+    assert abs(z_score(np.cos(2 * np.pi * x), 0.0)) < Z_MAX
+    assert chisquare(np.histogram(x, 20, (0.0, 1.0))[0]).pvalue > P_MIN
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_averaged_noise_is_uniform_on_a_circle(backend):
+    run = ls.simulate(
+        FLAT,
+        ls.LeimkuhlerMatthews(0.04),
+        temperature=0.5,
+        start=np.random.default_rng(3).uniform(0.0, 1.0, size=(20_000, 1)),
+        steps=60,
+        record=ls.Record(60),
+        constraint=ls.Periodic({"x": (0.0, 1.0)}),
+        seed=6,
+        backend=backend,
+    )
+    x = run.last_position.values[:, 0]
+    assert abs(z_score(np.cos(2 * np.pi * x), 0.0)) < Z_MAX
+    assert chisquare(np.histogram(x, 20, (0.0, 1.0))[0]).pvalue > P_MIN
+
+
+# -- the exponential wall behind its cutoff ---------------------------------------------------------------------------
 
 
 def wall_force(form, a, prefactor):
@@ -254,18 +300,20 @@ def test_reference_law_of_the_wall(form, a, prefactor, cutoff, temperature):
     assert abs(2 * errors[2] - errors[1]) < 0.03 * abs(errors[0])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("form", "a", "prefactor", "cutoff", "temperature"), WALLS)
-def test_exponential_wall(form, a, prefactor, cutoff, temperature, backend):
+@pytest.mark.parametrize(
+    ("backend", "form", "a", "prefactor", "cutoff", "temperature"),
+    [("compiled", *wall) for wall in WALLS] + [("batched", *wall) for wall in WALLS[:2]],
+)
+def test_exponential_wall(backend, form, a, prefactor, cutoff, temperature):
     dt = 0.04 / a**2
-    chains, steps = {"compiled": (2000, 6000), "batched": (1000, 1500)}[backend]
+    chains, steps = {"compiled": (2000, 6000), "batched": (3000, 1300)}[backend]
     toy = toys.ExponentialWall(a, prefactor, cutoff, form)
     nodes, law = wall_law(form, a, prefactor, cutoff, temperature, dt)
     start = np.linspace(-cutoff, 0.0, chains)[:, None]
     found = {}
     for heating in (1.0, 1.05**2):
         settings = {"temperature": heating * temperature, "seed": 8, "backend": backend}
-        warm = ls.simulate(toy, ls.EulerMaruyama(dt), start=start, steps=1000, record=ls.Record(1000), **settings)
+        warm = ls.simulate(toy, ls.EulerMaruyama(dt), start=start, steps=500, record=ls.Record(500), **settings)
         run = ls.simulate(
             toy, ls.EulerMaruyama(dt), start=warm, state="keep", steps=steps, record=ls.Record(10), **settings
         )
@@ -282,15 +330,15 @@ def test_exponential_wall(form, a, prefactor, cutoff, temperature, backend):
                 z_score(time_average(np.clip(-cutoff + 1 - x, 0, None)), near),
             ]
         )
+        if heating == 1.0 and backend == "compiled":
+            other = "softplus" if form == "exponential" else "exponential"
+            wrong = toys.ExponentialWall(a, prefactor, cutoff, other).mean_energy(temperature)
+            assert abs(z_score(time_average(energy), wrong)) > Z_CONTROL
     assert np.all(np.abs(found[1.0]) < Z_MAX)
     assert np.abs(found[1.05**2]).max() > Z_CONTROL
-    if backend == "compiled":
-        other = "softplus" if form == "exponential" else "exponential"
-        wrong = toys.ExponentialWall(a, prefactor, cutoff, other).mean_energy(temperature)
-        assert abs(z_score(time_average(energy), wrong)) > Z_CONTROL
 
 
-# -- the pendulum -----------------------------------------------------------------------------------------------------------
+# -- the pendulum -----------------------------------------------------------------------------------------------------
 
 
 def circle_law(force, temperature, dt):
@@ -313,7 +361,12 @@ def test_pendulum(backend):
         settings |= {"temperature": heating * temperature, "start": np.linspace(-3.1, 3.1, chains)[:, None]}
         warm = ls.simulate(pendulum, ls.EulerMaruyama(dt), steps=150, record=ls.Record(150), **settings)
         run = ls.simulate(
-            pendulum, ls.EulerMaruyama(dt), steps=steps, record=ls.Record(5), **(settings | {"start": warm}), state="keep"
+            pendulum,
+            ls.EulerMaruyama(dt),
+            steps=steps,
+            record=ls.Record(5),
+            **(settings | {"start": warm}),
+            state="keep",
         )
         phi = run.position.values[..., 0]
         found = np.array([z_score(time_average(wave(phi)), law @ wave(nodes)) for wave in waves])
@@ -326,7 +379,7 @@ def test_pendulum(backend):
             assert np.abs(found).max() > Z_CONTROL
 
 
-# -- no flux in equilibrium -------------------------------------------------------------------------------------------------
+# -- no flux in equilibrium -------------------------------------------------------------------------------------------
 
 
 def current(tilt, temperature):

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest, norm
-from tests.cases import BACKENDS, P_CONTROL, P_MIN, Z_CONTROL, Z_MAX
 
 import landscape as ls
 from landscape.errors import LandscapeError
 from landscape.kernels.draws import draw_normals
 from landscape.potentials import Expression
 from landscape.random import normals, random_words, steps_per_call
+from tests.cases import BACKENDS, P_CONTROL, P_MIN, Z_CONTROL, Z_MAX
 
 PRECISIONS = ("float32", "float64")
 CUT = {"float32": math.sqrt(2 * math.log(2.0**33)), "float64": math.sqrt(2 * math.log(2.0**54))}
@@ -188,7 +188,10 @@ def test_tails(precision):
 
 
 def test_resolution():
-    single, double = draw_normals(1, np.arange(1000), 0, 4, "float32"), draw_normals(1, np.arange(1000), 0, 4, "float64")
+    single, double = (
+        draw_normals(1, np.arange(1000), 0, 4, "float32"),
+        draw_normals(1, np.arange(1000), 0, 4, "float64"),
+    )
     assert np.unique(single).size == single.size
     assert np.count_nonzero(double == double.astype(np.float32)) < 5
     low_bits = double.view(np.uint64) & 1
@@ -240,7 +243,12 @@ def test_independence_between_streams_and_precisions():
 def test_sums_over_chains_and_steps():
     """A hidden pattern shows in block sums even where pairs look independent."""
     x = sample("float32", dim=2, chains=4096, steps=64, seed=77)
-    for sums in (x.sum(axis=0) / 8.0, x.sum(axis=1) / 64.0, x[::4].sum(axis=0) / 4.0, x[:, ::32].sum(axis=1) / math.sqrt(128)):
+    for sums in (
+        x.sum(axis=0) / 8.0,
+        x.sum(axis=1) / 64.0,
+        x[::4].sum(axis=0) / 4.0,
+        x[:, ::32].sum(axis=1) / math.sqrt(128),
+    ):
         assert np.all(np.abs(moment_scores(sums)) < Z_MAX)
 
 
@@ -255,7 +263,8 @@ def test_coarse_increments_are_sums_of_fine_ones(dim, refinement, precision):
     coarse = ls.ThermalNoise(precision, refinement)
     for step in (0, 1, 5):
         parts = [
-            normals(6, chains, refinement * step + part, dim, precision=precision).double() for part in range(refinement)
+            normals(6, chains, refinement * step + part, dim, precision=precision).double()
+            for part in range(refinement)
         ]
         expected = torch.stack(parts).sum(0) / math.sqrt(refinement)
         assert torch.allclose(coarse.draw(6, chains, step, dim).double(), expected, rtol=0, atol=2e-6)

@@ -13,6 +13,7 @@ import torch
 from landscape.errors import ConfigError, LandscapeError, ShapeError
 from landscape.kernels import tape as compiled
 from landscape.potentials import Expression, toys
+from tests.cases import LANDSCAPES
 
 RTOL = 1e-7
 COORDINATES = ("x", "y", "z")
@@ -235,11 +236,8 @@ def toy(name):
     return getattr(toys, name)(**needed)
 
 
-@pytest.mark.parametrize("name", toys.__all__)
-def test_every_toy_conforms(name):
-    landscape = toy(name)
-    low, high = BOXES.get(name, (-1.5, 1.5))
-    points = np.random.default_rng(3).uniform(low, high, (20, landscape.dim))
+def check_conformance(landscape, points):
+    """Formula = autograd = finite differences = compiled tape, for energy, gradient and Hessian."""
     gradient, hessian = landscape.gradient(points), landscape.hessian(points)
     energy, by_autograd, curvature = autograd(landscape.energy, points)
     np.testing.assert_array_equal(energy, landscape.energy(points))
@@ -254,6 +252,19 @@ def test_every_toy_conforms(name):
     np.testing.assert_array_equal(hessian, np.swapaxes(hessian, -1, -2))
     vector = np.random.default_rng(4).normal(size=points.shape)
     assert worst(landscape.hvp(points, vector), np.einsum("nij,nj->ni", hessian, vector)) < 1e-11
+
+
+@pytest.mark.parametrize("name", toys.__all__)
+def test_every_toy_conforms(name):
+    landscape = toy(name)
+    low, high = BOXES.get(name, (-1.5, 1.5))
+    check_conformance(landscape, np.random.default_rng(3).uniform(low, high, (20, landscape.dim)))
+
+
+@pytest.mark.parametrize("case", LANDSCAPES, ids=str)
+def test_every_case_of_the_pool_conforms(case):
+    shifts = np.random.default_rng(6).uniform(-0.15, 0.15, (20, len(case.start)))
+    check_conformance(case.make(), np.array(case.start) + shifts)
 
 
 @pytest.mark.parametrize("name", toys.__all__)
@@ -530,7 +541,15 @@ def test_coordinates_by_name_or_number():
 
 @pytest.mark.parametrize(
     "name",
-    "log_partition_function mean_energy energy_variance heat_capacity free_energy entropy mean_curvature".split(),
+    [
+        "log_partition_function",
+        "mean_energy",
+        "energy_variance",
+        "heat_capacity",
+        "free_energy",
+        "entropy",
+        "mean_curvature",
+    ],
 )
 def test_missing_closed_forms_are_named(name):
     with pytest.raises(NotImplementedError, match="Expression"):

@@ -1,0 +1,75 @@
+"""Shared by the plots: axes, colours that colour-blind readers can tell apart, labels with units."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["OKABE_ITO", "abscissa", "along", "axes", "chosen", "label", "shades", "trust"]
+
+# Okabe and Ito (2008), without yellow, which is too light for lines on white.
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+
+
+def axes(ax: Axes | None) -> Axes:
+    """The axes given, or new ones in a figure of their own."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(6.0, 4.2), layout="constrained")[1]
+
+
+def shades(count: int) -> list[Any]:
+    """So many colours of the viridis map, dark to light, without its palest end."""
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](x) for x in np.linspace(0.0, 0.88, max(count, 1))]
+
+
+def label(text: str, units: str) -> str:
+    """Axis label; quantities in the units of the model itself need none."""
+    return text if units in ("1", "") else f"{text} [{units}]"
+
+
+def chosen(count: int, most: int) -> np.ndarray:
+    """At most so many indices, evenly spread, with both ends."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+
+
+def abscissa(dataset: xr.Dataset, dim: str) -> tuple[np.ndarray, str, bool]:
+    """What to plot rows of a result against: their temperature where it varies, else their number.
+
+    Returns values, label and whether a logarithmic axis suits them.
+    """
+    if "temperature" in dataset.coords and dataset.coords["temperature"].dims == (dim,):
+        t = dataset.coords["temperature"]
+        values = t.to_numpy().astype(float)
+        if np.unique(values).size > 1 or dim == "temperature":
+            return values, label("temperature $T$", str(t.attrs.get("units", "1"))), bool(np.all(values > 0))
+    return np.arange(dataset.sizes[dim]), dim, False
+
+
+def along(ax: Axes, name: str, logarithmic: bool, *, whole: bool) -> None:
+    """Set up the abscissa: logarithmic for temperatures, whole numbers for chains."""
+    if logarithmic:
+        ax.set_xscale("log")
+    elif whole:
+        from matplotlib.ticker import MaxNLocator
+
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel(name)
+
+
+def trust(dataset: xr.Dataset, count: int) -> np.ndarray:
+    """Rows that are resolved and stationary, as far as the result knows."""
+    good = np.ones(count, dtype=bool)
+    for flag in ("resolved", "stationary"):
+        if flag in dataset:
+            good &= dataset[flag].to_numpy().astype(bool)
+    return good
