@@ -86,15 +86,17 @@ class Walls:
         """Whether any coordinate is confined."""
         return bool(self.kinds.any())
 
-    def apply(self, position: Tensor) -> Tensor:
-        """Positions folded back, ``(..., dim)``."""
-        if not self.any:
-            return position
+    def apply(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions folded back, and where a coordinate was mirrored an odd number of times; both ``(..., dim)``."""
         columns = list(position.unbind(-1))
+        mirrored = [torch.zeros_like(column, dtype=torch.bool) for column in columns]
         for d in np.flatnonzero(self.kinds):
-            fold = _reflect if self.kinds[d] == REFLECT else _wrap
-            columns[d] = fold(columns[d], float(self.lows[d]), float(self.highs[d]))
-        return torch.stack(columns, dim=-1)
+            low, high = float(self.lows[d]), float(self.highs[d])
+            if self.kinds[d] == REFLECT:
+                columns[d], mirrored[d] = _reflect(columns[d], low, high)
+            else:
+                columns[d] = _wrap(columns[d], low, high)
+        return torch.stack(columns, dim=-1), torch.stack(mirrored, dim=-1)
 
     def outside(self, position: NDArray[Any]) -> NDArray[np.bool_]:
         """Where coordinates lie beyond a wall, same shape."""
@@ -102,16 +104,16 @@ class Walls:
         return beyond
 
 
-def _reflect(x: Tensor, low: float, high: float) -> Tensor:
+def _reflect(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
     if np.isinf(low):
-        return torch.where(x <= high, x, high - (x - high))
+        return torch.where(x > high, high - (x - high), x), x > high
     if np.isinf(high):
-        return torch.where(x >= low, x, low + (low - x))
+        return torch.where(x < low, low + (low - x), x), x < low
     width = high - low
     y = (x - low) / (2.0 * width)
     y = (y - y.floor()) * (2.0 * width)
-    y = torch.where(y <= width, y, 2.0 * width - y)
-    return torch.where((x >= low) & (x <= high), x, low + y)
+    outside, odd = (x < low) | (x > high), y > width
+    return torch.where(outside, low + torch.where(odd, 2.0 * width - y, y), x), outside & odd
 
 
 def _wrap(x: Tensor, low: float, high: float) -> Tensor:

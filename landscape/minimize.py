@@ -80,7 +80,7 @@ def minimize(
 
     if method not in DEFAULT_STEPS:
         raise ConfigError(f'method must be "adam", "lbfgs" or "gd", got {method!r}')
-    if not tolerance > 0:
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not tolerance > 0:
         raise ConfigError(f"tolerance must be positive, got {tolerance!r}")
     limit = DEFAULT_STEPS[method] if steps is None else steps
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,7 +43,11 @@ class ThermalNoise:
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "float64"):
             raise ConfigError(f'precision must be "float32" or "float64", got {self.precision!r}')
-        if isinstance(self.refinement, bool) or not isinstance(self.refinement, int) or self.refinement < 1:
+        if (
+            isinstance(self.refinement, bool)
+            or not isinstance(self.refinement, int | np.integer)
+            or self.refinement < 1
+        ):
             raise ConfigError(f"refinement must be a positive integer, got {self.refinement!r}")
 
     def draw(self, seed: int, chains: Tensor, step: int, dim: int) -> Tensor:

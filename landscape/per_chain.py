@@ -73,6 +73,8 @@ def grid(*, replicas: int = 1, **settings: Sequence[float]) -> dict[str, NDArray
         raise ConfigError(f"replicas must be a positive integer, got {replicas!r}")
     if not settings:
         raise ConfigError("grid needs at least one setting, such as temperature=[0.1, 0.2]")
+    if "replica" in settings:
+        raise ConfigError("'replica' numbers the chains of a combination: say replicas=n instead")
     values = [np.atleast_1d(_numbers(name, value)) for name, value in settings.items()]
     table = np.array(list(itertools.product(*values, range(replicas))))
     columns: dict[str, NDArray[Any]] = {name: table[:, i] for i, name in enumerate(settings)}

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -32,6 +31,7 @@ OBSERVABLES: Mapping[str, tuple[str, str]] = {
     "accuracy": ("fraction of correct labels", "1"),
     "evaluation_energy": ("mean loss on held-out data", "energy"),
 }
+RESERVED = ("chain", "draw", "step", "time", "temperature", "dt", "coordinate", "snapshot", "snapshot_step")
 _NETWORK_ONLY = ("batch_energy", "sample_energies", "accuracy", "evaluation_energy")
 
 
@@ -84,6 +84,10 @@ class Record:
             return {"energy": None} if network else {"position": None, "energy": None}
         given = self.observables if isinstance(self.observables, Mapping) else dict.fromkeys(self.observables)
         for name, function in given.items():
+            if name in RESERVED or str(name).startswith("last_"):
+                raise ConfigError(
+                    f"an observable cannot be called {name!r}, which is a name of the run itself: rename it"
+                )
             if function is not None:
                 if not callable(function):
                     raise ConfigError(f"observable {name!r} must be a callable (potential, position), got {function!r}")
@@ -139,4 +143,4 @@ def observe(name: str, function: Observable | None, engine: Engine, start: Tenso
             value = potential.batch_energy(state.position, step=state.step, keys=keys)  # type: ignore[attr-defined]
         else:
             value = getattr(potential, name)(state.position)
-    return np.array(value.detach().cpu())
+    return value.detach().cpu().numpy().copy()

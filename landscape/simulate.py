@@ -18,7 +18,7 @@ from landscape.engines.choice import Backend, make_engine
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
 from landscape.integrators.base import Integrator
 from landscape.per_chain import count_chains, length_of, per_chain
-from landscape.potentials.base import Potential
+from landscape.potentials.base import Potential, check_device
 from landscape.potentials.network import NetworkLoss
 from landscape.progress import progress_bar
 from landscape.random import check_seed
@@ -168,6 +168,8 @@ def prepare(
         raise ConfigError(f"expected an Integrator such as EulerMaruyama(dt=1e-3), got {integrator!r}{hint}")
     if isinstance(steps, bool) or not hasattr(steps, "__index__") or int(steps) < 0:
         raise ConfigError(f"steps must be a whole number, 0 or more, got {steps!r}")
+    if record is not None and not isinstance(record, Record):
+        raise ConfigError(f"record must be a Record, such as Record(every=10), got {type(record).__name__}")
     if state not in ("fresh", "keep"):
         raise ConfigError(f'state must be "fresh" or "keep", got {state!r}')
     _check_decay(potential, integrator)
@@ -190,7 +192,7 @@ def prepare(
         )
     walls = resolve_walls(potential, constraint)
     dtype = dtype or (potential.dtype if isinstance(potential, NetworkLoss) else potential.default_dtype)
-    place = torch.device(device) if device is not None else getattr(potential, "device", torch.device("cpu"))
+    place = check_device(device) if device is not None else getattr(potential, "device", torch.device("cpu"))
     _check_placement(potential, dtype, place)
     plan = Plan(
         potential=potential,
@@ -283,6 +285,8 @@ def _start_positions(potential: Potential, start: Any) -> Tensor:
     if isinstance(start, xr.DataArray):
         start = start.values
     tensor, _ = potential._tensor(start)
+    if not tensor.numel():
+        raise ShapeError(f"start holds no positions: its shape is {tuple(tensor.shape)}")
     if tensor.ndim > 2:
         raise ShapeError(
             f"start must be ({potential.dim},) or (chain, {potential.dim}), got shape {tuple(tensor.shape)}"
@@ -337,6 +341,8 @@ def _data_seed_table(data_seed: Any) -> list[tuple[int, Any]]:
     if 0 not in table:
         raise ConfigError(f"a schedule of data seeds must begin at step 0, got steps {sorted(table)}")
     rows: list[tuple[int, Any]] = []
+    if any(isinstance(step, bool) or not isinstance(step, int) or step < 0 for step in table):
+        raise ConfigError(f"a schedule of data seeds is keyed by steps, whole numbers of 0 or more, got {list(table)}")
     for step in sorted(table):
         value = table[step]
         if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
@@ -356,15 +362,13 @@ def _check_decay(potential: Potential, integrator: Integrator) -> None:
 
 
 def _check_placement(potential: Potential, dtype: torch.dtype, device: torch.device) -> None:
-    if not dtype.is_floating_point:
-        raise ShapeError(f"dtype must be a floating-point type, got {dtype}")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ShapeError(f"dtype must be a floating-point type of torch, such as torch.float64, got {dtype!r}")
     if isinstance(potential, NetworkLoss) and (dtype != potential.dtype or device != potential.device):
         raise ConfigError(
             f"the network lives on {potential.device} in {potential.dtype}, the run is to use {device} and {dtype}: "
             "give dtype and device to NetworkLoss"
         )
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {str(device)!r} was asked for, but this machine has no CUDA device")
 
 
 def _spec(

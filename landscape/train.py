@@ -82,8 +82,14 @@ def train(
     """
     if not isinstance(loss, NetworkLoss):
         raise ConfigError(f"train takes a NetworkLoss, got {type(loss).__name__}; use simulate for other potentials")
+    if not isinstance(integrator, Integrator):
+        raise ConfigError(f"train takes an Integrator such as SGD(lr=0.1) after the loss, got {integrator!r}")
+    if record is not None and not isinstance(record, Record):
+        raise ConfigError(f"record must be a Record, got {type(record).__name__}")
     for name, value, least in (("epochs", epochs, 1), ("siblings", siblings, 1), ("split_epoch", split_epoch, 0)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        if value is None and name == "split_epoch":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ConfigError(f"{name} must be a whole number, {least} or more, got {value!r}")
     if split_epoch is not None and siblings == 1:
         raise ConfigError("split_epoch needs siblings: give siblings=2 or more")
@@ -124,9 +130,18 @@ def _factors(schedule: Schedule | None, epochs: int) -> list[float]:
         return [1.0] * epochs
     if isinstance(schedule, Mapping):
         if 0 not in schedule:
-            raise ConfigError(f"a schedule must begin at epoch 0, got epochs {sorted(schedule)}")
+            raise ConfigError(f"a schedule must begin at epoch 0, got epochs {list(schedule)}")
+        for epoch, factor in schedule.items():
+            if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
+                raise ConfigError(f"the keys of a schedule are epochs, whole numbers of 0 or more, got {epoch!r}")
+            if isinstance(factor, bool) or not isinstance(factor, int | float):
+                raise ConfigError(f"the factors of a schedule must be positive numbers, got {factor!r}")
         table = sorted(schedule.items())
         factors = [[value for at, value in table if at <= epoch][-1] for epoch in range(epochs)]
+    elif not callable(schedule):
+        raise ConfigError(
+            f"schedule must map epochs to factors or be callable, got {type(schedule).__name__} {schedule!r}"
+        )
     else:
         factors = [float(schedule(epoch)) for epoch in range(epochs)]
     if not all(np.isfinite(factor) and factor > 0 for factor in factors):
@@ -157,13 +172,13 @@ def _joined(pieces: list[xr.Dataset]) -> xr.Dataset:
         return pieces[0]
     last = pieces[-1]
     draws = [name for name, variable in last.variables.items() if "draw" in variable.dims and name != "draw"]
-    elapsed = 0.0
+    elapsed: Any = 0.0
     parts = []
     for piece in pieces:
         part = piece[[name for name in draws if name in piece.data_vars]].reset_coords(drop=True)
         part = part.assign({name: piece[name].variable for name in ("step", "time")})
         part["time"] = part["time"] + elapsed
-        elapsed = elapsed + float(piece.dt[0]) * (piece.attrs["last_step"] - _first_step(piece))
+        elapsed = elapsed + piece.time.isel(draw=-1, drop=True).variable  # a stretch ends with a draw
         parts.append(part.drop_vars("draw", errors="ignore"))
     joined = xr.concat(parts, dim="draw", data_vars="all").set_coords(["step", "time"])
     rest = last.drop_vars([*draws, "draw"], errors="ignore").drop_dims("snapshot", errors="ignore")
@@ -173,8 +188,3 @@ def _joined(pieces: list[xr.Dataset]) -> xr.Dataset:
     result["draw"].attrs.update(last["draw"].attrs)
     result.attrs = dict(last.attrs)
     return result
-
-
-def _first_step(piece: xr.Dataset) -> int:
-    every = int(piece.step[1] - piece.step[0]) if piece.sizes["draw"] > 1 else int(piece.step[0])
-    return int(piece.step[0]) - every

@@ -23,6 +23,8 @@ _T = TypeVar("_T")
 def check_bounds(bounds: Bounds | None, coordinates: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Walls as ``{name: (low, high)}`` with floats, an open side as -inf or inf."""
     walls: dict[str, tuple[float, float]] = {}
+    if bounds is not None and not isinstance(bounds, Mapping):
+        raise ConfigError(f"bounds must map coordinate names to pairs (low, high), got {bounds!r}")
     for name, pair in (bounds or {}).items():
         if name not in coordinates:
             raise ConfigError(f"bounds name {name!r}, but the coordinates are {list(coordinates)}")
@@ -30,12 +32,31 @@ def check_bounds(bounds: Bounds | None, coordinates: Sequence[str]) -> dict[str,
             low, high = pair
         except (TypeError, ValueError):
             raise ConfigError(f"bounds of {name!r} must be a pair (low, high), got {pair!r}") from None
-        low = -np.inf if low is None else float(low)
-        high = np.inf if high is None else float(high)
+        try:
+            low = -np.inf if low is None else float(low)
+            high = np.inf if high is None else float(high)
+        except (TypeError, ValueError):
+            raise ConfigError(f"bounds of {name!r} must be numbers or None, got {pair!r}") from None
         if not low < high:
             raise ConfigError(f"bounds of {name!r} must have low < high, got ({low}, {high})")
         walls[name] = (low, high)
     return walls
+
+
+def check_device(device: torch.device | str) -> torch.device:
+    """A device that exists on this machine.
+
+    Raises
+    ------
+    ConfigError
+    """
+    try:
+        place = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ConfigError(f'device must be such as "cpu" or "cuda", got {device!r}') from None
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {str(device)!r} was asked for, but this machine has no CUDA device")
+    return place
 
 
 class Potential(ABC):
@@ -144,7 +165,12 @@ class Potential(ABC):
         def product(at: Tensor) -> Tensor:
             along, _ = self._tensor(vector)
             along = along.to(at)
-            at, along = torch.broadcast_tensors(at, along)
+            try:
+                at, along = torch.broadcast_tensors(at, along)
+            except RuntimeError:
+                raise ShapeError(
+                    f"position {tuple(at.shape)} and vector {tuple(along.shape)} do not fit: expected shapes that agree"
+                ) from None
             return self._hvp(at, along)
 
         return self._apply(product, position)
@@ -227,7 +253,10 @@ class Potential(ABC):
         if isinstance(position, Tensor):
             tensor, back = position, _unchanged
         else:
-            values = np.asarray(position)
+            try:
+                values = np.asarray(position)
+            except ValueError:
+                raise ShapeError("positions must be real numbers in rows of equal length") from None
             if values.dtype.kind not in "fiu":
                 raise ShapeError(f"positions must be real numbers, got dtype {values.dtype}")
             tensor, back = torch.from_numpy(np.array(values, order="C")), _to_numpy

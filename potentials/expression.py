@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -13,8 +14,8 @@ from torch import Tensor
 
 from landscape.errors import ConfigError, FormulaError
 from landscape.potentials.base import Bounds, Potential, check_bounds
-from landscape.potentials.formula import CONSTANTS, FUNCTIONS, parse_formula
-from landscape.potentials.tape import Tape, compile_tape
+from landscape.potentials.formula import CONSTANTS, FUNCTIONS, absolute, parse_formula, signum
+from landscape.potentials.tape import Tape, compile_tape, real_number
 
 __all__ = ["Expression"]
 
@@ -31,7 +32,7 @@ class Expression(Potential):
     energy : str or sympy.Expr
         The formula: numbers, names, ``+ - * / **``, parentheses, the constants ``pi`` and ``e`` and the functions
         exp, log, log1p, expm1, sqrt, sin, cos, tan, asin, acos, atan, atan2, sinh, cosh, tanh, erf, abs, sign, min,
-        max, softplus, sigmoid. Text is parsed against this list and never evaluated as code.
+        max, heaviside, softplus, sigmoid and ``where(a < b, x, y)``. Text is parsed against this list, not run.
     coordinates : sequence of str
         Names of the coordinates, in the order of the position vector.
     parameters : mapping of str to float, optional
@@ -68,7 +69,8 @@ class Expression(Potential):
         self.parameters = {name: _check_parameter(name, value) for name, value in (parameters or {}).items()}
         self.bounds = check_bounds(bounds, self.coordinates)
         names = [*self.coordinates, *self.parameters]
-        self.expression = parse_formula(energy, names) if isinstance(energy, str) else _check_sympy(energy, names)
+        given = parse_formula(energy, names) if isinstance(energy, str) else _check_sympy(energy, names)
+        self.expression = _real_arithmetic(given)
         self.energy_tape  # noqa: B018  # a formula that cannot run is refused here, not at first use
 
     # Tapes are compiled at first use: a Hessian in many dimensions costs time that a simulation never needs.
@@ -147,8 +149,10 @@ def _check_names(coordinates: Sequence[str], parameters: Mapping[str, float]) ->
     for name in names:
         if not isinstance(name, str) or not name.isidentifier():
             raise ConfigError(f"{name!r} is not a usable name: expected letters, digits and underscores")
-        if name in FUNCTIONS or name in CONSTANTS:
-            raise ConfigError(f"{name!r} is the name of a function or constant of formulas: choose another")
+        if name in FUNCTIONS or name in CONSTANTS or keyword.iskeyword(name) or name == "where":
+            raise ConfigError(
+                f"{name!r} is a function, a constant or a word of the language of formulas: choose another"
+            )
         if names.count(name) > 1:
             raise ConfigError(f"the name {name!r} is given more than once among coordinates and parameters")
     return tuple(coordinates)
@@ -173,6 +177,17 @@ def _check_sympy(expression: Any, names: Sequence[str]) -> sympy.Expr:
     return expression.xreplace({symbol: sympy.Symbol(str(symbol), real=True) for symbol in expression.free_symbols})
 
 
+def _real_arithmetic(expression: sympy.Expr) -> sympy.Expr:
+    """Constants as floats, which text gives back exactly; absolute values and signs as functions of real arguments."""
+    if expression.has(sympy.Abs, sympy.sign):
+        expression = expression.replace(sympy.Abs, absolute).replace(sympy.sign, signum)
+
+    def constant(e: sympy.Basic) -> bool:
+        return isinstance(e, sympy.Expr) and bool(e.is_number) and not (e.is_Integer or e.is_Float)
+
+    return expression.replace(constant, lambda e: sympy.Float(real_number(e)))
+
+
 def _formula_text(expression: sympy.Expr) -> str:
     """The formula in the grammar that `parse_formula` reads, with all digits of its numbers."""
     exact = expression.xreplace({number: sympy.Symbol(repr(float(number))) for number in expression.atoms(sympy.Float)})
@@ -181,6 +196,23 @@ def _formula_text(expression: sympy.Expr) -> str:
 
 class _Printer(sympy.printing.str.StrPrinter):  # type: ignore[misc]
     # the printer finds these by the names of the functions
+    def _print_absolute(self, e: sympy.Expr) -> str:
+        return f"abs({self._print(e.args[0])})"
+
+    def _print_signum(self, e: sympy.Expr) -> str:
+        return f"sign({self._print(e.args[0])})"
+
+    def _print_Heaviside(self, e: sympy.Heaviside) -> str:  # noqa: N802
+        return f"heaviside({self._print(e.args[0])})"
+
+    def _print_Piecewise(self, e: sympy.Piecewise) -> str:  # noqa: N802
+        *cases, (last, _) = e.args
+        text = self._print(last)
+        for value, condition in reversed(cases):
+            test = f"{self._print(condition.lhs)} {condition.rel_op} {self._print(condition.rhs)}"
+            text = f"where({test}, {self._print(value)}, {text})"
+        return str(text)
+
     def _print_Abs(self, e: sympy.Abs) -> str:  # noqa: N802
         return f"abs({self._print(e.args[0])})"
 

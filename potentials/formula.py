@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from sympy.codegen.cfunctions import expm1, log1p
 
 from landscape.errors import FormulaError
 
-__all__ = ["FUNCTIONS", "parse_formula", "sigmoid", "softplus"]
+__all__ = ["FUNCTIONS", "absolute", "parse_formula", "sigmoid", "signum", "softplus"]
 
 MAX_LENGTH = 20_000
 MAX_DEPTH = 100
@@ -53,6 +54,38 @@ class softplus(sympy.Function):  # type: ignore[misc]  # noqa: N801
         return sympy.log(1 + sympy.exp(self.args[0]))._eval_evalf(prec)
 
 
+class signum(sympy.Function):  # type: ignore[misc]  # noqa: N801
+    """Sign of a real argument, 0 at 0; its derivative is taken as 0 everywhere."""
+
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> sympy.Expr:
+        """Derivative 0."""
+        return sympy.Integer(0)
+
+    def _eval_is_extended_real(self) -> bool:
+        return True
+
+    def _eval_evalf(self, prec: int) -> sympy.Expr:
+        return sympy.sign(self.args[0])._eval_evalf(prec)
+
+
+class absolute(sympy.Function):  # type: ignore[misc]  # noqa: N801
+    """Absolute value of an argument that is real wherever it is evaluated; SymPy's own asks for a proof of that."""
+
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> sympy.Expr:
+        """Derivative `signum`."""
+        return signum(self.args[0])
+
+    def _eval_is_extended_real(self) -> bool:
+        return True
+
+    def _eval_evalf(self, prec: int) -> sympy.Expr:
+        return sympy.Abs(self.args[0])._eval_evalf(prec)
+
+
 FUNCTIONS: Mapping[str, tuple[Callable[..., sympy.Expr], Callable[..., float], int]] = {
     # name: (symbolic, numeric for constants, number of arguments; -1 = two or more)
     "exp": (sympy.exp, math.exp, 1),
@@ -71,12 +104,20 @@ FUNCTIONS: Mapping[str, tuple[Callable[..., sympy.Expr], Callable[..., float], i
     "cosh": (sympy.cosh, math.cosh, 1),
     "tanh": (sympy.tanh, math.tanh, 1),
     "erf": (sympy.erf, math.erf, 1),
-    "abs": (sympy.Abs, abs, 1),
-    "sign": (sympy.sign, lambda x: math.copysign(1.0, x) if x else 0.0, 1),
+    "abs": (absolute, abs, 1),
+    "sign": (signum, lambda x: math.copysign(1.0, x) if x else 0.0, 1),
+    "heaviside": (sympy.Heaviside, lambda x: 0.5 * (1.0 + (x > 0) - (x < 0)), 1),
     "min": (sympy.Min, min, -1),
     "max": (sympy.Max, max, -1),
     "softplus": (softplus, lambda x: math.log1p(math.exp(-abs(x))) + max(x, 0.0), 1),
     "sigmoid": (sigmoid, lambda x: 0.5 * (1.0 + math.tanh(0.5 * x)), 1),
+}
+COMPARISONS: Mapping[type[ast.cmpop], Callable[..., Any]] = {
+    ast.Lt: sympy.StrictLessThan,
+    ast.LtE: sympy.LessThan,
+    ast.Gt: sympy.StrictGreaterThan,
+    ast.GtE: sympy.GreaterThan,
+    ast.Eq: sympy.Equality,
 }
 CONSTANTS = {"pi": math.pi, "e": math.e}
 OPERATORS = ("+", "-", "*", "/", "**")
@@ -88,7 +129,8 @@ def parse_formula(text: str, names: Iterable[str]) -> sympy.Expr:
     Parameters
     ----------
     text : str
-        Numbers, the given names, ``+ - * / **``, parentheses and the functions of `FUNCTIONS`.
+        Numbers, the given names, ``+ - * / **``, parentheses, the functions of `FUNCTIONS`, and
+        ``where(a < b, x, y)`` with any of ``< <= > >= ==``.
     names : iterable of str
         Coordinates and parameters that may appear; they become real symbols.
 
@@ -116,8 +158,13 @@ def parse_formula(text: str, names: Iterable[str]) -> sympy.Expr:
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         hint = " (write powers as **, not ^)" if "^" in text else ""
         raise FormulaError(f"cannot read the formula {_short(text)}: {error}{hint}") from None
-    reader = _Reader(text, {name: sympy.Symbol(name, real=True) for name in names})
+    reader = _Reader(text, {normalised(name): sympy.Symbol(name, real=True) for name in names})
     return reader.symbolic(reader.read(tree.body, depth=0))
+
+
+def normalised(name: str) -> str:
+    """The name as Python's parser sees it (NFKC: the micro sign becomes the Greek letter)."""
+    return unicodedata.normalize("NFKC", name)
 
 
 class _Reader:
@@ -142,12 +189,22 @@ class _Reader:
                 return self.sum(node, depth)
             case ast.BinOp():
                 return self.binary(node, depth)
+            case ast.Call(func=ast.Name(id="where"), args=[ast.Compare() as condition, then, other], keywords=[]):
+                return self.choice(condition, then, other, depth)
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
                 return self.call(name, [self.read(arg, depth + 1) for arg in args])
         raise FormulaError(
             f"{_short(ast.unparse(node))} in the formula {_short(self.text)} is not arithmetic; "
             f"expected numbers, names, {' '.join(OPERATORS)} and functions"
         )
+
+    def choice(self, condition: ast.Compare, then: ast.expr, other: ast.expr, depth: int) -> sympy.Expr:
+        if len(condition.ops) != 1 or type(condition.ops[0]) not in COMPARISONS:
+            raise FormulaError(f"where takes one comparison < <= > >= ==, got {_short(ast.unparse(condition))}")
+        sides = [self.symbolic(self.read(side, depth + 1)) for side in (condition.left, condition.comparators[0])]
+        test = COMPARISONS[type(condition.ops[0])](*sides)
+        values = [self.symbolic(self.read(value, depth + 1)) for value in (then, other)]
+        return sympy.Piecewise((values[0], test), (values[1], True))
 
     def number(self, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -80,8 +80,13 @@ def check_targets(outputs: Tensor, targets: Tensor, loss: SampleLoss) -> None:
     if loss is cross_entropy:
         if outputs.ndim < 2:
             raise ShapeError(f"cross-entropy needs outputs (samples, classes), the module gives {tuple(outputs.shape)}")
-        if targets.is_floating_point():
+        if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
             raise ShapeError(f"cross-entropy needs integer labels, got targets of dtype {targets.dtype}")
+        if targets.shape[1:] != outputs.shape[2:]:
+            raise ShapeError(
+                f"cross-entropy needs one label per sample {tuple(outputs.shape[2:])}, got targets of shape "
+                f"{tuple(targets.shape[1:])} each; one-hot targets: give targets.argmax(1)"
+            )
         classes, low, high = outputs.shape[1], int(targets.min()), int(targets.max())
         if low < 0 or high >= classes:
             raise ShapeError(

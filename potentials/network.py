@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from math import inf
 from typing import Any, Literal
 
 import torch
@@ -14,7 +16,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from landscape import random
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials import architectures
-from landscape.potentials.base import Potential
+from landscape.potentials.base import Potential, check_device
 from landscape.potentials.batches import BatchKeys, BatchSampler, Sampling
 from landscape.potentials.layout import Layout
 from landscape.potentials.losses import SampleLoss, check_targets, cross_entropy, named_loss
@@ -109,14 +111,20 @@ class NetworkLoss(Potential):
             raise ConfigError(f"module must be a torch.nn.Module, got {type(module).__name__}")
         if dropout != "off":
             raise ConfigError(f'dropout must be "off", got {dropout!r}: a random energy is no landscape')
-        if not weight_decay >= 0:
-            raise ConfigError(f"weight_decay must not be negative, got {weight_decay}")
+        if isinstance(weight_decay, bool) or not isinstance(weight_decay, int | float) or not 0 <= weight_decay < inf:
+            raise ConfigError(f"weight_decay must be a finite number of 0 or more, got {weight_decay!r}")
+        if augment is not None and not callable(augment):
+            raise ConfigError(f"augment must be a callable (inputs, words) -> inputs, got {augment!r}")
+        if sampling not in ("epoch", "replacement"):
+            raise ConfigError(f'sampling must be "epoch" or "replacement", got {sampling!r}')
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ConfigError(f"dtype must be a floating-point type of torch, such as torch.float64, got {dtype!r}")
         self.module = module
         self.layout = Layout.of(module)
         self.dim = self.layout.dim
         self.bounds = {}
         own = next(p for p in module.parameters() if p.requires_grad)
-        self.dtype, self.device = dtype or own.dtype, torch.device(device if device is not None else own.device)
+        self.dtype, self.device = dtype or own.dtype, check_device(device) if device is not None else own.device
         self.batchnorm = check_policy(module, batchnorm)
         self._private = copy.deepcopy(module).to(self.device, self.dtype)
         self._estimator = copy.deepcopy(self._private).eval() if self.batchnorm == "reestimate" else None
@@ -135,20 +143,41 @@ class NetworkLoss(Potential):
         self.weight_decay = float(weight_decay)
         data = gather_samples(inputs, targets, evaluation)
         self.data_spec = data.spec
-        self.inputs, self.targets = data.inputs.to(self.device, self.dtype), data.targets.to(self.device)
-        self.evaluation = None if data.evaluation is None else _placed(data.evaluation, self.device, self.dtype)
-        if self.targets.is_floating_point():
-            self.targets = self.targets.to(self.dtype)
+        self._place(data, self.dtype)
         self.chunk_size = _check_count("chunk_size", chunk_size)
         self.augment = augment
         self.shared_batches = shared_batches
         self.sampler = None
         if batch_size is not None:
             size = _check_count("batch_size", batch_size)
-            self.sampler = BatchSampler(self.samples, size or 0, sampling) if size != self.samples or augment else None
-        check_targets(self._try_module(), self.targets, self.loss)
+            whole = size == self.samples and sampling == "epoch" and augment is None
+            self.sampler = None if whole else BatchSampler(self.samples, size or 0, sampling)
+        try:
+            outputs = self._try_module(self.inputs)
+        except ShapeError:
+            if data.inputs.is_floating_point():
+                raise
+            self._place(data, None)  # whole numbers may be indices, as of an embedding
+            outputs = self._try_module(self.inputs)
+        check_targets(outputs, self.targets, self.loss)
+        if self.evaluation is not None:
+            check_targets(self._try_module(self.evaluation.inputs), self.evaluation.targets, self.loss)
+        self._check_smallest_batch()
         self.plain_mlp = recognise(module, self.layout, self.loss, self.inputs)
         self._vmaps = True
+
+    def _place(self, data: Samples, dtype: torch.dtype | None) -> None:
+        """Data on the device, inputs in a floating type unless `dtype` is None, labels as int64."""
+
+        def moved(samples: Samples) -> Samples:
+            kind = self.dtype if samples.targets.is_floating_point() else torch.int64
+            targets = samples.targets if samples.targets.dtype == torch.bool else samples.targets.to(kind)
+            inputs = samples.inputs.to(self.device) if dtype is None else samples.inputs.to(self.device, dtype)
+            return Samples(inputs, targets.to(self.device))
+
+        own = moved(data)
+        self.inputs, self.targets = own.inputs, own.targets
+        self.evaluation = None if data.evaluation is None else moved(data.evaluation)
 
     # -- the module and its vector --------------------------------------------------------------------------------
 
@@ -188,7 +217,7 @@ class NetworkLoss(Potential):
         estimator = self._estimator or copy.deepcopy(self.module).to(self.device, self.dtype).eval()
         parameters = self._fixed | self.layout.unflatten(self._one(position))
         with torch.no_grad():
-            return reestimated_statistics(estimator, parameters, (inputs for inputs, _ in self._chunks()))
+            return reestimated_statistics(estimator, parameters, lambda: (x for x, _ in self._pieces()))
 
     def full_batch(self) -> NetworkLoss:
         """The same landscape whose dynamics uses all data at every step."""
@@ -322,7 +351,7 @@ class NetworkLoss(Potential):
 
     def _outputs(self, vector: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor], module: Any = None) -> Tensor:
         state = (self._fixed | self.layout.unflatten(vector), dict(buffers))
-        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):  # the one with second derivatives
+        with composite_attention():
             outputs: Tensor = functional_call(module or self._private, state, (inputs,))
         return outputs
 
@@ -330,6 +359,8 @@ class NetworkLoss(Potential):
         self, vector: Tensor, inputs: Tensor, targets: Tensor, buffers: Mapping[str, Tensor], module: Any = None
     ) -> Tensor:
         losses = self.loss(self._outputs(vector, inputs, buffers, module), targets)
+        if not isinstance(losses, Tensor):
+            raise ShapeError(f"the loss returned {type(losses).__name__}; expected a tensor with one value per sample")
         if losses.shape != inputs.shape[:1]:
             raise ShapeError(
                 f"the loss returned shape {tuple(losses.shape)} for {len(inputs)} samples; expected one value per "
@@ -385,9 +416,13 @@ class NetworkLoss(Potential):
 
     def _chunks(self, data: Samples | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         inputs, targets = (self.inputs, self.targets) if data is None else (data.inputs, data.targets)
+        if self.batchnorm == "batch":  # the statistics are those of all data at once
+            return iter([(inputs, targets)])
+        return self._pieces(Samples(inputs, targets))
+
+    def _pieces(self, data: Samples | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        inputs, targets = (self.inputs, self.targets) if data is None else (data.inputs, data.targets)
         size = self.chunk_size or len(inputs)
-        if self.batchnorm == "batch":
-            size = len(inputs)  # the statistics are those of all data at once
         return zip(inputs.split(size), targets.split(size), strict=True)
 
     def _decay(self, flat: Tensor) -> Tensor:
@@ -410,14 +445,29 @@ class NetworkLoss(Potential):
             raise ConfigError("no held-out data: give NetworkLoss(..., evaluation=(inputs, targets))")
         return self.evaluation
 
-    def _try_module(self) -> Tensor:
-        count = min(2, self.samples)
+    def _try_module(self, inputs: Tensor) -> Tensor:
         try:
             with torch.no_grad():
-                return self._outputs(self.position(), self.inputs[:count], self._buffers)
-        except (RuntimeError, ValueError, TypeError) as error:
+                return self._outputs(self.position(), inputs[:2], self._buffers)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise ShapeError(
-                f"the module cannot take inputs of shape {tuple(self.inputs.shape)} ({self.samples} samples): {error}"
+                f"the module cannot take inputs of shape {tuple(inputs.shape)} ({len(inputs)} samples): {error}"
+            ) from error
+
+    def _check_smallest_batch(self) -> None:
+        """One sample has no variance: better said before a run than in the middle of it."""
+        if self.sampler is None or self.batchnorm not in ("batch", "reestimate"):
+            return
+        size = self.sampler.batch_size
+        last = self.samples % size if self.sampler.sampling == "epoch" else 0
+        smallest = last or size
+        try:
+            with torch.no_grad():
+                self._outputs(self.position(), self.inputs[:smallest], self._dynamics_buffers(), self._batch_module)
+        except ValueError as error:
+            raise ConfigError(
+                f"batch_size={size} leaves a batch of {smallest} of the {self.samples} samples, too small for batch "
+                f"statistics ({error}): choose another batch_size"
             ) from error
 
     def spec(self) -> dict[str, Any]:
@@ -444,10 +494,16 @@ class NetworkLoss(Potential):
         return spec
 
 
-def _placed(data: Samples, device: torch.device, dtype: torch.dtype) -> Samples:
-    targets = data.targets.to(device)
-    targets = targets.to(dtype) if targets.is_floating_point() else targets
-    return Samples(data.inputs.to(device, dtype), targets)
+@contextmanager
+def composite_attention() -> Iterator[None]:
+    """Attention as plain products: its fused forms lack second derivatives, or cannot be batched over chains."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _check_count(name: str, value: int | None) -> int | None:
@@ -475,7 +531,9 @@ def _fingerprint(module: nn.Module) -> dict[str, Any]:
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+        digest.update(
+            value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b""
+        )
     return {"kind": "python", "name": _name(type(module)), "sha256": digest.hexdigest()}
 
 

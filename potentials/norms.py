@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from landscape.errors import ConfigError
 
@@ -22,7 +22,7 @@ def _batch_norms(module: nn.Module) -> list[tuple[str, _BatchNorm]]:
 
 def has_running_statistics(module: nn.Module) -> bool:
     """Whether any layer keeps running means and variances."""
-    return any(part.running_mean is not None for _, part in _batch_norms(module))
+    return any(part.running_mean is not None for part in module.modules() if isinstance(part, _NormBase))
 
 
 def check_policy(module: nn.Module, policy: str | None) -> str | None:
@@ -43,14 +43,20 @@ def check_policy(module: nn.Module, policy: str | None) -> str | None:
             'choose batchnorm="frozen" (the module\'s statistics as constants), "batch" (those of each batch) or '
             '"reestimate" (recomputed at every position that is evaluated)'
         )
+    others = [part for part in module.modules() if isinstance(part, _NormBase) and not isinstance(part, _BatchNorm)]
+    if policy == "reestimate" and any(part.running_mean is not None for part in others):
+        raise ConfigError(
+            f"{type(others[0]).__name__} keeps running statistics, and they are re-estimated for BatchNorm only: "
+            'choose batchnorm="frozen" or "batch"'
+        )
     return policy
 
 
 def apply_policy(module: nn.Module, *, use_batch_statistics: bool) -> None:
     """Set a private module to evaluation mode, with normalisation by batch or by stored statistics."""
     module.eval()
-    for _, part in _batch_norms(module):
-        if use_batch_statistics:
+    for part in module.modules():
+        if use_batch_statistics and isinstance(part, _NormBase):
             # without running statistics the layer normalises by its batch and records nothing
             part.running_mean = part.running_var = None
             part.num_batches_tracked = None
@@ -58,33 +64,60 @@ def apply_policy(module: nn.Module, *, use_batch_statistics: bool) -> None:
 
 
 def reestimated_statistics(
-    module: nn.Module, parameters: dict[str, Tensor], batches: Iterable[Tensor]
+    module: nn.Module, parameters: dict[str, Tensor], chunks: Callable[[], Iterable[Tensor]]
 ) -> dict[str, Tensor]:
-    """Buffers of a module with running statistics averaged over batches at given parameters.
+    """Buffers of a module with the statistics of all data at given parameters, whatever the chunks.
 
-    The average weighs batches by their size, so a short last batch changes nothing. `module` is private to the caller
-    and left in evaluation mode.
+    The same as one forward pass of all data in training mode: layers hand on what they normalised by the biased
+    variance, and keep the unbiased one. What a layer sees depends on the statistics of the layers before it, so each
+    pass over the chunks makes one more layer exact, in whatever order they run: as many passes as layers at most.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Private to the caller, in evaluation mode.
+    chunks : callable
+        Gives the inputs anew for each pass.
     """
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    names = [name for name, _ in _batch_norms(module)]
-    sums = {f"{name}.{kind}": torch.zeros_like(buffers[f"{name}.{kind}"]) for name in names for kind in _KINDS}
-    total = 0
-    layers = [part for _, part in _batch_norms(module)]
-    momenta = [part.momentum for part in layers]
-    try:
-        for part in layers:
-            part.train()
-            part.momentum = 1.0  # each batch replaces the statistics, so that they can be read off
-        for batch in batches:
-            torch.func.functional_call(module, (parameters, buffers), (batch,))
-            total += len(batch)
-            for key, value in sums.items():
-                value += len(batch) * buffers[key]
-    finally:
-        for part, momentum in zip(layers, momenta, strict=True):
-            part.momentum = momentum
-            part.eval()
-    return buffers | {key: value / total for key, value in sums.items()}
+    norms = _batch_norms(module)
+    moments: dict[str, _Moments] = {}
+    for _ in norms:
+        moments = {name: _Moments() for name, _ in norms}
+        hooks = [part.register_forward_pre_hook(moments[name].see) for name, part in norms]
+        try:
+            for inputs in chunks():
+                torch.func.functional_call(module, (parameters, buffers), (inputs,))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        found = {f"{name}.running_mean": seen.mean for name, seen in moments.items()}
+        found |= {f"{name}.running_var": seen.squares / seen.count for name, seen in moments.items()}
+        found = {key: value.to(buffers[key]) for key, value in found.items()}
+        settled = all(torch.equal(value, buffers[key]) for key, value in found.items())
+        buffers |= found
+        if settled:
+            break
+    for name, seen in moments.items():
+        buffers[f"{name}.running_var"] = (seen.squares / max(seen.count - 1, 1)).to(buffers[f"{name}.running_var"])
+    return buffers
 
 
-_KINDS = ("running_mean", "running_var")
+class _Moments:
+    """Mean and unbiased variance per channel of everything seen, merged chunk by chunk in float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Tensor = torch.zeros(())
+        self.squares: Tensor = torch.zeros(())
+
+    def see(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].detach().double().transpose(0, 1).flatten(1)  # (channels, everything else)
+        count = values.shape[1]
+        mean = values.mean(1)
+        squares = (values - mean[:, None]).square().sum(1)
+        shift = mean - self.mean
+        total = self.count + count
+        self.squares = self.squares + squares + shift.square() * (self.count * count / total)
+        self.mean = self.mean + shift * (count / total)
+        self.count = total

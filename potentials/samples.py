@@ -37,11 +37,14 @@ def gather_samples(inputs: Any, targets: Any, evaluation: Any = None) -> Samples
         If the lengths differ, there are no samples, or a value is not finite.
     """
     pair = _pair(inputs, targets)
-    spec = inputs.spec() if callable(getattr(inputs, "spec", None)) else _fingerprint(*pair)
+    described = callable(getattr(inputs, "spec", None)) and bool(getattr(inputs, "recipe", True))
+    spec = inputs.spec() if described else _fingerprint(*pair)
     held_out = evaluation
     if held_out is None and getattr(inputs, "evaluation_inputs", None) is not None:
         held_out = (inputs.evaluation_inputs, inputs.evaluation_targets)
     if held_out is not None:
+        if isinstance(held_out, tuple | list) and len(held_out) != 2:
+            raise ConfigError(f"evaluation must be (inputs, targets) or a data set, got {len(held_out)} things")
         x, y = _pair(*held_out) if isinstance(held_out, tuple | list) else _pair(held_out, None)
         return Samples(*pair, Samples(x, y), spec)
     return Samples(*pair, None, spec)
@@ -58,6 +61,8 @@ def _pair(inputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
     if not len(x):
         raise ShapeError("the data set is empty")
     for name, values in (("inputs", x), ("targets", y)):
+        if values.is_complex():
+            raise ShapeError(f"the {name} must be real numbers, got {values.dtype} (complex)")
         if values.is_floating_point() and not bool(torch.isfinite(values).all()):
             raise ShapeError(f"the {name} contain values that are not finite")
     return x, y
@@ -97,5 +102,5 @@ def _fingerprint(inputs: Tensor, targets: Tensor) -> dict[str, Any]:
     digest = hashlib.sha256()
     for tensor in (inputs, targets):
         digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
-        digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return {"kind": "python", "samples": len(inputs), "sha256": digest.hexdigest()}

@@ -21,9 +21,9 @@ from sympy.codegen.cfunctions import expm1, log1p
 from torch import Tensor
 
 from landscape.errors import FormulaError
-from landscape.potentials.formula import sigmoid, softplus
+from landscape.potentials.formula import absolute, sigmoid, signum, softplus
 
-__all__ = ["Op", "Tape", "compile_tape"]
+__all__ = ["Op", "Tape", "compile_tape", "real_number"]
 
 
 class Op(enum.IntEnum):
@@ -211,7 +211,7 @@ class _Writer:
         if e is sympy.true or e is sympy.false:
             return self.number(1.0 if e is sympy.true else 0.0)
         if e.is_number:
-            return self.number(_real_number(e))
+            return self.number(real_number(e))
         if e.is_Add:
             return self.sum(e)
         if e.is_Mul:
@@ -262,7 +262,7 @@ class _Writer:
         if above and (coefficient == 1 or negative):
             total = self.chain(Op.MUL, above)
         else:
-            total, negative = self.number(_real_number(coefficient)), False
+            total, negative = self.number(real_number(coefficient)), False
             for factor in above:
                 total = self.emit(Op.MUL, total, self.write(factor))
         for factor in below:
@@ -273,7 +273,7 @@ class _Writer:
         if base == sympy.E:
             return self.emit(Op.EXP, self.write(exponent))
         if exponent.is_number:
-            value = _real_number(exponent)
+            value = real_number(exponent)
             if value < 0:
                 return self.emit(Op.DIV, self.number(1.0), self.write(base ** (-exponent)))
             if value == 1:
@@ -365,6 +365,8 @@ _CALLS = {
     sympy.erf: Op.ERF,
     sympy.Abs: Op.ABS,
     sympy.sign: Op.SIGN,
+    absolute: Op.ABS,
+    signum: Op.SIGN,
     log1p: Op.LOG1P,
     expm1: Op.EXPM1,
     softplus: Op.SOFTPLUS,
@@ -372,7 +374,14 @@ _CALLS = {
 }
 
 
-def _real_number(e: sympy.Expr) -> float:
+def real_number(e: sympy.Expr) -> float:
+    """Value of a constant.
+
+    Raises
+    ------
+    FormulaError
+        If it is complex or not finite.
+    """
     try:
         value = complex(e)
     except (TypeError, OverflowError):

@@ -76,8 +76,10 @@ class LongRun:
 
     @property
     def time_error(self) -> FloatArray:
-        """Standard error of tau: that of a windowed sum (Sokal 1997, eq. 3.19), and the tail left out."""
-        return np.asarray(self.time * np.hypot(np.sqrt(2.0 / np.maximum(self.degrees, 1.0)), self.tail))
+        """Standard error of tau: that of a windowed sum, 4 (W + 1/2 - tau) tau^2 / N [Wolff, eq. 42], and the tail."""
+        draws = np.maximum(self.degrees * (2.0 * self.window + 1.0), 1.0)
+        terms = np.maximum(self.window + 0.5 - self.time, 0.5)
+        return np.asarray(self.time * np.hypot(2.0 * np.sqrt(terms / draws), self.tail))
 
 
 def long_run(sums: FloatArray, draws: IntArray, chains: IntArray, *, removed: int = 1) -> LongRun:
@@ -163,15 +165,16 @@ def student_factor(degrees: FloatArray) -> FloatArray:
     return np.asarray(scipy.special.stdtrit(np.maximum(degrees, 1.0), 0.975) / _NORMAL)
 
 
-def widen(estimate: FloatArray, stderr: FloatArray) -> FloatArray:
+def widen(estimate: FloatArray, stderr: FloatArray, share: float = 1.0) -> FloatArray:
     """Standard error of a scale whose error is a factor rather than a sum.
 
     A scale that comes out low comes out with a low error. If its logarithm is normal with standard deviation r =
     stderr / estimate, the upper end of the 95 % interval is a factor exp(1.96 r) away, and that distance is taken;
-    for small r this changes nothing.
+    for small r this changes nothing. `share` is the part of the lengthening that is applied.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return np.asarray(np.where(estimate > 0, estimate * np.expm1(_NORMAL * stderr / estimate) / _NORMAL, stderr))
+        longer = np.where(estimate > 0, estimate * np.expm1(_NORMAL * stderr / estimate) / _NORMAL, stderr)
+    return np.asarray(stderr + share * (longer - stderr))
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def effective_temperature(
         `temperature`, `noise_trace` (tr C), `alignment`, `tail_index`, each with `_stderr`, on the dims of `position`
         without `coordinate`. Errors regard the samples as drawn from a distribution and the Hessian as given; that of
         `alignment` includes the probes. `alignment` is unbiased in its numerator and in both squared norms, so noise
-        can bring it above 1; it is NaN where one of the norms is not positive.
+        can bring it above 1; it is NaN where a norm is not positive.
 
     Raises
     ------
@@ -252,18 +252,33 @@ def _alignment(loss: _SampledLoss, point: Tensor, noise: Tensor, probes: int, se
     by_pair = overlap.sum(dim=1).cpu().numpy() / (samples - 1)
     norms = (images**2).sum(dim=1).cpu().numpy()
     numerator, covariance, hessian = float(by_sample.mean()), float(by_pair.mean()), float(norms.sum() * weight)
-    if not (covariance > 0 and hessian > 0):
+    if not (covariance > 0 and hessian > 0 and numerator != 0):
         return float("nan"), float("nan")
-    value = numerator / np.sqrt(covariance * hessian)
-    root = np.sqrt(covariance * hessian)
-    # Derivatives of the ratio; a pair belongs to two samples, hence no 1/2 before the covariance.
-    change = (by_sample - numerator) / root - value * (by_pair - covariance) / covariance
-    variance = float(change.var(ddof=1)) / samples
+    # Relative changes by each sample; a pair belongs to two samples, hence no 1/2 before the covariance in the end.
+    change = _Ratio(by_sample / numerator - 1.0, 2.0 * (by_pair / covariance - 1.0))
+    variance, bias = change.variance, change.bias
     if not whole:
-        by_probe = product.mean(dim=0).cpu().numpy()
-        probe_change = (by_probe - numerator) / root - 0.5 * value * (norms - hessian) / hessian
-        variance += float(probe_change.var(ddof=1)) / probes
-    return float(value), float(np.sqrt(variance))
+        by_probe = _Ratio(product.mean(dim=0).cpu().numpy() / numerator - 1.0, norms / hessian - 1.0)
+        variance, bias = variance + by_probe.variance, bias + by_probe.bias
+    value = numerator / np.sqrt(covariance * hessian)
+    return float(value * (1.0 - bias)), float(abs(value) * np.sqrt(variance))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ratio:
+    """Second-order statistics of a / sqrt(c) from the relative contributions to a and c."""
+
+    above: FloatArray
+    below: FloatArray
+
+    @property
+    def variance(self) -> float:
+        return float(np.var(self.above - 0.5 * self.below, ddof=1)) / self.above.size
+
+    @property
+    def bias(self) -> float:
+        moments = np.cov(self.above, self.below)
+        return float(0.375 * moments[1, 1] - 0.5 * moments[0, 1]) / self.above.size
 
 
 def _hill(norms: FloatArray, tail: float) -> tuple[float, float]:

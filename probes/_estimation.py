@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -151,10 +152,16 @@ def correlation_errors(bundle: Bundle, m: Moments, c: Correlations, factor: Floa
     return replace(time, stderr=time_error), replace(half, stderr=widen(c.half.value, factor * half.stderr))
 
 
+def _runs(owner: IntArray) -> Iterator[tuple[int, slice]]:
+    """Stretches of equal owners; they are in ascending order."""
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    for low, high in zip(first, [*first[1:], owner.size], strict=True):
+        yield int(owner[low]), slice(int(low), int(high))
+
+
 def _integral_series(y: FloatArray, owner: IntArray, run: LongRun) -> FloatArray:
     out = np.zeros_like(y)
-    for g in np.unique(owner):
-        rows = owner == g
+    for g, rows in _runs(owner):
         w, part = int(run.window[g]), y[rows]
         running = np.cumsum(part, axis=1)
         earlier = np.zeros_like(part)
@@ -167,8 +174,7 @@ def _integral_series(y: FloatArray, owner: IntArray, run: LongRun) -> FloatArray
 
 def _crossing_series(y: FloatArray, owner: IntArray, c: Correlations) -> FloatArray:
     out = np.zeros_like(y)
-    for g in np.unique(owner):
-        rows = owner == g
+    for g, rows in _runs(owner):
         k, part = int(c.half.lag[g]), y[rows]
         left, right = float(c.half.left[g]), float(c.half.right[g])
         if not np.isfinite(left + right) or k >= y.shape[1]:

@@ -66,6 +66,7 @@ class Influence:
         end = np.full(bundle.size, draws) if stop is None else stop
         self._low = np.clip(-((offset - start) // self._width), 0, self._bins - 1)
         self._high = np.clip((end - offset) // self._width, self._low + 1, self._bins)
+        self._whole = bool(np.all(self._low == 0) and np.all(self._high == self._bins))
         self._size = fft_size(self._bins, self._bins // 4 + 1)
         self._spectrum = np.zeros((bundle.size, self._size // 2 + 1))
         self.chain_means = np.zeros(bundle.chains.size)
@@ -74,11 +75,14 @@ class Influence:
         """Take one block of the series, shape ``(row, draw)`` or already ``(row, bin)``."""
         bins = values if values.shape[1] == self._bins else binned(values)[0]
         index = np.arange(self._bins)
-        inside = (index >= self._low[owner][:, None]) & (index < self._high[owner][:, None])
-        count = inside.sum(axis=1)
-        means = np.where(inside, bins, 0.0).sum(axis=1) / count
+        if self._whole and not self._trend:
+            means = bins.mean(axis=1)
+            centred = bins - means[:, None]
+        else:
+            inside = (index >= self._low[owner][:, None]) & (index < self._high[owner][:, None])
+            means = np.where(inside, bins, 0.0).sum(axis=1) / inside.sum(axis=1)
+            centred = np.where(inside, bins - means[:, None], 0.0)
         self.chain_means[rows] = means
-        centred = np.where(inside, bins - means[:, None], 0.0)
         if self._trend:
             centre = 0.5 * (self._low + self._high - 1)[owner][:, None]
             line = np.where(inside, index - centre, 0.0)

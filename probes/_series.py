@@ -18,8 +18,8 @@ FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.intp]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
-# Elements per working array: 32 MiB in float64, and no step holds more than about ten such arrays.
-_BLOCK = 2**22
+# Elements per working array: 8 MiB in float64, small enough to stay in cache from one step to the next.
+_BLOCK = 2**20
 _SHORTEST = 4
 
 
@@ -230,6 +230,9 @@ class Bundle:
         """Add rows to the groups that own them; owners are in ascending order."""
         if owner.size:
             first = np.flatnonzero(np.diff(owner, prepend=-1))
+            if first.size == owner.size:
+                into[owner] += rows
+                return
             into[owner[first]] += np.add.reduceat(rows, first, axis=0)
 
 

@@ -153,7 +153,7 @@ def _rows(bundle: Bundle, discard: str | float | int, t: FloatArray, spacing: Fl
     out |= _time_columns(bundle, m, c, mean_error, spacing, factor)
     drift, drift_error = halves(bundle, m)
     with np.errstate(invalid="ignore"):
-        stationary = np.abs(drift) <= _STATIONARY * drift_error
+        stationary = np.abs(drift) <= _STATIONARY * np.nan_to_num(drift_error)
     out |= {"drift": drift, "drift_stderr": drift_error, "stationary": stationary & reached}
     out |= {"discarded": start, "chains_used": m.chains, "chains_dropped": bundle.dropped}
     missing = m.chains == 0
@@ -179,7 +179,9 @@ def _fit(bundle: Bundle, m: Moments, c: Correlations) -> tuple[GammaFit, dict[st
     errors = {name: s.variance(c.resolved) for name, s in series.items()}
     for name in ("variance", "gamma_shape_moments"):
         errors[name] = replace(errors[name], stderr=errors[name].stderr * factor)
-    errors["variance"] = replace(errors["variance"], stderr=widen(fit.variance, errors["variance"].stderr))
+    # Half of it: the tail factor has done the rest.
+    longer = widen(fit.variance, errors["variance"].stderr, share=0.5)
+    errors["variance"] = replace(errors["variance"], stderr=longer)
     return fit, errors, factor
 
 

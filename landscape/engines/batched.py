@@ -39,8 +39,12 @@ class BatchedEngine(Engine):
 
             at = StepContext(step, self.dt, self.amplitude, gradient, draw)
             with torch.no_grad():
-                moved = plan.integrator.step(state.position, state.memory, at)
-                state.position = plan.walls.apply(moved)
+                state.position = plan.integrator.step(state.position, state.memory, at)
+                if plan.walls.any:
+                    state.position, mirrored = plan.walls.apply(state.position)
+                    for name in plan.integrator.turned_by_walls:
+                        value = state.memory[name]
+                        state.memory[name] = torch.where(mirrored, -value, value)
         state.step += steps
 
     def energies(self) -> NDArray[np.float64]:

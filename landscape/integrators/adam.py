@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from landscape.errors import ConfigError
-from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_fraction, check_positive
 
 __all__ = ["Adam", "AdamW"]
 
@@ -22,11 +22,14 @@ class _Moments(Integrator):
     eps: float
 
     memory_names: ClassVar[tuple[str, ...]] = ("first_moment", "second_moment")
+    turned_by_walls: ClassVar[tuple[str, ...]] = ("first_moment",)
 
     def __post_init__(self) -> None:
         check_positive("lr", self.lr)
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(f"betas must be two numbers at least 0 and below 1, got {self.betas!r}")
+        if not isinstance(self.betas, tuple | list) or len(self.betas) != 2:
+            raise ConfigError(f"betas must be two numbers of at least 0 and below 1, got {self.betas!r}")
+        for beta in self.betas:
+            check_fraction(f"betas = {self.betas!r}: each", beta)
         check_positive("eps", self.eps)
         check_positive("weight_decay", self.decay, zero=True)
 

@@ -59,6 +59,8 @@ class Integrator(ABC):
         Whether the stationary law tends to exp(-V/T) as the step size goes to 0.
     memory_names : tuple of str
         Arrays like the position that a state carries besides it.
+    turned_by_walls : tuple of str
+        Those among them that point along the coordinates: a reflecting wall changes their sign.
     """
 
     weak_order: ClassVar[int | None] = None
@@ -68,6 +70,7 @@ class Integrator(ABC):
     samples_boltzmann: ClassVar[bool] = False
     thermal: ClassVar[bool] = False
     memory_names: ClassVar[tuple[str, ...]] = ()
+    turned_by_walls: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod
@@ -105,11 +108,36 @@ def check_positive(name: str, value: PerChain, *, zero: bool = False) -> None:
     ConfigError
     """
     try:
-        numbers = np.asarray(value.cpu() if isinstance(value, torch.Tensor) else value, dtype=float)
+        given = np.asarray(value.cpu() if isinstance(value, torch.Tensor) else value)
+        numbers = given.astype(float) if given.dtype.kind in "fiu" else None
     except (TypeError, ValueError):
-        raise ConfigError(f"{name} must be a number or one number per chain, got {value!r}") from None
+        numbers = None
+    if numbers is None:
+        raise ConfigError(f"{name} must be a number or one number per chain, got {value!r}")
     if numbers.ndim > 1 or not numbers.size:
         raise ConfigError(f"{name} must be a number or one number per chain, got an array of shape {numbers.shape}")
     if not np.all(np.isfinite(numbers)) or np.any(numbers < 0 if zero else numbers <= 0):
         bound = "not negative" if zero else "positive"
         raise ConfigError(f"{name} must be finite and {bound}, got {value!r}")
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Refuse what is not a number in [0, 1).
+
+    Raises
+    ------
+    ConfigError
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < 1:
+        raise ConfigError(f"{name} must be a number of at least 0 and below 1, got {value!r}")
+
+
+def check_noise(noise: ThermalNoise | None) -> None:
+    """Refuse what is not a noise.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if noise is not None and not isinstance(noise, ThermalNoise):
+        raise ConfigError(f"noise must be a ThermalNoise, such as ThermalNoise(precision='float64'), got {noise!r}")

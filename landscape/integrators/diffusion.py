@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
 from landscape.noise import ThermalNoise
 
 __all__ = ["Diffusion"]
@@ -46,6 +46,7 @@ class Diffusion(Integrator):
 
     def __post_init__(self) -> None:
         check_positive("dt", self.dt)
+        check_noise(self.noise)
 
     @property
     def step_size(self) -> PerChain:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
 from landscape.noise import ThermalNoise
 
 __all__ = ["LeimkuhlerMatthews"]
@@ -19,8 +19,8 @@ class LeimkuhlerMatthews(Integrator):
 
     x' = x - dt grad V(x) + sqrt(2 T dt) (xi_n + xi_{n+1})/2
 
-    On a quadratic the stationary variance T/k is exact for any stable step. Noise is remade from its counter, so the
-    state needs no memory of xi_n.
+    On a quadratic the stationary variance T/k is exact for any stable step. The state carries xi_n, the half of the
+    noise that is still to come; a reflecting wall turns it round with the position.
 
     Parameters
     ----------
@@ -50,9 +50,12 @@ class LeimkuhlerMatthews(Integrator):
     strong_order: ClassVar[float | None] = 0.5  # the averaged noise lags the Brownian path by half a step
     samples_boltzmann: ClassVar[bool] = True
     thermal: ClassVar[bool] = True
+    memory_names: ClassVar[tuple[str, ...]] = ("pending_noise",)
+    turned_by_walls: ClassVar[tuple[str, ...]] = ("pending_noise",)
 
     def __post_init__(self) -> None:
         check_positive("dt", self.dt)
+        check_noise(self.noise)
 
     @property
     def step_size(self) -> PerChain:
@@ -61,5 +64,6 @@ class LeimkuhlerMatthews(Integrator):
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """x - dt grad V(x) + sqrt(2 T dt) (xi_n + xi_{n+1})/2."""
-        noise = 0.5 * (at.noise() + at.noise(offset=1))
-        return position - at.dt * at.gradient(position) + at.amplitude * noise
+        pending = at.noise() if at.step == 0 else memory["pending_noise"]
+        memory["pending_noise"] = coming = at.noise(offset=1)
+        return position - at.dt * at.gradient(position) + 0.5 * at.amplitude * (pending + coming)

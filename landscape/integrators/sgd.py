@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from landscape.errors import ConfigError
-from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_fraction, check_positive
 
 __all__ = ["SGD"]
 
@@ -48,11 +48,11 @@ class SGD(Integrator):
 
     weak_order: ClassVar[int | None] = None
     memory_names: ClassVar[tuple[str, ...]] = ("momentum",)
+    turned_by_walls: ClassVar[tuple[str, ...]] = ("momentum",)
 
     def __post_init__(self) -> None:
         check_positive("lr", self.lr)
-        if not 0 <= self.momentum < 1:
-            raise ConfigError(f"momentum must be at least 0 and below 1, got {self.momentum!r}")
+        check_fraction("momentum", self.momentum)
         if self.nesterov and not self.momentum:
             raise ConfigError("nesterov=True needs a momentum above 0")
         check_positive("weight_decay", self.weight_decay, zero=True)

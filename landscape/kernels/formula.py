@@ -74,14 +74,13 @@ def run_formula(  # type: ignore[no-untyped-def]
     tile = np.empty((blocks, per_call, calls, n), noise_type.dtype)
     tile_start = -1
     noise = np.zeros((dim, n), noise_type.dtype)
-    old_noise = np.zeros((dim, n), noise_type.dtype)
     scale = np.full(1, 1.0 / np.sqrt(refinement)).astype(noise_type.dtype)[0]
     noisy = np.any(amplitude != 0.0)
     ahead = 1 if scheme == LEIMKUHLER_MATTHEWS else 0
     typed = np.empty(3, settings.dtype)
     record = 0
 
-    for k in range(-ahead, steps):
+    for k in range(-1 if ahead and first_step == 0 else 0, steps):
         if noisy:
             for fine in range(refinement):
                 at = (first_step + k + ahead) * refinement + fine
@@ -101,18 +100,20 @@ def run_formula(  # type: ignore[no-untyped-def]
                 for d in range(dim):
                     for i in range(n):
                         noise[d, i] = noise[d, i] * scale
-        if k < 0:  # the scheme averages two successive variates: the first of them is remade here
-            old_noise[:] = noise
+        if k < 0:  # the very first step of the scheme: the variate that it averages with the next
+            for d in range(dim):
+                for i in range(n):
+                    first_moment[d, i] = noise[d, i]
             continue
         if scheme != DIFFUSION:
             execute(code, registers)
         for d in range(dim):
             update(
-                scheme, registers, d, registers, outputs[d], noise, old_noise, d, dt, amplitude, settings, typed,
+                scheme, registers, d, registers, outputs[d], noise, d, dt, amplitude, settings, typed,
                 first_moment, second_moment, first_step + k,
             )  # fmt: skip
             if walls[d] != OPEN:
-                wall(walls[d], registers, d, lows[d], highs[d])
+                wall(walls[d], registers, d, lows[d], highs[d], first_moment)
         if (k + 1) % every == 0:
             if positions.shape[1]:
                 for d in range(dim):

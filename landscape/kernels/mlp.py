@@ -238,7 +238,7 @@ def run_mlp(  # type: ignore[no-untyped-def]
     calls, calls_per = (dim + per_call - 1) // per_call, max(1, per_call // dim)
     words = np.empty((4, calls), np.uint32)
     made = np.empty((per_call, calls), noise_type.dtype)
-    noise, old_noise = np.zeros((1, dim), noise_type.dtype), np.zeros((1, dim), noise_type.dtype)
+    noise = np.zeros((1, dim), noise_type.dtype)
     scale = np.full(1, 1.0 / np.sqrt(refinement)).astype(noise_type.dtype)[0]
     ahead = 1 if scheme == LEIMKUHLER_MATTHEWS else 0
 
@@ -280,7 +280,7 @@ def run_mlp(  # type: ignore[no-untyped-def]
         dt_row[:] = dt[c]
         amplitude_row[:] = amplitude[c]
         record = 0
-        for k in range(-ahead, steps):
+        for k in range(-1 if ahead and first_step == 0 else 0, steps):
             if amplitude[c] != 0.0:
                 for fine in range(refinement):
                     at = (first_step + k + ahead) * refinement + fine
@@ -298,7 +298,8 @@ def run_mlp(  # type: ignore[no-untyped-def]
                     for d in range(dim):
                         noise[0, d] = noise[0, d] * scale
             if k < 0:
-                old_noise[:] = noise
+                for d in range(dim):
+                    m[c, d] = noise[0, d]
                 continue
             if scheme != DIFFUSION:
                 if minibatch:
@@ -312,7 +313,7 @@ def run_mlp(  # type: ignore[no-untyped-def]
                     for d in range(dim):
                         gradient[d] += decay * theta[d]
             update(
-                scheme, x, c, slope, 0, noise, old_noise, 0, dt_row, amplitude_row, settings, typed, m, v, first_step + k
+                scheme, x, c, slope, 0, noise, 0, dt_row, amplitude_row, settings, typed, m, v, first_step + k
             )  # fmt: skip
             if (k + 1) % every == 0:
                 if positions.shape[1]:

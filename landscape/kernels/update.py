@@ -20,13 +20,13 @@ OPEN, REFLECT, PERIODIC = range(3)
 
 
 @exact_inline
-def update(scheme, x, row, gradient, slope, noise, old_noise, draw, dt, amplitude, settings, typed, m, v, step):  # type: ignore[no-untyped-def]
+def update(scheme, x, row, gradient, slope, noise, draw, dt, amplitude, settings, typed, m, v, step):  # type: ignore[no-untyped-def]
     """Advance ``x[row]`` by one step in place.
 
     Arrays are two-dimensional and rows are named by number, because a view of a row would cost more than a short row
-    itself: ``gradient[slope]``, ``noise[draw]``, ``old_noise[draw]``, ``m[row]``, ``v[row]``. ``dt`` and ``amplitude``
-    = sqrt(2 T dt) are single rows. ``noise`` is xi of this step; for the Leimkuhler-Matthews scheme it is xi of the
-    next step, ``old_noise`` that of this one, and ``amplitude`` is halved. ``settings`` and the scratch
+    itself: ``gradient[slope]``, ``noise[draw]``, ``m[row]``, ``v[row]``. ``dt`` and ``amplitude`` = sqrt(2 T dt) are
+    single rows. ``noise`` is xi of this step; for the Leimkuhler-Matthews scheme it is xi of the next step, ``m`` holds
+    that of this one, and ``amplitude`` is halved. ``settings`` and the scratch
     ``typed (3)`` have the dtype of ``x``.
     """
     n = x.shape[1]
@@ -35,10 +35,9 @@ def update(scheme, x, row, gradient, slope, noise, old_noise, draw, dt, amplitud
             x[row, i] = x[row, i] - dt[i] * gradient[slope, i] + amplitude[i] * noise[draw, i]
     elif scheme == LEIMKUHLER_MATTHEWS:
         for i in range(n):
-            pair = old_noise[draw, i] + noise[draw, i]
+            pair = m[row, i] + noise[draw, i]
             x[row, i] = x[row, i] - dt[i] * gradient[slope, i] + amplitude[i] * pair
-        for i in range(n):
-            old_noise[draw, i] = noise[draw, i]
+            m[row, i] = noise[draw, i]
     elif scheme == DIFFUSION:
         for i in range(n):
             x[row, i] = x[row, i] + amplitude[i] * noise[draw, i]
@@ -62,22 +61,32 @@ def update(scheme, x, row, gradient, slope, noise, old_noise, draw, dt, amplitud
 
 
 @exact_inline
-def wall(kind, x, row, low, high):  # type: ignore[no-untyped-def]
-    """Fold a row back between its walls (reflecting) or around its period."""
+def wall(kind, x, row, low, high, m):  # type: ignore[no-untyped-def]
+    """Fold a row back between its walls (reflecting) or around its period.
+
+    ``m[row]`` points along the coordinate (a momentum, a mean gradient, noise still to come): a mirror turns it round.
+    """
     n, width = x.shape[1], high - low
     if kind == REFLECT and math.isinf(low):
         for i in range(n):
-            x[row, i] = x[row, i] if x[row, i] <= high else high - (x[row, i] - high)
+            m[row, i] = -m[row, i] if x[row, i] > high else m[row, i]
+        for i in range(n):
+            x[row, i] = high - (x[row, i] - high) if x[row, i] > high else x[row, i]
     elif kind == REFLECT and math.isinf(high):
         for i in range(n):
-            x[row, i] = x[row, i] if x[row, i] >= low else low + (low - x[row, i])
+            m[row, i] = -m[row, i] if x[row, i] < low else m[row, i]
+        for i in range(n):
+            x[row, i] = low + (low - x[row, i]) if x[row, i] < low else x[row, i]
     elif kind == REFLECT:
         for i in range(n):
             y = (x[row, i] - low) / (2.0 * width)
             y = (y - math.floor(y)) * (2.0 * width)
-            y = y if y <= width else 2.0 * width - y
-            x[row, i] = x[row, i] if (x[row, i] >= low and x[row, i] <= high) else low + y
+            outside = x[row, i] < low or x[row, i] > high
+            m[row, i] = -m[row, i] if (outside and y > width) else m[row, i]
+            y = 2.0 * width - y if y > width else y
+            x[row, i] = low + y if outside else x[row, i]
     elif kind == PERIODIC:
         for i in range(n):
             y = (x[row, i] - low) / width
-            x[row, i] = x[row, i] if (x[row, i] >= low and x[row, i] < high) else low + (y - math.floor(y)) * width
+            inside = x[row, i] >= low and x[row, i] < high
+            x[row, i] = x[row, i] if inside else low + (y - math.floor(y)) * width

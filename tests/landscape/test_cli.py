@@ -56,7 +56,9 @@ def test_simulate_writes_a_run_that_carries_its_specification(config, stored):
 
 def test_set_overrides_a_key(config, tmp_path):
     target = tmp_path / "warm.nc"
-    assert run(["simulate", str(config), "--set", "temperature=0.4", "--set", "record.every=50", "-o", str(target)]) == 0
+    assert (
+        run(["simulate", str(config), "--set", "temperature=0.4", "--set", "record.every=50", "-o", str(target)]) == 0
+    )
     with ls.open(target) as dataset:
         assert float(dataset.temperature[0]) == 0.4
         assert dataset.sizes["draw"] == 4
@@ -132,7 +134,9 @@ def test_a_config_that_is_not_toml_is_exit_code_2(config, capsys):
     assert "not TOML" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["simulate"], ["simulate", "x.toml", "--what"], ["probe", "moments"]])
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["simulate"], ["simulate", "x.toml", "--what"], ["probe", "moments"]]
+)
 def test_usage_errors_are_exit_code_2(arguments):
     assert run(arguments) == 2
 

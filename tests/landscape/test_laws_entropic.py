@@ -109,8 +109,9 @@ def test_valley(backend, temperature, dt, chains, steps):
     assert abs(score(inside, printed)) > Z_CONTROL
     assert abs(score(y**2, printed_law(lambda y: y**2))) > Z_CONTROL
     assert abs(score(inside, 1 / SIDE)) > Z_CONTROL  # no entropic force at all
-    hot, _ = stationary(valley, ls.EulerMaruyama(dt), temperature=HEATING * temperature, **settings)
-    assert abs(score(hot, law @ valley.energy(nodes))) > Z_CONTROL
+    if backend == "compiled":
+        hot, _ = stationary(valley, ls.EulerMaruyama(dt), temperature=HEATING * temperature, **settings)
+        assert abs(score(hot, law @ valley.energy(nodes))) > Z_CONTROL
 
 
 def test_a_start_at_the_end_finds_the_same_valley():
@@ -284,5 +285,6 @@ def test_ring(backend, name, dt, chains, steps):
         assert abs(exact_mean - 1.0999) < 0.02 and abs(without_jacobian - 1.0) < 0.02
 
     assert abs(score(energy, law @ energies)) < Z_MAX
-    hot, _ = stationary(ring, ls.EulerMaruyama(dt), temperature=HEATING * temperature, **settings)
-    assert abs(score(hot, law @ energies)) > Z_CONTROL
+    if backend == "compiled":
+        hot, _ = stationary(ring, ls.EulerMaruyama(dt), temperature=HEATING * temperature, **settings)
+        assert abs(score(hot, law @ energies)) > Z_CONTROL

@@ -157,12 +157,6 @@ def test_heavy_ball_on_a_spring(k, lr, momentum, nesterov, decay, backend):
     assert np.allclose(run.last_momentum[0, 0], expected[-1, 1], rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=DeprecationWarning,
-    reason="record.observe calls numpy.array on a tensor, which warns under numpy 2 for every observable but "
-    "position and energy",
-)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_observables_of_heavy_ball(backend):
     names = ["position", "momentum", "gradient_norm", "distance"]

@@ -128,7 +128,7 @@ def test_double_well(backend, height, width, temperature, dt, scheme):
         _, other = exact_law("EulerMaruyama", height, width, temperature, dt)
         assert abs(z_score(time_average(found), other @ energy(nodes))) > Z_CONTROL
         assert abs(z_score(time_average(found), well.mean_energy(temperature))) < Z_MAX
-    if dt != 0.01:
+    if dt != 0.01 and backend == "compiled":
         hot, _ = stationary(well, rule, temperature=HEATING * temperature, **settings)
         assert abs(z_score(time_average(hot), mean)) > Z_CONTROL
 
@@ -180,8 +180,9 @@ def test_a_basin_of_muller_brown(temperature, backend):
         (position[..., 0] * position[..., 1], law @ nodes.prod(axis=1)),
     ):
         assert abs(z_score(time_average(values), exact)) < Z_MAX
-    hot, _ = stationary(surface, ls.EulerMaruyama(dt), temperature=HEATING * temperature, **settings)
-    assert abs(z_score(time_average(hot), law @ potential)) > Z_CONTROL
+    if backend == "compiled":
+        hot, _ = stationary(surface, ls.EulerMaruyama(dt), temperature=HEATING * temperature, **settings)
+        assert abs(z_score(time_average(hot), law @ potential)) > Z_CONTROL
 
 
 def test_all_of_muller_brown():

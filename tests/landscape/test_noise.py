@@ -256,10 +256,10 @@ def test_sums_over_chains_and_steps():
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("refinement", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("refinement", [1, 2, 3, 7])
 @pytest.mark.parametrize("dim", [1, 3])
 def test_coarse_increments_are_sums_of_fine_ones(dim, refinement, precision):
-    chains = torch.arange(4000)
+    chains = torch.arange(1500)
     coarse = ls.ThermalNoise(precision, refinement)
     for step in (0, 1, 5):
         parts = [

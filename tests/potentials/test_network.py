@@ -108,10 +108,7 @@ LOSSES = {
 }
 
 
-NOT_FUSED = pytest.mark.xfail(
-    strict=True, reason="derivatives at many positions of nn.TransformerEncoderLayer take its fused path under vmap"
-)
-ATTENTION = pytest.param("attention", marks=NOT_FUSED)
+ATTENTION = pytest.param("attention")
 OTHERS = [model for model in MODELS if model != "attention"]
 CASES = [(model, "cross_entropy") for model in OTHERS]
 CASES += [(model, loss) for model in ("mlp relu", "mlp tanh", "convnet gelu", "vit") for loss in ("mse", "callable")]
@@ -154,7 +151,7 @@ def test_energy_is_the_mean_loss_of_the_module(model, loss):
 
 
 @FALLBACK
-@pytest.mark.parametrize(("model", "loss"), [*CASES, pytest.param("attention", "mse", marks=NOT_FUSED)])
+@pytest.mark.parametrize(("model", "loss"), [*CASES, pytest.param("attention", "mse")])
 def test_gradient_and_curvature_against_finite_differences(model, loss):
     """Along random directions, central differences of fourth order; the step is short because of the kinks of ReLU."""
     potential, step = landscape(model, loss), 2e-5
@@ -312,9 +309,6 @@ def test_the_chunk_size_changes_nothing(model, chunk_size):
     torch.testing.assert_close(chunked.hvp(points, vector), whole.hvp(points, vector), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="many positions of nn.TransformerEncoderLayer take torch's fused path under vmap"
-)
 def test_attention_runs_without_warnings():
     potential = landscape("attention")
     potential.energy(around(potential))
@@ -599,7 +593,6 @@ def test_data_may_come_in_many_forms(source):
     assert float(potential.energy(position)) == pytest.approx(float(expected), rel=1e-12)
 
 
-@pytest.mark.xfail(strict=True, reason="NetworkLoss asks Data for a recipe that those made by hand do not have")
 def test_data_made_by_hand():
     data = datasets.Data(draws(SAMPLES, 4), labels(SAMPLES), classes=3, name="by hand")
     potential = NetworkLoss(seeded(architectures.mlp([4, 6, 3])), data)
@@ -607,7 +600,6 @@ def test_data_made_by_hand():
     assert "sha256" in potential.spec()["data"]
 
 
-@pytest.mark.xfail(strict=True, reason="only int32 and int64 labels pass through gather")
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
 def test_labels_of_any_integer_type(dtype):
     potential = NetworkLoss(seeded(architectures.mlp([4, 6, 3])), draws(SAMPLES, 4), labels(SAMPLES).to(dtype))
@@ -615,7 +607,6 @@ def test_labels_of_any_integer_type(dtype):
     assert float(potential.energy(potential.position())) == float(reference.energy(reference.position()))
 
 
-@pytest.mark.xfail(strict=True, reason="integer inputs are made floating, which an embedding cannot take")
 def test_integer_inputs_of_an_embedding():
     tokens = torch.randint(5, (SAMPLES, 4), generator=torch.Generator().manual_seed(0))
     module = seeded(nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(12, 3)))
@@ -634,7 +625,6 @@ def test_data_with_held_out_samples_bring_them_along():
 
 
 X, Y = draws(6, 2).float(), torch.tensor([0, 1, 2, 0, 1, 2])
-NOT_CHECKED = pytest.mark.xfail(strict=True, reason="not checked: torch's or Python's own error, or none at all")
 
 
 @pytest.mark.parametrize(
@@ -651,10 +641,10 @@ NOT_CHECKED = pytest.mark.xfail(strict=True, reason="not checked: torch's or Pyt
         (draws(6, 5), Y, ShapeError, ["(6, 5)"]),
         (["a"] * 6, Y, ShapeError, ["numbers"]),
         (X[:, 0], Y, ShapeError, ["(6,)"]),
-        pytest.param(X, functional.one_hot(Y), ShapeError, ["(3,)"], marks=NOT_CHECKED),
-        pytest.param(X, Y[:, None], ShapeError, ["(1,)"], marks=NOT_CHECKED),
-        pytest.param(X, Y.bool(), ShapeError, ["bool"], marks=NOT_CHECKED),
-        pytest.param(X.to(torch.complex64), Y, ShapeError, ["complex"], marks=NOT_CHECKED),
+        pytest.param(X, functional.one_hot(Y), ShapeError, ["(3,)"]),
+        pytest.param(X, Y[:, None], ShapeError, ["(1,)"]),
+        pytest.param(X, Y.bool(), ShapeError, ["bool"]),
+        pytest.param(X.to(torch.complex64), Y, ShapeError, ["complex"]),
     ],
 )
 def test_data_that_do_not_fit_are_refused(inputs, targets, error, words):
@@ -701,17 +691,17 @@ def test_only_modules_with_trainable_parameters(module, words):
         ("batchnorm", "train", ["batchnorm", "'train'", "frozen"]),
         ("dropout", "on", ["dropout", "'on'"]),
         ("evaluation", (X, Y[:2]), ["6", "2"]),
-        pytest.param("weight_decay", math.inf, ["weight_decay", "inf"], marks=NOT_CHECKED),
-        pytest.param("weight_decay", "much", ["weight_decay", "'much'"], marks=NOT_CHECKED),
-        pytest.param("sampling", "bootstrap", ["sampling", "'bootstrap'", "epoch"], marks=NOT_CHECKED),
-        pytest.param("augment", 3, ["augment", "3"], marks=NOT_CHECKED),
-        pytest.param("dtype", int, ["dtype"], marks=NOT_CHECKED),
-        pytest.param("dtype", torch.int64, ["dtype", "int64"], marks=NOT_CHECKED),
-        pytest.param("dtype", torch.complex64, ["dtype", "complex64"], marks=NOT_CHECKED),
-        pytest.param("dtype", "float32", ["dtype", "'float32'"], marks=NOT_CHECKED),
-        pytest.param("device", "nowhere", ["device", "nowhere"], marks=NOT_CHECKED),
-        pytest.param("evaluation", (X,), ["evaluation"], marks=NOT_CHECKED),
-        pytest.param("evaluation", (draws(6, 7), Y), ["(6, 7)"], marks=NOT_CHECKED),
+        pytest.param("weight_decay", math.inf, ["weight_decay", "inf"]),
+        pytest.param("weight_decay", "much", ["weight_decay", "'much'"]),
+        pytest.param("sampling", "bootstrap", ["sampling", "'bootstrap'", "epoch"]),
+        pytest.param("augment", 3, ["augment", "3"]),
+        pytest.param("dtype", int, ["dtype"]),
+        pytest.param("dtype", torch.int64, ["dtype", "int64"]),
+        pytest.param("dtype", torch.complex64, ["dtype", "complex64"]),
+        pytest.param("dtype", "float32", ["dtype", "'float32'"]),
+        pytest.param("device", "nowhere", ["device", "nowhere"]),
+        pytest.param("evaluation", (X,), ["evaluation"]),
+        pytest.param("evaluation", (draws(6, 7), Y), ["(6, 7)"]),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(setting, value, words):
@@ -720,7 +710,6 @@ def test_settings_that_make_no_sense_are_refused(setting, value, words):
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="torch's own RuntimeError")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there():
     with pytest.raises(ConfigError, match="cuda"):
@@ -760,9 +749,6 @@ def test_plain_data_tell_a_changed_module_from_its_recipe():
     assert changed != untouched
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the fingerprint views a tensor without dimensions as bytes: RuntimeError of torch"
-)
 @pytest.mark.parametrize("kind", ["BatchNorm counter", "parameter"])
 def test_plain_data_of_modules_with_tensors_without_dimensions(kind):
     """Every BatchNorm layer counts its batches in such a tensor; without plain data nothing can be simulated."""
@@ -847,9 +833,6 @@ def test_trajectories_agree(integrator, activation, loss, batch_size):
     assert moved > 1e-2  # control: 50 steps went somewhere
 
 
-@pytest.mark.xfail(
-    strict=True, reason="one engine adds the float32 noises of two steps in float32, the other in float64"
-)
 def test_trajectories_agree_with_float32_noise_in_the_leimkuhler_matthews_scheme():
     potential = plain([5, 7, 6, 3], "tanh", "mse", 23, None)
     compiled, batched = both(potential, ls.LeimkuhlerMatthews(dt=0.05), 1e-2)
