@@ -19,6 +19,7 @@ __all__ = ["Driver", "snapshot_steps"]
 
 NATIVE = ("position", "energy")
 PIECE_SECONDS = 0.25
+NEVER = np.iinfo(np.int64).max
 
 
 def snapshot_steps(steps: int, count: int | None) -> NDArray[np.int64]:
@@ -147,8 +148,8 @@ class Driver:
                 self._mask(chain, step)
             return
         chain, (step, coordinate) = min(found.items(), key=lambda item: (item[1][0], item[0]))
-        good = (step - 1 - self.first_step) // self.record.every
-        self.draw = min(self.draw, good)
+        self.draw = min(self.draw, (step - 1 - self.first_step) // self.record.every)
+        self.engine.state = self._replay(before, step - 1)  # the last good state
         where = f"coordinate {coordinate!r}" if coordinate is not None else "the energy"
         raise NonFiniteError(
             f"{where} of chain {chain} is not finite after step {step}: the run diverged. The {self.draw} draws before "
@@ -160,36 +161,41 @@ class Driver:
         )
 
     def _locate(self, before: State, chain: int, first_draw: int) -> tuple[int, str | int | None]:
-        """First bad step of a chain: the same noise again from `before`, by bisection (NaN and infinity stay)."""
-        last = self.engine.state.step
-        if bool(torch.isfinite(self.engine.state.position[chain]).all()):
-            rows = [
-                self.recorded[name][chain, first_draw : self.draw].reshape(self.draw - first_draw, -1)
-                for name in NATIVE
-                if name in self.recorded
-            ]
-            good = np.concatenate([np.isfinite(row) for row in rows], axis=1).all(axis=1)
-            draw = first_draw + int(np.argmin(good))
-            return self.first_step + (draw + 1) * self.record.every, None
-        low, high = before.step, last  # finite at low, not at high
+        """First bad step of a chain, and the coordinate concerned (None if only the energy is bad)."""
+        step, coordinate = self._first_bad_position(before, chain)
+        recorded = self._first_bad_record(chain, first_draw)
+        return (recorded, None) if recorded < step else (step, coordinate)
+
+    def _first_bad_record(self, chain: int, first_draw: int) -> int:
+        rows = [self.recorded[name][chain, first_draw : self.draw] for name in NATIVE if name in self.recorded]
+        good = [np.isfinite(row.reshape(len(row), -1)).all(axis=1) for row in rows]
+        bad = np.flatnonzero(~np.all(good, axis=0)) if good else np.zeros(0, int)
+        return self.first_step + (first_draw + int(bad[0]) + 1) * self.record.every if len(bad) else NEVER
+
+    def _first_bad_position(self, before: State, chain: int) -> tuple[int, str | int | None]:
+        """By bisection, with the same noise again from `before`: NaN and infinity stay."""
+        low, high = before.step, self.engine.state.step  # finite at low, not at high
+        values = self.engine.state.position[chain]
+        if bool(torch.isfinite(values).all()):
+            return NEVER, None
         while high - low > 1:
             middle = (low + high) // 2
-            if bool(torch.isfinite(self._replay(before, middle)[chain]).all()):
+            at_middle = self._replay(before, middle).position[chain]
+            if bool(torch.isfinite(at_middle).all()):
                 low = middle
             else:
-                high = middle
-        values = self._replay(before, high)[chain]
+                high, values = middle, at_middle
         index = int(torch.nonzero(~torch.isfinite(values))[0])
         names = self.engine.plan.potential.coordinates
         return high, (names[index] if names is not None else index)
 
-    def _replay(self, before: State, step: int) -> torch.Tensor:
+    def _replay(self, before: State, step: int) -> State:
         engine = self.replica(before.copy())
         try:
             engine.advance(step - before.step)
         finally:
             engine.close()
-        return engine.state.position
+        return engine.state
 
     def _mask(self, chain: int, step: int) -> None:
         self.dropped_step[chain] = step

@@ -13,8 +13,7 @@ from landscape.errors import ConfigError
 from landscape.probes._correlation import combine, long_run, products
 from landscape.probes._describe import describe
 from landscape.probes._equilibration import starts
-from landscape.probes._estimation import Correlations, Moments, correlation_errors, correlations, moments
-from landscape.probes._gamma import fit_gamma, tail_factor
+from landscape.probes._estimation import Correlations, Moments, correlation_errors, correlations, fitted_gamma, moments
 from landscape.probes._influence import between_chains, masked
 from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray, as_series, bundles, grouping
 
@@ -93,10 +92,10 @@ def autocorrelation(
     for bundle in bundles(series, groups):
         start, _ = starts(bundle, discard)
         m = moments(bundle, start, logarithm=True)
-        factor = tail_factor(fit_gamma(m.mean, m.variance, m.mean_log, m.lowest), m.fourth)
         if lags is None:
             lags = min(_DEFAULT_LAGS, series.draws // 2)
         c = correlations(bundle, m, max(lags, series.draws // 4 + 1))
+        _, factor = fitted_gamma(m, c)
         known = np.arange(lags + 1) < m.draws[:, None]
         values.append(np.where(known, c.run.correlation[:, : lags + 1], np.nan))
         errors.append(np.where(known, factor[:, None] * _errors(bundle, m, c, lags), np.nan))
@@ -247,8 +246,9 @@ def half_time(
     for bundle in bundles(series, groups):
         start, _ = starts(bundle, discard)
         m = moments(bundle, start, logarithm=True)
-        factor = tail_factor(fit_gamma(m.mean, m.variance, m.mean_log, m.lowest), m.fourth)
-        found = half_time_columns(bundle, m, correlations(bundle, m), factor, groups.spacing[bundle.groups])
+        c = correlations(bundle, m)
+        _, factor = fitted_gamma(m, c)
+        found = half_time_columns(bundle, m, c, factor, groups.spacing[bundle.groups])
         for name, values in found.items():
             columns.setdefault(name, np.full(groups.count, np.nan))[bundle.groups] = values
     return describe(

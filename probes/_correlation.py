@@ -22,6 +22,7 @@ __all__ = ["LongRun", "Variance", "combine", "fft_size", "long_run", "power", "p
 _NORMAL = 1.959963984540054  # 97.5 % quantile of the normal law
 _SOKAL = 5.0  # Sokal (1997), section 3: the window is the least W with W >= 5 tau(W)
 _SIGNIFICANT = 0.99
+_LARGER = 0.8
 _ROUNDS = 3
 
 
@@ -190,9 +191,10 @@ class Variance:
 def combine(within: FloatArray, degrees: FloatArray, between: FloatArray, chains: IntArray) -> Variance:
     """Put together what correlations within chains and the scatter between chains say of an error.
 
-    The larger of the two is taken from four chains on, and for two or three only where an F test at 1 % rejects that
-    they are equal. The standard error is widened so that +-1.96 of it covers 95 % although its variance is itself an
-    estimate: by Student's factor at the degrees of freedom of whichever was decisive.
+    From four chains on the scatter is taken where it is the larger of the two by more than chance explains in four of
+    five cases; for two or three chains only where an F test at 1 % rejects that they are equal. The standard error is
+    widened so that +-1.96 of it covers 95 % although its variance is itself an estimate: by Student's factor at the
+    degrees of freedom of the correlations, or, where the test rejects, of the scatter.
 
     Parameters
     ----------
@@ -209,7 +211,7 @@ def combine(within: FloatArray, degrees: FloatArray, between: FloatArray, chains
     limit = scipy.special.fdtri(freedom, np.maximum(degrees, 1.0), _SIGNIFICANT)
     disagree = known & (chains >= 2) & (ratio > limit)
     only_between = ~known & (chains >= 4)
-    larger = known & (chains >= 4) & (between > within)
+    larger = known & (chains >= 4) & (ratio > scipy.special.fdtri(freedom, np.maximum(degrees, 1.0), _LARGER))
     value = np.where(disagree | only_between | larger, between, within)
     dof = np.where(disagree | only_between, freedom, degrees)
     stderr = np.sqrt(np.maximum(value, 0.0)) * student_factor(dof)

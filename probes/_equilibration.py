@@ -20,6 +20,7 @@ _LEFT = 4
 # Normal law: 10 times the interquartile range is 13 standard deviations; no relaxation is judged by a catapult.
 _CLIP = 10.0
 _SIGNIFICANT = 3.0
+_LATE = 0.95
 
 
 def starts(bundle: Bundle, discard: str | float | int) -> tuple[IntArray, BoolArray]:
@@ -68,7 +69,7 @@ def _search(bundle: Bundle) -> tuple[IntArray, BoolArray]:
     best = np.where(_differs(series, best), best, 0)
     # A run recorded from a minimum of energy 0 begins with zeros, which no Gamma law has.
     first = np.minimum(np.maximum(best * width, np.minimum(zeros, draws // 2)), draws - _LEFT)
-    return first.astype(np.intp), best < max(batches // 2, 1)
+    return first.astype(np.intp), best < max(_LATE * (batches // 2), 1)
 
 
 def _differs(series: FloatArray, cut: IntArray) -> BoolArray:
@@ -79,8 +80,12 @@ def _differs(series: FloatArray, cut: IntArray) -> BoolArray:
     late = np.where(after, series, 0.0).sum(axis=1) / left
     early = np.where(after, 0.0, series).sum(axis=1) / np.maximum(cut, 1)
     residual = np.where(after, series - late[:, None], 0.0)
+    # What still drifts must not count as noise, or a run that never settles would pass.
+    line = np.where(after, np.arange(batches) - 0.5 * (cut + batches - 1)[:, None], 0.0)
+    residual -= line * ((residual * line).sum(axis=1) / (line**2).sum(axis=1))[:, None]
     size = fft_size(batches, batches // 4 + 1)
-    run = long_run(products(power(residual, size), size, batches // 4 + 1), left, np.ones(groups, dtype=np.intp))
+    sums = products(power(residual, size), size, batches // 4 + 1)
+    run = long_run(sums, left, np.ones(groups, dtype=np.intp), removed=2)
     error = np.sqrt(run.total * (1.0 / np.maximum(cut, 1) + 1.0 / left)) * student_factor(run.degrees)
     return np.asarray((cut > 0) & (np.abs(early - late) > _SIGNIFICANT * error))
 
@@ -109,9 +114,9 @@ def equilibration(x: Any, *, by: str = "chain", temperature: ArrayLike | None = 
     the squared error of the mean as it would be for independent draws. The series is first averaged over batches
     (1000 at most) and, with ``by="temperature"``, over the chains of each temperature, which then share one start; the
     cube root of a positive series is taken, which makes a Gamma law nearly normal; batches are clipped at ten
-    interquartile ranges of the second half, so that a rare spike is not taken for burn-in. A cut counts only if the mean
-    before it is off the mean after it by more than 3 standard errors: else what fluctuates would be trimmed, and the
-    rest be biased. Zeros at the very start are always left out.
+    interquartile ranges of the second half, so that a rare spike is not taken for burn-in. A cut counts only if the
+    mean before it is off the mean after it by more than 3 standard errors: else what fluctuates would be trimmed, and
+    the rest be biased. Zeros at the very start are always left out.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from landscape.probes._correlation import LongRun, Variance, combine, fft_size, long_run, power, products, widen
+from landscape.probes._gamma import GammaFit, fit_gamma, tail_factor
 from landscape.probes._influence import Influence, between_chains, masked
 from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray
 
@@ -18,6 +19,7 @@ __all__ = [
     "autocovariance",
     "correlation_errors",
     "correlations",
+    "fitted_gamma",
     "half_crossing",
     "halves",
     "moments",
@@ -131,6 +133,14 @@ def correlations(bundle: Bundle, m: Moments, max_lag: int | None = None) -> Corr
         lengths = m.draws / doubtful
     resolved = run.closed & (lengths * m.chains > _LONGER_THAN) & (lengths > _EACH_LONGER_THAN) & (m.chains > 0)
     return Correlations(run, half, resolved, lengths * m.chains)
+
+
+def fitted_gamma(m: Moments, c: Correlations) -> tuple[GammaFit, FloatArray]:
+    """Gamma estimates before bias correction, and the factor by which heavy tails shorten errors of second moments."""
+    # The sample variance is about the sample mean: add that mean's own variance.
+    own = np.where(c.resolved, c.run.total / np.maximum(m.draws * m.chains, 1), 0.0)
+    fit = fit_gamma(m.mean, m.variance + own, m.mean_log, m.lowest)
+    return fit, tail_factor(fit, m.fourth)
 
 
 def correlation_errors(bundle: Bundle, m: Moments, c: Correlations, factor: FloatArray) -> tuple[Variance, Variance]:

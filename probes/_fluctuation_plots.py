@@ -237,7 +237,7 @@ def plot_temperature_scan(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         anchor = float(dataset[f"{key}_prefactor"]) / float(dataset["reference_temperature"])
         ax.plot(span, anchor * span, "--", color="0.55", lw=1.0, label=r"$\propto T$ (quadratic)" if i else None)
     _note_hollow(ax, used, x)
-    ax.set_xscale("log")
+    along(ax, name, logarithmic=True, whole=False)
     ax.set_yscale("log")
     ax.set_ylabel(label("energy", str(dataset["mean"].attrs.get("units", "1"))))
     ax.legend(frameon=False, fontsize="small")

@@ -17,10 +17,11 @@ from landscape.probes._estimation import (
     Correlations,
     Moments,
     correlations,
+    fitted_gamma,
     halves,
     moments,
 )
-from landscape.probes._gamma import GammaFit, bias_moments, bias_rate, bias_shape, fit_gamma, influence, tail_factor
+from landscape.probes._gamma import GammaFit, bias_moments, bias_rate, bias_shape, influence
 from landscape.probes._influence import Influence, masked
 from landscape.probes._series import Bundle, FloatArray, as_series, bundles, grouping
 
@@ -94,7 +95,7 @@ def summary(
     Notes
     -----
     The error of each estimate comes from the autocorrelation of its own influence function, summed to a window that
-    sets itself, and from the scatter between chains where that is larger (four chains or more). It is widened by
+    sets itself, and from the scatter between chains where that is clearly larger (four chains or more). It is widened by
     Student's factor, so that +-1.96 standard errors cover 95 % although the error is itself an estimate. Energies
     that spread like the square of one Gaussian (N_c = 1) need 200 correlation times for that.
 
@@ -165,10 +166,7 @@ def _rows(bundle: Bundle, discard: str | float | int, t: FloatArray, spacing: Fl
 
 def _fit(bundle: Bundle, m: Moments, c: Correlations) -> tuple[GammaFit, dict[str, Variance], FloatArray]:
     """Gamma estimates before bias correction, and the variances of all smooth estimates."""
-    # The sample variance is about the sample mean: add that mean's own variance.
-    own = np.where(c.resolved, c.run.total / np.maximum(m.draws * m.chains, 1), 0.0)
-    fit = fit_gamma(m.mean, m.variance + own, m.mean_log, m.lowest)
-    factor = tail_factor(fit, m.fourth)
+    fit, factor = fitted_gamma(m, c)
     series = {name: Influence(bundle, m.start) for name in ("mean", "variance", *_GAMMA)}
     for rows, values, owner in bundle.blocks():
         deviation = values - m.mean[owner][:, None]

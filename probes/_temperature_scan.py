@@ -69,8 +69,9 @@ def temperature_scan(summary: xr.Dataset) -> xr.Dataset:
 
     checked as the ratio of both sides with d mu / dT from a polynomial in ln T fitted to ln mu, of one degree more
     than the means call for (2 at least). Errors take in that mu enters both sides, the covariance of mu and sigma^2 at
-    each temperature, and the fit; a feature of mu(T) narrower than the spacing of temperatures cannot be seen. The length sqrt(T tau) is what a free direction diffuses in tau, up
-    to sqrt(2).
+    each temperature, and the fit; a feature of mu(T) narrower than the spacing of temperatures cannot be seen.
+
+    The length sqrt(T tau) is, up to sqrt(2), what a free direction diffuses in tau.
 
     Only temperatures at which the run is resolved and stationary enter; the others stay, with `used` False.
 

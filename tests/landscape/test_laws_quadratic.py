@@ -17,7 +17,7 @@ from tests.cases import BACKENDS, P_CONTROL, P_MIN, Z_CONTROL, Z_MAX, time_avera
 K = np.array([0.5, 2.0, 7.0])
 TEXT = "(a*x**2 + b*y**2 + c*z**2)/2"
 TEMPERATURES, STEPS = [0.1, 1.7], [0.02, 0.1, 0.25]
-REPLICAS = {"compiled": 500, "batched": 300}
+REPLICAS = {"compiled": 500, "batched": 450}
 COUNTS = {"compiled": (900, 2500), "batched": (500, 1200)}  # steps before and after the run is stationary
 SCHEMES = {"EulerMaruyama": ls.EulerMaruyama, "LeimkuhlerMatthews": ls.LeimkuhlerMatthews}
 
@@ -161,7 +161,7 @@ def test_gamma_law(stiff, backend):
 def test_the_toy_of_springs(backend):
     """Quadratic with a flat direction: the discrete law where there is a spring, free diffusion where there is none."""
     stiffness, temperature, dt = np.array([4.0, 1.0, 0.0]), 0.3, 0.2
-    settings = {"chains": 30_000, "steps": 50, "seed": 3, "record": ls.Record(50), "backend": backend}
+    settings = {"chains": 40_000, "steps": 50, "seed": 3, "record": ls.Record(50), "backend": backend}
     k = stiffness[:2]
     exact = np.append(temperature / (k * (1 - dt * k / 2)), 2 * temperature * dt * 50)
     for heating in (1.0, 1.05**2):
@@ -172,10 +172,9 @@ def test_the_toy_of_springs(backend):
         assert np.all(found < Z_MAX) if heating == 1.0 else np.all(found > Z_CONTROL)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_precise_noise_gives_the_same_law(backend):
+def test_precise_noise_gives_the_same_law():
     noise = ls.ThermalNoise("float64", refinement=2)
-    temperature, dt, x, _ = scan("EulerMaruyama", backend, noise=noise, seed=6)
+    temperature, dt, x, _ = scan("EulerMaruyama", "compiled", noise=noise, seed=6)
     assert np.all(np.abs(scores((x**2).mean(axis=2), exact_variance("EulerMaruyama", temperature, dt))) < Z_MAX)
 
 

@@ -50,7 +50,7 @@ def repeats_of(rng, stiffness, count, chains, draws, temperature=0.7, **settings
 def test_intervals_hold_the_truth_for_springs(springs, chains, draws):
     rng = np.random.default_rng(21 + chains)
     stiffness = SPRINGS[springs]
-    result = repeats_of(rng, stiffness, 500, chains, draws)
+    result = repeats_of(rng, stiffness, 400, chains, draws)
     assert result.resolved.to_numpy().all()
     assert result.stationary.to_numpy().mean() > 0.97
     found = {name: coverage(result, name, value) for name, value in truth(stiffness, 0.7).items()}
@@ -62,8 +62,8 @@ def test_intervals_hold_the_truth_for_springs(springs, chains, draws):
 def test_intervals_hold_the_truth_for_independent_gamma_variables(shape, chains, draws):
     rng = np.random.default_rng(int(10 * shape) + chains)
     temperature = 0.3
-    energy = rng.gamma(shape, temperature, (500 * chains, draws))
-    result = summary(energy, labels(temperature, 500, chains), by="temperature")
+    energy = rng.gamma(shape, temperature, (1000 * chains, draws))
+    result = summary(energy, labels(temperature, 1000, chains), by="temperature")
     expected = {
         "mean": shape * temperature,
         "variance": shape * temperature**2,
