@@ -95,7 +95,7 @@ def autocorrelation(
         if lags is None:
             lags = min(_DEFAULT_LAGS, series.draws // 2)
         c = correlations(bundle, m, max(lags, series.draws // 4 + 1))
-        _, factor = fitted_gamma(m, c)
+        _, factor = fitted_gamma(bundle, m, c)
         known = np.arange(lags + 1) < m.draws[:, None]
         values.append(np.where(known, c.run.correlation[:, : lags + 1], np.nan))
         errors.append(np.where(known, factor[:, None] * _errors(bundle, m, c, lags), np.nan))
@@ -247,7 +247,7 @@ def half_time(
         start, _ = starts(bundle, discard)
         m = moments(bundle, start, logarithm=True)
         c = correlations(bundle, m)
-        _, factor = fitted_gamma(m, c)
+        _, factor = fitted_gamma(bundle, m, c)
         found = half_time_columns(bundle, m, c, factor, groups.spacing[bundle.groups])
         for name, values in found.items():
             columns.setdefault(name, np.full(groups.count, np.nan))[bundle.groups] = values

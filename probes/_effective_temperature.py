@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["effective_temperature"]
 
+_BLOCK = 2**24
+
 _NAMES = {
     "temperature": ("effective temperature of minibatch noise", "1"),
     "noise_trace": ("trace of the covariance of the gradients of single samples", "1"),
@@ -102,7 +104,7 @@ def effective_temperature(
     Notes
     -----
     Cost: gradients of all n samples, held as one ``(n, dim)`` array, and min(`probes`, dim) Hessian-vector products
-    per position; memory n^2 numbers besides.
+    per position; memory dim^2 numbers besides for dim < n, else little.
 
     References
     ----------
@@ -184,7 +186,7 @@ def _points(position: Any) -> tuple[Tensor, tuple[str, ...], dict[str, Any]]:
             raise ShapeError(f"got dims {position.dims}; expected `coordinate` among them")
         position = position.transpose(..., "coordinate")
         dims = tuple(str(d) for d in position.dims[:-1])
-        coords = {str(k): c for k, c in position.coords.items() if "coordinate" not in c.dims}
+        coords = {str(k): c.variable for k, c in position.coords.items() if "coordinate" not in c.dims}
         if "temperature" in coords:  # the name is taken by the result
             coords["run_temperature"] = coords.pop("temperature")
         position = position.to_numpy()
@@ -247,9 +249,7 @@ def _alignment(loss: _SampledLoss, point: Tensor, noise: Tensor, probes: int, se
     weight = 1.0 if whole else 1.0 / probes
     product = (noise @ vectors.T) * (noise @ images.T)
     by_sample = product.sum(dim=1).cpu().numpy() * weight
-    overlap = (noise @ noise.T) ** 2
-    overlap.fill_diagonal_(0.0)
-    by_pair = overlap.sum(dim=1).cpu().numpy() / (samples - 1)
+    by_pair = _overlaps(noise).cpu().numpy() / (samples - 1)
     norms = (images**2).sum(dim=1).cpu().numpy()
     numerator, covariance, hessian = float(by_sample.mean()), float(by_pair.mean()), float(norms.sum() * weight)
     if not (covariance > 0 and hessian > 0 and numerator != 0):
@@ -262,6 +262,18 @@ def _alignment(loss: _SampledLoss, point: Tensor, noise: Tensor, probes: int, se
         variance, bias = variance + by_probe.variance, bias + by_probe.bias
     value = numerator / np.sqrt(covariance * hessian)
     return float(value * (1.0 - bias)), float(abs(value) * np.sqrt(variance))
+
+
+def _overlaps(noise: Tensor) -> Tensor:
+    """For each sample the sum of (g_i . g_j)^2 over all others, by whichever of the two Gram matrices is smaller."""
+    import torch
+
+    samples, dim = noise.shape
+    own = (noise**2).sum(dim=1) ** 2
+    if dim <= samples:
+        return ((noise @ (noise.T @ noise)) * noise).sum(dim=1) - own
+    rows = max(1, _BLOCK // samples)
+    return torch.cat([((part @ noise.T) ** 2).sum(dim=1) for part in noise.split(rows)]) - own
 
 
 @dataclass(frozen=True, slots=True)

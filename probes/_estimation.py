@@ -135,10 +135,11 @@ def correlations(bundle: Bundle, m: Moments, max_lag: int | None = None) -> Corr
     return Correlations(run, half, resolved, lengths * m.chains)
 
 
-def fitted_gamma(m: Moments, c: Correlations) -> tuple[GammaFit, FloatArray]:
+def fitted_gamma(bundle: Bundle, m: Moments, c: Correlations) -> tuple[GammaFit, FloatArray]:
     """Gamma estimates before bias correction, and the factor by which heavy tails shorten errors of second moments."""
     # The sample variance is about the sample mean: add that mean's own variance.
-    own = np.where(c.resolved, c.run.total / np.maximum(m.draws * m.chains, 1), 0.0)
+    between = between_chains(m.chain_mean, bundle.owner, bundle.size)
+    own = np.where(c.resolved, c.run.total / np.maximum(m.draws * m.chains, 1), between)
     fit = fit_gamma(m.mean, m.variance + own, m.mean_log, m.lowest)
     return fit, tail_factor(fit, m.fourth)
 

@@ -10,7 +10,7 @@ from scipy.special import gammaincinv
 
 from landscape.errors import ConfigError
 from landscape.probes._describe import describe
-from landscape.probes._series import FloatArray, as_series, bundles, grouping
+from landscape.probes._series import FloatArray, IntArray, as_series, bundles, grouping
 
 __all__ = ["spikes"]
 
@@ -48,8 +48,8 @@ def spikes(x: Any, *, factor: float = 2.0) -> xr.Dataset:
 
     Notes
     -----
-    Quartiles are those of the whole series: leave burn-in out first. Where there is no spike the errors are those of
-    one: a fraction of zero is known only to about 1/N. Cost: one pass and one sort of the data.
+    Quartiles are those of the whole series: leave burn-in out first. Errors reach to the upper end of the exact Poisson
+    interval, so that none found means less than 3.7 spikes; the error of the fraction then takes each as one draw. Cost: one pass and one sort of the data.
 
     Examples
     --------
@@ -102,12 +102,17 @@ def _find(values: FloatArray, factor: float) -> dict[str, FloatArray]:
     squares = np.array([(np.bincount(n[a]).astype(np.float64) ** 2).sum() for n, a in zip(number, above, strict=True)])
     return {
         "count": count.astype(np.float64),
-        "count_stderr": np.sqrt(np.maximum(count, 1.0)),
+        "count_stderr": _poisson_error(count),
         "fraction": inside / draws,
-        "fraction_stderr": np.sqrt(np.maximum(squares, 1.0)) / draws,
+        "fraction_stderr": _poisson_error(count) * np.sqrt(np.maximum(squares, 1.0) / np.maximum(count, 1.0)) / draws,
         "threshold": threshold,
         "largest": values.max(axis=1),
     }
+
+
+def _poisson_error(count: IntArray) -> FloatArray:
+    """Distance to the upper end of the exact 95 % interval of a Poisson mean, in units of 1.96."""
+    return np.asarray((gammaincinv(count + 1.0, 0.975) - count) / 1.959963984540054)
 
 
 def _threshold(values: FloatArray, factor: float) -> tuple[FloatArray, FloatArray]:

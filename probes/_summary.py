@@ -166,7 +166,7 @@ def _rows(bundle: Bundle, discard: str | float | int, t: FloatArray, spacing: Fl
 
 def _fit(bundle: Bundle, m: Moments, c: Correlations) -> tuple[GammaFit, dict[str, Variance], FloatArray]:
     """Gamma estimates before bias correction, and the variances of all smooth estimates."""
-    fit, factor = fitted_gamma(m, c)
+    fit, factor = fitted_gamma(bundle, m, c)
     series = {name: Influence(bundle, m.start) for name in ("mean", "variance", *_GAMMA)}
     for rows, values, owner in bundle.blocks():
         deviation = values - m.mean[owner][:, None]

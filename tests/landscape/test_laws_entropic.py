@@ -126,17 +126,18 @@ def test_a_start_at_the_end_finds_the_same_valley():
     assert abs(score(position[..., 1], 0.0)) < Z_MAX
 
 
+@pytest.mark.parametrize(("rule", "steps"), [(ls.EulerMaruyama(0.002), 12_000), (ls.LeimkuhlerMatthews(0.01), 5000)])
 @pytest.mark.parametrize("profile", ["exp(y)", "2 + 1.5*cos(2*y)"])
-def test_other_valleys(profile):
-    """P(y) ~ g(y)^(-1/2) for any g, also where it is not even."""
-    temperature, dt = 0.5, 0.002
+def test_other_valleys(profile, rule, steps):
+    """P(y) ~ g(y)^(-1/2) for any g, also where it is not even, by both schemes."""
+    temperature = 0.5
     valley = toys.Valley(profile, bounds={"y": (-1.5, 1.5)})
     y, w = gauss(-1.5, 1.5, 60, 12)
     g = np.exp(y) if profile.startswith("exp") else 2 + 1.5 * np.cos(2 * y)
     half, full = (w * g**power / np.sum(w * g**power) for power in (-0.5, -1.0))
     start = np.stack([np.zeros(2000), np.linspace(-1.45, 1.45, 2000)], axis=1)
-    settings = {"warm": 2000, "steps": 12_000, "every": 20, "start": start, "seed": 32, "backend": "compiled"}
-    _, position = stationary(valley, ls.EulerMaruyama(dt), temperature=temperature, **settings)
+    settings = {"warm": 2000, "steps": steps, "every": 20, "start": start, "seed": 32, "backend": "compiled"}
+    _, position = stationary(valley, rule, temperature=temperature, **settings)
     for wave in (np.sin, lambda y: np.cos(2 * y)):
         found, exact = wave(position[..., 1]), half @ wave(y)
         assert abs(score(found, exact)) < Z_MAX

@@ -221,7 +221,7 @@ def test_uniform_in_a_box(dt, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dt", [0.0025, 0.04])
+@pytest.mark.parametrize("dt", [0.0025, 0.04, 3.0])
 def test_averaged_noise_is_uniform_in_a_box(dt, backend):
     chains = 20_000
     start = np.random.default_rng(3).uniform(0.0, 1.0, size=(chains, 1))

@@ -115,7 +115,6 @@ def test_every_toy_by_its_name(name):
     assert type(built) is getattr(toys, name)
 
 
-OBSERVED = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 PYTHON = {
     "toy": lambda: ls.simulate(toys.DoubleWell(height=2.0), ls.Diffusion(dt=0.1), temperature=0.3, steps=5, seed=3),
     "walls": lambda: ls.simulate(
@@ -171,7 +170,6 @@ PYTHON = {
 }
 
 
-@OBSERVED
 @pytest.mark.parametrize("case", PYTHON)
 def test_the_specification_stored_in_a_run_gives_the_run_again(case):
     original = PYTHON[case]()

@@ -16,8 +16,6 @@ import landscape as ls
 from landscape.errors import StorageError
 from landscape.potentials import Expression, Function, NetworkLoss, architectures, datasets, toys
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of custom observables
-
 
 def of_a_toy(steps=40):
     valley = toys.Valley("1 + y**2", bounds={"y": (-3, 3)})
@@ -136,7 +134,7 @@ def test_chain_and_draw_come_first():
                 assert variable.dims[:2] == ("chain", "draw"), name
 
 
-def test_arviz_reads_a_run(tmp_path):
+def test_arviz_reads_a_run():
     run = ls.simulate(
         Expression("x**2/2 + y**2", ["x", "y"]), ls.EulerMaruyama(dt=0.1), temperature=0.1, chains=4, steps=500
     )
@@ -150,6 +148,16 @@ def test_arviz_reads_a_run(tmp_path):
     assert float(arviz_stats.ess(run.energy)) == pytest.approx(by_array)
     assert arviz_stats.ess(run.position).sizes == {"coordinate": 2}
     assert set(arviz_stats.ess(run[["energy", "position"]]).data_vars) == {"energy", "position"}
+
+
+@pytest.mark.xfail(
+    strict=True, reason="variables of the final state have no draws, which arviz_stats.ess does not pass"
+)
+def test_arviz_reads_a_whole_run():
+    arviz_stats = pytest.importorskip("arviz_stats")
+    if not hasattr(arviz_stats, "ess"):
+        pytest.skip("arviz_stats.ess on labelled arrays needs arviz-base and xarray-einstats")
+    assert {"energy", "position"} <= set(arviz_stats.ess(of_a_toy()).data_vars)
 
 
 def test_a_stored_run_is_a_start(tmp_path):

@@ -225,7 +225,6 @@ def test_a_batch_of_as_many_with_replacement_is_not_the_full_batch():
     assert not np.allclose(run.last_position[0], run.last_position[1])
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_recorded_batch_energies_are_those_of_the_next_batch_or_the_last():
     """`batch_energy` belongs to the position it is recorded with, on one of the run's own minibatches."""
     potential = loss()

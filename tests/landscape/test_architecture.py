@@ -1,0 +1,402 @@
+"""The house plan: which room may know which, what an import costs, and what no library code does."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import landscape as ls
+from landscape import errors
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = {
+    "landscape": ROOT / "landscape",
+    "landscape.potentials": ROOT / "potentials",
+    "landscape.probes": ROOT / "probes",
+}
+
+
+def module_name(room, path):
+    parts = path.relative_to(ROOMS[room]).with_suffix("").parts
+    return ".".join([room, *(part for part in parts if part != "__init__")])
+
+
+def sources():
+    """Name and path of every module; the links inside `landscape` are not followed."""
+    found = {}
+    for room, folder in ROOMS.items():
+        for path in sorted(folder.rglob("*.py")):
+            inside = path.relative_to(folder).parts
+            if "__pycache__" in inside or (room == "landscape" and inside[0] in ("potentials", "probes")):
+                continue
+            found[module_name(room, path)] = path
+    return found
+
+
+MODULES = sources()
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+
+
+def level(module):
+    """How far up the house a module lives; arrows point down or stay."""
+    if module in ("landscape.errors", "landscape.random"):
+        return 0
+    for prefix, height in (("landscape.potentials", 1), ("landscape.probes", 3), ("landscape.cli", 4)):
+        if module == prefix or module.startswith(prefix + "."):
+            return height
+    return 2
+
+
+def imported(name, tree):
+    """Modules of this project that a module imports, anywhere in it: also inside functions and by name."""
+    package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")
+                base = ".".join([*parents[: len(parents) - node.level + 1], *filter(None, [node.module])])
+            # `from landscape import x` is a module if there is one of that name
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                yield full if full in MODULES else base
+        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+            yield from (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
+
+
+ARROWS = {
+    name: {other for other in imported(name, tree) if other.split(".")[0] in ("landscape", "potentials", "probes")}
+    for name, tree in TREES.items()
+}
+
+
+def test_the_house_has_its_rooms():
+    """Control: the tests below look at something."""
+    assert len(MODULES) > 60
+    assert {"landscape.simulate", "landscape.potentials.expression", "landscape.kernels.tape"} <= set(MODULES)
+    assert ARROWS["landscape.potentials.expression"]
+    assert any(level(other) < level(name) for name, others in ARROWS.items() for other in others)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_arrow_points_back(name):
+    back = sorted(other for other in ARROWS[name] if level(other) > level(name))
+    assert not back, f"{name} imports {back}"
+    bare = sorted(other for other in ARROWS[name] if other.split(".")[0] != "landscape")
+    assert not bare, f"{name} imports {bare} by the name of a folder"
+
+
+def test_errors_and_random_stand_on_nothing():
+    for name in ("landscape.errors", "landscape.random"):
+        assert ARROWS[name] <= {"landscape.errors"} - {name}
+
+
+def test_there_is_no_circle():
+    """Depth-first through all arrows between modules, those inside functions included."""
+    done, stack = set(), []
+
+    def visit(name):
+        if name in stack:
+            pytest.fail("a circle: " + " -> ".join([*stack[stack.index(name) :], name]))
+        if name in done or name not in ARROWS:
+            return
+        stack.append(name)
+        for other in sorted(ARROWS[name] - {name}):
+            visit(other)
+        stack.pop()
+        done.add(name)
+
+    for name in MODULES:
+        visit(name)
+
+
+# -- imports ----------------------------------------------------------------------------------------------------------
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.mark.parametrize("folder", ["potentials", "probes"])
+def test_folders_say_what_to_import(folder):
+    done = python(f"import {folder}")
+    assert done.returncode != 0
+    assert "ImportError" in done.stderr
+    assert f"from landscape import {folder}" in done.stderr
+
+
+@pytest.mark.parametrize("statement", ["import landscape", "import landscape; dir(landscape)"])
+def test_import_is_light(statement):
+    heavy = ["torch", "torchvision", "numba", "matplotlib", "scipy", "sympy", "xarray", "pandas", "netCDF4", "sklearn"]
+    done = python(f"import sys; {statement}; sys.stdout.write(' '.join(m for m in {heavy} if m in sys.modules))")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("statement", "unneeded"),
+    [
+        ("from landscape import errors", ["torch", "numba", "xarray", "matplotlib"]),
+        (
+            "from landscape.potentials import Expression; Expression('x**2', ['x']).energy([1.0])",
+            ["numba", "matplotlib"],
+        ),
+        ("import landscape as ls; ls.Record(every=3); ls.grid(temperature=[1.0])", ["numba", "matplotlib"]),
+    ],
+)
+def test_kernels_and_plots_are_loaded_only_where_needed(statement, unneeded):
+    done = python(f"import sys; {statement}; sys.stdout.write(' '.join(m for m in {unneeded} if m in sys.modules))")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+
+
+def test_imports_leave_global_settings_alone():
+    done = python(
+        "import torch, numpy, random, sys\n"
+        "state = lambda: (torch.get_default_dtype(), torch.get_num_threads(), torch.get_rng_state().tolist(),"
+        " torch.is_grad_enabled(), numpy.geterr(), random.getstate(), sys.getrecursionlimit())\n"
+        "before = state()\n"
+        "import landscape as ls\n"
+        "for name in ls.__all__: getattr(ls, name)\n"
+        "import landscape.potentials.network, landscape.potentials.toys.ring, landscape.specification\n"
+        "after = state()\n"
+        "sys.stdout.write(str([i for i, (a, b) in enumerate(zip(before, after)) if a != b]))\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[]"
+
+
+def test_every_folder_is_packaged():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    found = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    assert found == set(settings["packages"])
+    assert settings["package-dir"] == {"landscape.potentials": "potentials", "landscape.probes": "probes"}
+
+
+def test_an_uninstalled_checkout_sees_the_same_names():
+    for folder in ("potentials", "probes"):
+        link = ROOT / "landscape" / folder
+        if not link.is_symlink():
+            pytest.skip("a checkout without symbolic links")
+        assert str(link.readlink()) == f"../{folder}"
+
+
+# -- public names -----------------------------------------------------------------------------------------------------
+
+PUBLIC = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Diffusion",
+    "EulerMaruyama",
+    "LeimkuhlerMatthews",
+    "Periodic",
+    "Record",
+    "Reflect",
+    "ThermalNoise",
+    "errors",
+    "grid",
+    "minimize",
+    "open",
+    "potentials",
+    "probes",
+    "run",
+    "save",
+    "simulate",
+    "train",
+]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_are_there(name):
+    assert name in ls.__all__
+    assert name in dir(ls)
+    assert getattr(ls, name).__doc__
+
+
+def test_every_name_that_is_promised_exists():
+    """What `__all__` of a package names, it has."""
+    for package in (ls, ls.potentials, ls.potentials.toys, ls.potentials.architectures, ls.potentials.datasets):
+        for name in package.__all__:
+            assert getattr(package, name) is not None, name
+
+
+def test_potentials_and_errors_of_the_reference():
+    assert {"Expression", "Function", "NetworkLoss", "Potential"} <= set(ls.potentials.__all__)
+    toys = {"Quadratic", "Valley", "Ring", "ExponentialWall", "DoubleWell", "MullerBrown"}
+    assert toys <= set(ls.potentials.toys.__all__)
+    architectures = {"mlp", "resnet_cifar", "wide_resnet", "vgg", "vit"}
+    assert architectures <= set(ls.potentials.architectures.__all__)
+    tree = {
+        "ShapeError": ValueError,
+        "ConfigError": ValueError,
+        "FormulaError": ValueError,
+        "NonFiniteError": FloatingPointError,
+        "CheckpointError": RuntimeError,
+        "StorageError": OSError,
+        "ConvergenceError": RuntimeError,
+        "OverlapError": RuntimeError,
+        "DatasetNotFound": FileNotFoundError,
+    }
+    assert set(errors.__all__) == {"LandscapeError", *tree}
+    for name, standard in tree.items():
+        assert issubclass(getattr(errors, name), (errors.LandscapeError, standard))
+        assert issubclass(getattr(errors, name), standard)
+
+
+SIGNATURES = {
+    "simulate": [
+        *("potential", "integrator", "steps", "start", "chains", "temperature", "record", "constraint", "seed"),
+        *("data_seed", "state", "backend", "dtype", "device", "progress", "on_nonfinite"),
+    ],
+    "minimize": ["potential", "start", "method", "tolerance", "steps", "lr"],
+    "train": ["loss", "integrator", "epochs", "schedule", "split_epoch", "siblings", "seed"],
+    "Record": ["every", "observables", "snapshots"],
+    "EulerMaruyama": ["dt", "noise"],
+    "LeimkuhlerMatthews": ["dt"],
+    "Diffusion": ["dt"],
+    "SGD": ["lr", "momentum", "nesterov", "weight_decay"],
+    "Adam": ["lr", "betas", "eps"],
+    "AdamW": ["lr", "betas", "eps", "weight_decay"],
+    "ThermalNoise": ["precision", "refinement"],
+    "open": ["path"],
+    "run": ["spec"],
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_arguments_of_the_reference(name):
+    parameters = inspect.signature(getattr(ls, name)).parameters
+    assert [wanted for wanted in SIGNATURES[name] if wanted not in parameters] == []
+    if name in ("simulate", "minimize", "train"):
+        positional = [p.name for p in parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD]
+        assert len(positional) <= 2
+
+
+def test_arguments_of_network_losses():
+    wanted = ["module", "inputs", "targets", "loss", "batch_size", "sampling", "shared_batches", "augment"]
+    wanted += ["weight_decay", "batchnorm", "dropout", "evaluation", "chunk_size", "dtype", "device"]
+    parameters = inspect.signature(ls.potentials.NetworkLoss).parameters
+    assert [name for name in wanted if name not in parameters] == []
+    methods = ["position", "load", "module_at", "sample_energies", "sample_gradients", "accuracy"]
+    assert [name for name in methods if not callable(getattr(ls.potentials.NetworkLoss, name, None))] == []
+
+
+@pytest.mark.parametrize("integrator", ["EulerMaruyama", "LeimkuhlerMatthews", "Diffusion", "SGD", "Adam", "AdamW"])
+def test_integrators_state_their_facts(integrator):
+    kind = getattr(ls, integrator)
+    for fact in ("weak_order", "stationary_order", "strong_order", "gradients_per_step", "samples_boltzmann"):
+        assert hasattr(kind, fact), fact
+    assert kind.gradients_per_step == (0 if integrator == "Diffusion" else 1)
+    assert kind.samples_boltzmann == (integrator in ("EulerMaruyama", "LeimkuhlerMatthews"))
+
+
+# -- what every module has, and what none does ------------------------------------------------------------------------
+
+
+def is_public(name):
+    return not any(part.startswith("_") for part in name.split("."))
+
+
+def assigns_all(tree):
+    targets = [
+        element
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        for element in (target.elts if isinstance(target, ast.Tuple) else [target])
+    ]
+    return any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if is_public(name)])
+def test_public_modules_say_what_they_offer(name):
+    tree = TREES[name]
+    assert ast.get_docstring(tree), f"{name} has no docstring"
+    definitions = [
+        n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not n.name.startswith("_")
+    ]
+    if definitions:
+        assert assigns_all(tree), f"{name} has no __all__"
+    undocumented = [node.name for node in definitions if not ast.get_docstring(node)]
+    assert undocumented == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if is_public(name) and not name.startswith("landscape.cli")])
+def test_all_names_what_is_there(name):
+    module = importlib.import_module(name)
+    if module.__doc__ is None:
+        pytest.skip("an empty module")
+    missing = [offered for offered in getattr(module, "__all__", ()) if not hasattr(module, offered)]
+    assert missing == []
+
+
+def calls(tree):
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_that_is_loaded_can_run_code(name):
+    tree = TREES[name]
+    forbidden = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
+    used = {ast.unparse(call.func) for call in calls(tree)} & forbidden
+    assert not used
+    modules = {
+        alias.name if isinstance(node, ast.Import) else node.module
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias in node.names
+    }
+    assert not modules & {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+    for call in calls(tree):
+        settings = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert settings.get("allow_pickle", "False") == "False", ast.unparse(call)
+        assert settings.get("weights_only", "True") == "True", ast.unparse(call)
+        assert settings.get("shell", "False") == "False", ast.unparse(call)
+        if ast.unparse(call.func).endswith("torch.load"):
+            assert settings.get("weights_only") == "True", ast.unparse(call)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_library_code_neither_asserts_nor_prints(name):
+    asserts = [node.lineno for node in ast.walk(TREES[name]) if isinstance(node, ast.Assert)]
+    assert asserts == []
+    if not name.startswith("landscape.cli"):
+        prints = [call.lineno for call in calls(TREES[name]) if ast.unparse(call.func) == "print"]
+        assert prints == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_hidden_random_numbers(name):
+    """All randomness is keyed: no global generator of torch, numpy or Python is drawn from or seeded."""
+    hidden = {
+        "torch.manual_seed",
+        "torch.seed",
+        "torch.rand",
+        "torch.randn",
+        "torch.randint",
+        "torch.randperm",
+        "np.random.seed",
+        "np.random.rand",
+        "np.random.randn",
+        "random.random",
+        "random.seed",
+        "random.shuffle",
+    }
+    for call in calls(TREES[name]):
+        if ast.unparse(call.func) in hidden:
+            assert any(keyword.arg == "generator" for keyword in call.keywords), ast.unparse(call)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_plots_at_the_top_of_a_module(name):
+    for node in TREES[name].body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            assert "matplotlib" not in ast.unparse(node)
