@@ -24,8 +24,9 @@ NEVER = np.iinfo(np.int64).max
 
 def snapshot_steps(steps: int, count: int | None) -> NDArray[np.int64]:
     """Steps at which snapshots are due: evenly spaced, the last at the end."""
-    if count is None:
+    if count is None or not steps:
         return np.zeros(0, np.int64)
+    count = min(count, steps)
     return np.unique(np.arange(1, count + 1) * steps // count)
 
 
@@ -52,12 +53,17 @@ class Driver:
         self.first_step = self.engine.state.step
         self.start = self.engine.state.position.clone()
         self.draws = self.steps // self.record.every
-        self.recorded: dict[str, NDArray[Any]] = {}
         self.draw = 0
         self.snapshot_at = snapshot_steps(self.steps, self.record.snapshots)
         chains, dim = self.start.shape
         dtype = np.dtype(str(self.engine.plan.dtype).removeprefix("torch."))
         self.snapshots = np.empty((chains, len(self.snapshot_at), dim), dtype)
+        shapes = {"position": (chains, self.draws, dim), "energy": (chains, self.draws)}
+        self.recorded: dict[str, NDArray[Any]] = {
+            name: np.empty(shapes[name], dtype if name == "position" else np.float64)
+            for name, function in self.observables.items()
+            if function is None and name in shapes
+        }
         self.native = all(function is None and name in NATIVE for name, function in self.observables.items())
         self.dropped_step = np.full(chains, -1, np.int64)
         self._piece = 1

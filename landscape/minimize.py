@@ -88,13 +88,14 @@ def minimize(
     rate = (3e-3 if method == "adam" else 1e-2) if lr is None else lr
     integrator = SGD(lr=rate) if method == "gd" else Adam(lr=rate)
     whole = potential.full_batch() if isinstance(potential, NetworkLoss) else potential
-    plan, state, _ = prepare(whole, integrator, steps=limit, start=start)
+    plan, state, described = prepare(whole, integrator, steps=limit, start=start)
     if len(state.position) != 1:
         raise ShapeError(f"minimize takes one start, got {len(state.position)}")
     with progress_bar(limit, f"minimum by {method}", show=progress) as report:
         run = _lbfgs if method == "lbfgs" else _first_order
         position, history = run(plan, state, limit, tolerance, report)
-    spec = {"task": "minimize", "method": method, "tolerance": tolerance, "steps": limit, "lr": rate}
+    spec: dict[str, Any] = {"task": "minimize", "method": method, "tolerance": tolerance, "steps": limit, "lr": rate}
+    spec |= {key: value for key, value in described.items() if key in ("potential", "start")}
     return _dataset(potential, position, history, tolerance, spec)
 
 
@@ -166,7 +167,8 @@ def _dataset(
         "iteration": ("iteration", table[:, 0].astype(int), {"long_name": "iteration", "units": "1"})
     }
     if potential.coordinates is not None:
-        coordinates["coordinate"] = ("coordinate", np.array(potential.coordinates, dtype=np.str_))
+        labels = np.array(potential.coordinates, dtype=np.str_)
+        coordinates["coordinate"] = ("coordinate", labels, {"long_name": "coordinate"})
     if isinstance(potential, NetworkLoss) and potential.batchnorm in ("batch", "reestimate"):
         for name, value in potential.buffers_at(position).items():
             dims = tuple(f"{name}_dim_{i}" for i in range(value.ndim))

@@ -27,6 +27,8 @@ from landscape.results import build_dataset
 
 __all__ = ["simulate"]
 
+MOST_IN_SPEC = 4096  # numbers of a start that a specification holds
+
 
 def simulate(
     potential: Potential,
@@ -137,7 +139,10 @@ def simulate(
         failure = error
     finally:
         engine.close()
-    dataset = _collect(driver, spec | {"backend": backend_name}, backend_name)
+    spec |= {"backend": backend_name}
+    if on_nonfinite != "raise":
+        spec["on_nonfinite"] = on_nonfinite
+    dataset = _collect(driver, spec, backend_name)
     if failure is not None:
         failure.dataset = dataset
         raise failure
@@ -210,7 +215,19 @@ def prepare(
     initial = State(position, _initial_memory(integrator, position, start, state), 0)
     if state == "keep" and isinstance(start, xr.Dataset):
         initial.step = int(start.attrs.get("last_step", 0))
-    spec = _spec(potential, integrator, plan, steps, temperature, record or Record(), constraint, data_seed, start)
+    spec = _spec(
+        potential,
+        integrator,
+        plan,
+        steps,
+        temperature,
+        record or Record(),
+        constraint,
+        data_seed,
+        start,
+        positions,
+        state == "keep",
+    )
     return plan, initial, spec
 
 
@@ -362,8 +379,8 @@ def _check_decay(potential: Potential, integrator: Integrator) -> None:
 
 
 def _check_placement(potential: Potential, dtype: torch.dtype, device: torch.device) -> None:
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ShapeError(f"dtype must be a floating-point type of torch, such as torch.float64, got {dtype!r}")
+    if dtype not in (torch.float32, torch.float64):
+        raise ShapeError(f"dtype must be a floating-point type, torch.float32 or torch.float64, got {dtype!r}")
     if isinstance(potential, NetworkLoss) and (dtype != potential.dtype or device != potential.device):
         raise ConfigError(
             f"the network lives on {potential.device} in {potential.dtype}, the run is to use {device} and {dtype}: "
@@ -373,7 +390,7 @@ def _check_placement(potential: Potential, dtype: torch.dtype, device: torch.dev
 
 def _spec(
     potential: Potential, integrator: Integrator, plan: Plan, steps: int, temperature: Any, record: Record,
-    constraint: Any, data_seed: Any, start: Any,
+    constraint: Any, data_seed: Any, start: Any, positions: Tensor, kept: bool,
 ) -> dict[str, Any]:  # fmt: skip
     spec: dict[str, Any] = {
         "task": "simulate",
@@ -391,8 +408,15 @@ def _spec(
     if data_seed is not None:
         spec["data_seed"] = [[at, list(seeds) if seeds else None] for at, seeds in plan.data_seeds]
     if start is not None:
-        spec["start"] = {"kind": "run" if isinstance(start, xr.Dataset) else "given"}
+        spec["start"] = _spec_of_start(positions, kept)
     return spec
+
+
+def _spec_of_start(positions: Tensor, kept: bool) -> Any:
+    """The positions themselves while they are few; a run that is continued has more to it than positions."""
+    if kept:
+        return {"kind": "run"}
+    return positions.tolist() if positions.numel() <= MOST_IN_SPEC else {"kind": "given"}
 
 
 def _spec_of(potential: Potential) -> dict[str, Any]:

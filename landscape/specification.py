@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, ValidationError
 
 from landscape import integrators, potentials
 from landscape.constraints import Periodic, Reflect
@@ -28,6 +28,7 @@ from landscape.train import train
 __all__ = ["Prepared", "build", "resolve", "run"]
 
 Table = dict[str, Any]
+Number = StrictInt | StrictFloat
 
 
 class _Strict(BaseModel):
@@ -37,9 +38,9 @@ class _Strict(BaseModel):
 class RecordSpec(_Strict):
     """`[record]`"""
 
-    every: int = 1
+    every: StrictInt = 1
     observables: list[str] | None = None
-    snapshots: int | None = None
+    snapshots: StrictInt | None = None
 
 
 class SimulateSpec(_Strict):
@@ -48,14 +49,14 @@ class SimulateSpec(_Strict):
     task: Literal["simulate"] = "simulate"
     potential: Table
     integrator: Table
-    steps: int
-    chains: int | None = None
-    temperature: float | list[float] = 0.0
+    steps: StrictInt
+    chains: StrictInt | None = None
+    temperature: Number | list[Number] = 0.0
     record: RecordSpec = Field(default_factory=RecordSpec)
     constraint: list[Table] | Table | None = None
     start: Table | list[float] | list[list[float]] | None = None
-    seed: int = 0
-    data_seed: int | list[int] | list[tuple[int, Any]] | None = None
+    seed: StrictInt = 0
+    data_seed: StrictInt | list[StrictInt] | list[tuple[int, Any]] | None = None
     backend: Literal["auto", "compiled", "batched"] = "auto"
     dtype: Literal["float32", "float64"] | None = None
     device: str | None = None
@@ -69,9 +70,9 @@ class MinimizeSpec(_Strict):
     potential: Table
     start: Table | list[float] | None = None
     method: Literal["adam", "lbfgs", "gd"] = "adam"
-    tolerance: float = 1e-6
-    steps: int | None = None
-    lr: float | None = None
+    tolerance: Number = 1e-6
+    steps: StrictInt | None = None
+    lr: Number | None = None
 
 
 class TrainSpec(_Strict):
@@ -80,13 +81,13 @@ class TrainSpec(_Strict):
     task: Literal["train"]
     potential: Table
     integrator: Table
-    epochs: int
+    epochs: StrictInt
     schedule: dict[str, float] | None = None
-    split_epoch: int | None = None
-    siblings: int = 1
+    split_epoch: StrictInt | None = None
+    siblings: StrictInt = 1
     start: Table | list[float] | None = None
     record: RecordSpec | None = None
-    seed: int = 0
+    seed: StrictInt = 0
     backend: Literal["auto", "compiled", "batched"] = "auto"
 
 
@@ -193,7 +194,9 @@ def build(spec: Mapping[str, Any]) -> Prepared:
         return Prepared(full, train, (potential, integrator), settings)
     if "constraint" in settings:
         tables = settings["constraint"] if isinstance(settings["constraint"], list) else [settings["constraint"]]
-        settings["constraint"] = [_construct(table, {"Reflect": Reflect, "Periodic": Periodic}) for table in tables]
+        settings["constraint"] = [
+            _construct(table, {"Reflect": Reflect, "Periodic": Periodic}, "constraint") for table in tables
+        ]
     if "dtype" in settings:
         settings["dtype"] = getattr(torch, settings["dtype"])
     seeds = settings.get("data_seed")

@@ -9,7 +9,7 @@ from typing import Any
 
 import xarray as xr
 
-from landscape.errors import StorageError
+from landscape.errors import ConfigError, StorageError
 
 __all__ = ["open", "save"]
 
@@ -42,6 +42,8 @@ def save(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     ...         bool((same.position == run.position).all())
     True
     """
+    if not isinstance(dataset, xr.Dataset):
+        raise ConfigError(f"save takes an xarray.Dataset, such as a run, got {type(dataset).__name__}")
     target = Path(path)
     encoding = {
         name: {"zlib": True, "complevel": 1, "shuffle": True}

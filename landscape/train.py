@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -94,6 +95,9 @@ def train(
     if split_epoch is not None and siblings == 1:
         raise ConfigError("split_epoch needs siblings: give siblings=2 or more")
     check_seed(seed)
+    taken = sorted({"steps", "chains", "data_seed", "state"} & set(settings))
+    if taken:
+        raise ConfigError(f"train sets {', '.join(taken)} itself: say epochs, siblings, split_epoch and seed")
     per_epoch = loss.sampler.steps_per_epoch if loss.sampler is not None else 1
     record = record or Record(every=per_epoch)
     data_seed = _sibling_seeds(seed, siblings, None if split_epoch is None else split_epoch * per_epoch)
@@ -113,7 +117,22 @@ def train(
             pieces.append(piece)
             state = piece
             report(last)
-    return _joined(pieces)
+    run = _joined(pieces)
+    first = json.loads(pieces[0].attrs["spec"])
+    spec = {key: first[key] for key in ("potential", "record", "backend", "start") if key in first} | {
+        "task": "train",
+        "integrator": integrator.spec(),
+        "epochs": epochs,
+        "siblings": siblings,
+        "seed": seed,
+    }
+    if schedule is not None:
+        spec["schedule"] = {str(epoch): factors[epoch] for epoch in _changes(factors)}
+    if split_epoch is not None:
+        spec["split_epoch"] = split_epoch
+    run.attrs["spec"] = json.dumps(spec, sort_keys=True)
+    run.attrs["data_seed"] = json.dumps(first["data_seed"])  # [step, seeds of the siblings] from that step on
+    return run
 
 
 def _sibling_seeds(seed: int, siblings: int, split_step: int | None) -> Any:
@@ -149,9 +168,14 @@ def _factors(schedule: Schedule | None, epochs: int) -> list[float]:
     return factors
 
 
+def _changes(factors: list[float]) -> list[int]:
+    """Epochs at which the factor is new, 0 among them."""
+    return [0] + [e for e in range(1, len(factors)) if factors[e] != factors[e - 1]]
+
+
 def _stretches(factors: list[float], epochs: int, every: int, per_epoch: int) -> list[tuple[int, int]]:
     """Runs of epochs of equal factor."""
-    edges = [0] + [e for e in range(1, epochs) if factors[e] != factors[e - 1]] + [epochs]
+    edges = [*_changes(factors), epochs]
     if len(edges) > 2 and any(edge * per_epoch % every for edge in edges[1:-1]):
         raise ConfigError(
             f"with a schedule, Record(every={every}) must divide the steps up to each change of the rate; "

@@ -54,6 +54,8 @@ def check_device(device: torch.device | str) -> torch.device:
         place = torch.device(device)
     except (RuntimeError, TypeError):
         raise ConfigError(f'device must be such as "cpu" or "cuda", got {device!r}') from None
+    if place.type not in ("cpu", "cuda"):
+        raise ConfigError(f'device must be such as "cpu" or "cuda", got {device!r}')
     if place.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device {str(device)!r} was asked for, but this machine has no CUDA device")
     return place

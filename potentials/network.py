@@ -267,7 +267,10 @@ class NetworkLoss(Potential):
         def fraction(at: Tensor) -> Tensor:
             def one(vector: Tensor) -> Tensor:
                 buffers = self._evaluation_buffers(vector)
-                right = [(self._outputs(vector, x, buffers).argmax(1) == y).sum() for x, y in self._chunks(data)]
+                right = [
+                    (self._outputs(vector, x, buffers).argmax(1) == y).float().mean() * len(y)
+                    for x, y in self._chunks(data)
+                ]
                 return torch.stack(right).sum() / (self.samples if data is None else len(data.inputs))
 
             with torch.no_grad():

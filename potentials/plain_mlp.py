@@ -104,7 +104,7 @@ def recognise(module: nn.Module, layout: Layout, loss: SampleLoss, inputs: Tenso
     (ReLU or tanh), possibly after `nn.Flatten`; every parameter trainable and used once.
     """
     names = {cross_entropy: "cross_entropy", squared_error: "mse"}
-    if loss not in names or not isinstance(module, nn.Sequential) or inputs.ndim < 2:
+    if loss not in names or not _is_sequential(module) or inputs.ndim < 2:
         return None
     parts = [part for part in _leaves(module) if not isinstance(part, nn.Identity)]
     if parts and type(parts[0]) is nn.Flatten and parts[0].start_dim == 1 and parts[0].end_dim == -1:
@@ -117,7 +117,7 @@ def recognise(module: nn.Module, layout: Layout, loss: SampleLoss, inputs: Tenso
         return None
     if any(type(part) is not nn.Linear or part.bias is None for part in linear):
         return None
-    if any(part._forward_hooks or part._forward_pre_hooks for part in [module, *parts]):
+    if any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in module.modules()):
         return None
     sizes: tuple[int, ...] = tuple(int(n) for n in (linear[0].in_features, *(part.out_features for part in linear)))  # type: ignore[arg-type]
     mlp = PlainMLP(sizes, kinds.pop() if kinds else "relu", names[loss])
@@ -125,9 +125,14 @@ def recognise(module: nn.Module, layout: Layout, loss: SampleLoss, inputs: Tenso
     return mlp if [slot.shape for slot in layout] == expected and mlp.dim == layout.dim else None
 
 
-def _leaves(module: nn.Sequential) -> Iterator[nn.Module]:
-    for part in module:
-        if type(part) is nn.Sequential:
+def _is_sequential(module: nn.Module) -> bool:
+    """Whether the module runs its parts one after the other: a subclass may do otherwise."""
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def _leaves(module: nn.Module) -> Iterator[nn.Module]:
+    for part in module.children():
+        if _is_sequential(part):
             yield from _leaves(part)
         else:
             yield part

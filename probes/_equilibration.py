@@ -21,6 +21,7 @@ _LEFT = 4
 _CLIP = 10.0
 _SIGNIFICANT = 3.0
 _LATE = 0.95
+_PARTS = (1, 4, 16)  # of the part cut off: a fast relaxation is lost in the mean of a long one
 
 
 def starts(bundle: Bundle, discard: str | float | int) -> tuple[IntArray, BoolArray]:
@@ -73,21 +74,28 @@ def _search(bundle: Bundle) -> tuple[IntArray, BoolArray]:
 
 
 def _differs(series: FloatArray, cut: IntArray) -> BoolArray:
-    """Whether the mean before the cut is off the mean after it by more than 3 standard errors."""
+    """Whether the mean of the part cut off, or of its beginning, is off the mean of the rest by 3 standard errors."""
     groups, batches = series.shape
-    after = np.arange(batches) >= cut[:, None]
+    rows, index = np.arange(groups), np.arange(batches)
     left = batches - cut
+    after = index >= cut[:, None]
     late = np.where(after, series, 0.0).sum(axis=1) / left
-    early = np.where(after, 0.0, series).sum(axis=1) / np.maximum(cut, 1)
     residual = np.where(after, series - late[:, None], 0.0)
     # What still drifts must not count as noise, or a run that never settles would pass.
-    line = np.where(after, np.arange(batches) - 0.5 * (cut + batches - 1)[:, None], 0.0)
+    line = np.where(after, index - 0.5 * (cut + batches - 1)[:, None], 0.0)
     residual -= line * ((residual * line).sum(axis=1) / (line**2).sum(axis=1))[:, None]
     size = fft_size(batches, batches // 4 + 1)
     sums = products(power(residual, size), size, batches // 4 + 1)
     run = long_run(sums, left, np.ones(groups, dtype=np.intp), removed=2)
-    error = np.sqrt(run.total * (1.0 / np.maximum(cut, 1) + 1.0 / left)) * student_factor(run.degrees)
-    return np.asarray((cut > 0) & (np.abs(early - late) > _SIGNIFICANT * error))
+    total = np.cumsum(series, axis=1)
+    found = np.zeros(groups, dtype=bool)
+    for share in _PARTS:
+        length = np.maximum(cut // share, 1)
+        early = total[rows, length - 1] / length
+        # No mean varies more than a single value, however correlated.
+        variance = np.minimum(run.total / length, run.variance) + run.total / left
+        found |= np.abs(early - late) > _SIGNIFICANT * np.sqrt(variance) * student_factor(run.degrees)
+    return np.asarray(found & (cut > 0))
 
 
 def _marginal_standard_error(series: FloatArray) -> tuple[IntArray, FloatArray]:
@@ -115,8 +123,8 @@ def equilibration(x: Any, *, by: str = "chain", temperature: ArrayLike | None = 
     (1000 at most) and, with ``by="temperature"``, over the chains of each temperature, which then share one start; the
     cube root of a positive series is taken, which makes a Gamma law nearly normal; batches are clipped at ten
     interquartile ranges of the second half, so that a rare spike is not taken for burn-in. A cut counts only if the
-    mean before it is off the mean after it by more than 3 standard errors: else what fluctuates would be trimmed, and
-    the rest be biased. Zeros at the very start are always left out.
+    mean before it, or of the first quarter or sixteenth of that part, is off the mean after it by more than 3 standard
+    errors: else what fluctuates would be trimmed, and the rest be biased. Zeros at the very start are always left out.
 
     Parameters
     ----------

@@ -40,8 +40,8 @@ class GammaFit:
 def maximum_likelihood(gap: FloatArray) -> FloatArray:
     """Solve ln(a) - psi(a) = gap for a, NaN where gap is not positive.
 
-    Newton's iteration in 1/a, which converges from the rational start within 1e-15 in four steps for every gap
-    (T. Minka, "Estimating a Gamma distribution", 2002).
+    Newton's iteration in 1/a from a rational start (T. Minka, "Estimating a Gamma distribution", 2002); six steps reach
+    1e-10 for every gap above 1e-5, below which rounding in ln(a) - psi(a) is the limit.
     """
     gap = np.asarray(gap, dtype=np.float64)
     valid = np.isfinite(gap) & (gap > 0)

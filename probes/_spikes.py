@@ -48,8 +48,9 @@ def spikes(x: Any, *, factor: float = 2.0) -> xr.Dataset:
 
     Notes
     -----
-    Quartiles are those of the whole series: leave burn-in out first. Errors reach to the upper end of the exact Poisson
-    interval, so that none found means less than 3.7 spikes; the error of the fraction then takes each as one draw. Cost: one pass and one sort of the data.
+    Quartiles are those of the whole series: leave burn-in out first. Errors reach to the upper end of the exact
+    Poisson interval, so that none found means less than 3.7 spikes; the error of the fraction then takes each as one
+    draw. Cost: one pass and one sort of the data.
 
     Examples
     --------

@@ -25,6 +25,7 @@ __all__ = ["run_demo"]
 VALLEY_TEMPERATURE, CHAINS = 0.1, 2000
 TEMPERATURES = (1e-6, 5e-6, 1e-5, 2e-5, 3e-5, 4e-5, 5e-5)
 REPLICAS = 3
+REFERENCE_WORK = 883 * 300  # weights times samples of the default network
 BURN_IN, MEASURED, EVERY = 20_000, 100_000, 50
 
 
@@ -120,15 +121,14 @@ def _simulate_valley(valley: Valley, seed: int, scale: int) -> xr.Dataset:
 
 def _explore(loss: NetworkLoss, minimum: xr.Dataset, seed: int, scale: int) -> xr.Dataset:
     settings = ls.grid(temperature=TEMPERATURES, replicas=REPLICAS)
+    # a larger network or data set gets fewer steps, so that the demo stays a matter of minutes
+    share = min(1.0, REFERENCE_WORK / (loss.dim * loss.samples)) / scale
+    burn_in, steps = (max(20, round(share * n / EVERY)) * EVERY for n in (BURN_IN, MEASURED))
     integrator = ls.EulerMaruyama(dt=1e-2)
     common: dict[str, Any] = {"temperature": settings["temperature"], "seed": seed}
-    warm = ls.simulate(
-        loss, integrator, start=minimum, steps=BURN_IN // scale, record=ls.Record(BURN_IN // scale), **common
-    )
-    run = ls.simulate(
-        loss, integrator, start=warm, state="keep", steps=MEASURED // scale, record=ls.Record(EVERY), **common
-    )
-    run.attrs["comment"] = f"after {BURN_IN // scale} steps from the minimum at the same temperature"
+    warm = ls.simulate(loss, integrator, start=minimum, steps=burn_in, record=ls.Record(burn_in), **common)
+    run = ls.simulate(loss, integrator, start=warm, state="keep", steps=steps, record=ls.Record(EVERY), **common)
+    run.attrs["comment"] = f"after {burn_in} steps from the minimum at the same temperature"
     return run
 
 

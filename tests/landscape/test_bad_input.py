@@ -116,6 +116,18 @@ def test_a_device_that_is_not_there():
     refused(lambda: simulate(device="cuda"), ["device", "'cuda'"], ConfigError)
 
 
+@pytest.mark.parametrize("device", ["meta", "mps"])
+def test_devices_that_cannot_run(device):
+    if device == "mps" and torch.backends.mps.is_available():
+        pytest.skip("there is an MPS device")
+    refused(lambda: simulate(device=device), ["device", repr(device)], ConfigError)
+
+
+def test_a_dtype_that_numpy_does_not_have():
+    refused(lambda: simulate(dtype=torch.bfloat16), ["dtype", "bfloat16"])
+    refused(lambda: simulate(network(dtype=torch.bfloat16)), ["dtype", "bfloat16"])
+
+
 @pytest.mark.parametrize("thing", ["x**2", Expression, None, lambda x: (x**2).sum(-1), torch.nn.Linear(2, 1)])
 def test_only_potentials_are_simulated(thing):
     refused(lambda: ls.simulate(thing, ls.EulerMaruyama(dt=0.1), steps=1), ["Potential"], ConfigError)

@@ -64,7 +64,6 @@ def test_draws_come_after_every_so_many_steps(steps, every, backend):
     np.testing.assert_array_equal(run.last_position, everything.last_position)
 
 
-@pytest.mark.xfail(strict=True, reason="a run without draws has no position and energy at all")
 @pytest.mark.parametrize(("steps", "every"), [(12, 13), (0, 1)])
 def test_runs_without_draws_keep_their_variables(steps, every):
     run = simulate(steps=steps, record=ls.Record(every=every))
@@ -244,7 +243,6 @@ def test_snapshots_are_evenly_spaced_and_end_at_the_end(steps, count, expected, 
     np.testing.assert_array_equal(run.snapshot, run.position[:, at - 1])
 
 
-@pytest.mark.xfail(strict=True, reason="a snapshot of step 0 is listed and filled with whatever was in memory")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_more_snapshots_than_steps(backend):
     run = simulate(steps=3, record=ls.Record(snapshots=10), backend=backend)

@@ -180,14 +180,12 @@ def test_the_specification_stored_in_a_run_gives_the_run_again(case):
     same_bits(third, original)
 
 
-@pytest.mark.xfail(strict=True, reason="positions given from Python are stored as {kind: given} only")
 @pytest.mark.parametrize("start", [[0.5, 0.25], [[1.0, 2.0], [0.1, 1 / 3]]])
 def test_the_specification_of_a_run_from_given_positions_gives_the_run_again(start):
     original = ls.simulate(toys.Quadratic([1.0, 3.0]), ls.SGD(lr=0.1), start=start, steps=3)
     same_bits(run(json.loads(original.attrs["spec"])), original)
 
 
-@pytest.mark.xfail(strict=True, reason="on_nonfinite is not stored in the specification")
 def test_the_specification_of_a_run_that_drops_chains_gives_the_run_again():
     hill = Expression("-x**4 + x", ["x"])
     original = ls.simulate(hill, ls.SGD(lr=[0.1, 1e-4]), steps=50, on_nonfinite="drop")
@@ -204,15 +202,11 @@ def test_a_file_carries_its_specification(tmp_path):
 NOT_WHOLE = "spec holds the task's own settings but not {}"
 
 
-@pytest.mark.xfail(strict=True, reason=NOT_WHOLE.format("potential and start"))
 def test_the_specification_of_a_minimum_gives_the_minimum_again():
     minimum = ls.minimize(toys.DoubleWell(), [0.4], method="lbfgs")
     same_bits(run(json.loads(minimum.attrs["spec"])), minimum)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="spec is that of the last stretch of constant rate, which no plain data can start"
-)
 def test_the_specification_of_a_training_gives_the_training_again():
     loss = NetworkLoss(architectures.mlp([10, 5, 3]), datasets.random_labels(30), batch_size=8)
     trained = ls.train(loss, ls.SGD(lr=0.1), epochs=3, schedule={0: 1.0, 2: 0.1}, siblings=2, split_epoch=1)
@@ -345,9 +339,6 @@ def test_missing_keys_are_named(spec, words):
     refused(spec, words)
 
 
-COERCED = pytest.mark.xfail(strict=True, reason="text and booleans are turned into numbers in silence")
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -364,9 +355,9 @@ COERCED = pytest.mark.xfail(strict=True, reason="text and booleans are turned in
         ({"dtype": "float16"}, ["dtype", "'float16'", "float32", "float64"]),
         ({"on_nonfinite": "ignore"}, ["on_nonfinite", "'ignore'", "drop"]),
         ({"start": {"kind": "maximum"}}, ["start", "'maximum'", "minimum", "file"]),
-        pytest.param({"steps": "4"}, ["steps", "'4'"], marks=COERCED),
-        pytest.param({"steps": True}, ["steps", "True"], marks=COERCED),
-        pytest.param({"temperature": "0.5"}, ["temperature", "'0.5'"], marks=COERCED),
+        pytest.param({"steps": "4"}, ["steps", "'4'"]),
+        pytest.param({"steps": True}, ["steps", "True"]),
+        pytest.param({"temperature": "0.5"}, ["temperature", "'0.5'"]),
     ],
 )
 def test_values_of_the_wrong_type_are_named(changes, words):
@@ -407,7 +398,6 @@ def test_only_tables_are_specifications(thing):
     refused(thing, ["table", type(thing).__name__])
 
 
-@pytest.mark.xfail(strict=True, reason="the message begins with an empty name")
 def test_the_place_of_an_unknown_constraint_is_named():
     refused(springs(constraint={"kind": "Wall"}), ["constraint"])
 

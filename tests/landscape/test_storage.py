@@ -97,12 +97,7 @@ def test_what_comes_back_is_what_was_saved(make, tmp_path):
         assert same.attrs == run.attrs
 
 
-NAMELESS = pytest.mark.xfail(strict=True, reason="the labels of coordinates of a minimum have no long_name")
-
-
-@pytest.mark.parametrize(
-    "make", [pytest.param(make, marks=NAMELESS) if make is of_a_minimum else make for make in MAKERS]
-)
+@pytest.mark.parametrize("make", [pytest.param(make) if make is of_a_minimum else make for make in MAKERS])
 def test_every_variable_has_a_name_and_a_unit(make):
     """CF: `long_name` and `units` on everything but labels, `Conventions` and the specification on the whole."""
     run = make()
@@ -148,16 +143,6 @@ def test_arviz_reads_a_run():
     assert float(arviz_stats.ess(run.energy)) == pytest.approx(by_array)
     assert arviz_stats.ess(run.position).sizes == {"coordinate": 2}
     assert set(arviz_stats.ess(run[["energy", "position"]]).data_vars) == {"energy", "position"}
-
-
-@pytest.mark.xfail(
-    strict=True, reason="variables of the final state have no draws, which arviz_stats.ess does not pass"
-)
-def test_arviz_reads_a_whole_run():
-    arviz_stats = pytest.importorskip("arviz_stats")
-    if not hasattr(arviz_stats, "ess"):
-        pytest.skip("arviz_stats.ess on labelled arrays needs arviz-base and xarray-einstats")
-    assert {"energy", "position"} <= set(arviz_stats.ess(of_a_toy()).data_vars)
 
 
 def test_a_stored_run_is_a_start(tmp_path):
@@ -314,7 +299,6 @@ def test_paths_may_be_text_or_folders_that_are_not_there_yet(tmp_path):
         assert bool(run.converged)
 
 
-@pytest.mark.xfail(strict=True, reason="AttributeError from inside")
 @pytest.mark.parametrize("thing", [3, None, xr.DataArray([1.0])])
 def test_only_datasets_are_saved(thing, tmp_path):
     with pytest.raises(ls.errors.LandscapeError, match="Dataset"):

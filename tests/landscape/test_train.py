@@ -91,9 +91,9 @@ def test_training_is_a_hand_written_loop(name, backend):
 
 
 def _data_seeds(run):
-    """Data seeds of the chains at the start and after the split, from the specification of the run."""
-    spec = json.loads(run.attrs["spec"])
-    return [np.broadcast_to(seeds, run.sizes["chain"]).tolist() for _, seeds in spec["data_seed"]]
+    """Data seeds of the chains at the start and after the split."""
+    table = json.loads(run.attrs["data_seed"])
+    return [np.broadcast_to(seeds, run.sizes["chain"]).tolist() for _, seeds in table]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -148,7 +148,7 @@ def autograd(function, points):
     return energy.detach().numpy(), gradient.detach().numpy(), torch.stack(rows, dim=1).numpy()
 
 
-SEEDS = range(121, 162)
+SEEDS = (20, 83, 96, 116, *range(121, 163))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -904,3 +904,114 @@ def test_other_networks_run_batched_and_say_why_not_compiled():
         with pytest.raises(ConfigError, match="compiled"):
             ls.simulate(potential, ls.SGD(lr=0.01), steps=1, backend="compiled")
     assert ls.simulate(landscape("mlp relu"), ls.SGD(lr=0.01), steps=1).attrs["backend"] == "compiled"
+
+
+class Doubled(nn.Sequential):
+    def forward(self, inputs):
+        return 2 * super().forward(inputs)
+
+
+class Tripled(nn.Linear):
+    def forward(self, inputs):
+        return 3 * super().forward(inputs)
+
+
+class Renamed(nn.Sequential):
+    """The same network under another name."""
+
+
+def layers(kind=nn.Sequential, first=nn.Linear):
+    return kind(first(4, 5), nn.Tanh(), nn.Linear(5, 3))
+
+
+def hooked():
+    module = layers()
+    module[0].register_forward_hook(lambda module, inputs, output: 2 * output)
+    return module
+
+
+def patched():
+    module = layers()
+    module[1].forward = torch.sin
+    return module
+
+
+def half_frozen():
+    module = layers()
+    module[0].bias.requires_grad_(False)
+    return module
+
+
+def shared():
+    layer = nn.Linear(4, 4)
+    return nn.Sequential(layer, nn.Tanh(), layer, nn.Tanh(), nn.Linear(4, 3))
+
+
+def nested():
+    return nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(4, 5), nn.Tanh()), nn.Linear(5, 3))
+
+
+LOOKALIKES = {
+    "plain": (layers, "compiled"),
+    "nested, flattened": (nested, "compiled"),
+    "subclass that changes nothing": (lambda: layers(Renamed), "compiled"),
+    "own forward": (lambda: layers(Doubled), "batched"),
+    "own forward of a layer": (lambda: layers(first=Tripled), "batched"),
+    "patched forward of a layer": (patched, "batched"),
+    "hook": (hooked, "batched"),
+    "half frozen": (half_frozen, "batched"),
+    "shared layer": (shared, "batched"),
+    "two activations": (
+        lambda: nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 3)),
+        "batched",
+    ),
+    "activation twice": (lambda: nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Tanh(), nn.Linear(5, 3)), "batched"),
+    "activation at the end": (lambda: nn.Sequential(nn.Linear(4, 3), nn.Tanh()), "batched"),
+    "activation first": (lambda: nn.Sequential(nn.Tanh(), nn.Linear(4, 3)), "batched"),
+    "no activation": (lambda: nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3)), "batched"),
+    "no bias": (lambda: nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3, bias=False)), "batched"),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name) if name in ("own forward", "patched forward of a layer") else name for name in LOOKALIKES],
+)
+def test_only_plain_networks_are_taken_for_plain_networks(name):
+    """Energy, gradient and steps are the module's own, whatever it looks like."""
+    make, backend = LOOKALIKES[name]
+    module, inputs, targets = seeded(make()), draws(SAMPLES, 4), labels(SAMPLES)
+    potential = NetworkLoss(module, inputs, targets)
+    position = potential.position()
+    energy = functional.cross_entropy(module(inputs), targets)
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    gradient = torch.cat([part.flatten() for part in torch.autograd.grad(energy, parameters)])
+    assert float(potential.energy(position)) == pytest.approx(float(energy.detach()), rel=1e-12)
+    torch.testing.assert_close(potential.gradient(position), gradient, rtol=1e-10, atol=1e-12)
+    run = ls.simulate(potential, ls.SGD(lr=0.5), steps=1)
+    step = position.numpy() - run.last_position.values[0]
+    np.testing.assert_allclose(step / 0.5, gradient.numpy(), rtol=1e-9, atol=1e-11)
+    assert run.attrs["backend"] == backend
+
+
+def test_outputs_with_further_dimensions():
+    """One label per pixel: the loss of a sample is the mean over its pixels, accuracy a fraction of all of them."""
+    module = seeded(nn.Conv2d(1, 3, 3, padding=1))
+    inputs = draws(5, 1, 4, 4)
+    targets = torch.randint(3, (5, 4, 4), generator=torch.Generator().manual_seed(1))
+    potential = NetworkLoss(module, inputs, targets)
+    position = potential.position()
+    expected = functional.cross_entropy(module(inputs), targets).detach()
+    assert float(potential.energy(position)) == pytest.approx(float(expected), rel=1e-12)
+    by_value = NetworkLoss(module, inputs, draws(5, 3, 4, 4, seed=2), loss="mse")
+    expected = functional.mse_loss(module(inputs), draws(5, 3, 4, 4, seed=2)).detach()
+    assert float(by_value.energy(position)) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_accuracy_of_outputs_with_further_dimensions():
+    module = seeded(nn.Conv2d(1, 3, 3, padding=1))
+    inputs = draws(5, 1, 4, 4)
+    targets = torch.randint(3, (5, 4, 4), generator=torch.Generator().manual_seed(1))
+    potential = NetworkLoss(module, inputs, targets)
+    expected = (module(inputs).argmax(1) == targets).double().mean()
+    assert float(potential.accuracy(potential.position())) == pytest.approx(float(expected))

@@ -290,6 +290,20 @@ def test_a_schedule_of_data_seeds_splits_exactly_at_its_step(split, backend):
     np.testing.assert_allclose(at[:, -1], expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("backend", ["compiled", "batched"])
+def test_a_schedule_of_data_seeds_counts_from_the_very_first_step(backend):
+    """A run in two calls meets the split where the run in one call does; a fresh one counts anew."""
+    settings = {"chains": 2, "data_seed": {0: 1, 8: [2, 3]}, "backend": backend}
+    integrator = ls.SGD(lr=0.2, momentum=0.5)
+    whole = ls.simulate(loss(), integrator, steps=12, **settings)
+    first = ls.simulate(loss(), integrator, steps=5, **settings)
+    kept = ls.simulate(loss(), integrator, steps=7, start=first, state="keep", **settings)
+    fresh = ls.simulate(loss(), integrator, steps=7, start=first, **settings)
+    np.testing.assert_array_equal(kept.last_position, whole.last_position)
+    assert not np.array_equal(fresh.last_position, whole.last_position)
+    np.testing.assert_array_equal(fresh.last_position[0], fresh.last_position[1])
+
+
 def test_a_schedule_may_change_more_than_once():
     at = positions_of(loss(), data_seed={0: [1, 1, 1], 4: [1, 2, 2], 8: [1, 2, 3]})
     equal = [[np.array_equal(at[a, i], at[b, i]) for i in range(12)] for a, b in ((0, 1), (1, 2))]
