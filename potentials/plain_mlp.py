@@ -131,7 +131,7 @@ def _is_sequential(module: nn.Module) -> bool:
 
 
 def _leaves(module: nn.Module) -> Iterator[nn.Module]:
-    for part in module.children():
+    for part in filter(None, module._modules.values()):  # children() would leave out a layer that is used twice
         if _is_sequential(part):
             yield from _leaves(part)
         else:

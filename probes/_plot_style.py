@@ -14,6 +14,7 @@ __all__ = ["OKABE_ITO", "abscissa", "along", "axes", "chosen", "label", "shades"
 
 # Okabe and Ito (2008), without yellow, which is too light for lines on white.
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_OWN = ("1", "", "time", "energy", "temperature", "length")  # dimensions where a model has no units
 
 
 def axes(ax: Axes | None) -> Axes:
@@ -34,7 +35,7 @@ def shades(count: int) -> list[Any]:
 
 def label(text: str, units: str) -> str:
     """Axis label; quantities in the units of the model itself need none."""
-    return text if units in ("1", "") else f"{text} [{units}]"
+    return text if units in _OWN else f"{text} [{units}]"
 
 
 def chosen(count: int, most: int) -> np.ndarray:

@@ -1015,3 +1015,11 @@ def test_accuracy_of_outputs_with_further_dimensions():
     potential = NetworkLoss(module, inputs, targets)
     expected = (module(inputs).argmax(1) == targets).double().mean()
     assert float(potential.accuracy(potential.position())) == pytest.approx(float(expected))
+
+
+def test_an_activation_that_stands_in_several_places_is_in_all_of_them():
+    relu = nn.ReLU()
+    module = seeded(nn.Sequential(nn.Linear(4, 5), relu, nn.Linear(5, 6), relu, nn.Linear(6, 3)))
+    potential = NetworkLoss(module, draws(SAMPLES, 4), labels(SAMPLES), dtype=torch.float64)
+    assert potential.plain_mlp is not None
+    assert potential.plain_mlp.sizes == (4, 5, 6, 3)
