@@ -98,7 +98,8 @@ def summary(
     sets itself, and from the scatter between chains where that is clearly larger (four chains or more). It is widened
     by Student's factor, so that +-1.96 standard errors cover 95 % although the error is itself an estimate. Coverage
     is 0.90 or better from 200 correlation times on where one rate dominates, even for the energy of a single spring;
-    where rates spread over two decades the error of `autocorrelation_time` needs 1000.
+    where rates spread over two decades the interval of `autocorrelation_time` held the truth in 76 to 83 of 100
+    runs of 200 to 1000 correlation times, and in 88 at 2000.
 
     Cost: four passes over the data and two FFTs of each chain's length; working memory about 15 times one chain, or
     100 MB if that is more, besides the data. No gradients.

@@ -78,9 +78,7 @@ def run_demo(data: str, folder: Path, *, seed: int, samples: int, quick: bool) -
     console.print()
     console.print(_table(_valley_rows(valley, floor) + _network_rows(summary, scan)))
     if scan is None:
-        console.print(
-            "exponents need at least two temperatures that are long enough and stationary: run without --quick"
-        )
+        console.print("no exponents: they need two temperatures or more that are long enough and stationary")
     console.print(f"wrote [bold]{folder}/[/bold]: demo.png and {', '.join(f'{name}.nc' for name in files)}")
 
 
@@ -122,7 +120,7 @@ def _simulate_valley(valley: Valley, seed: int, scale: int) -> xr.Dataset:
 def _explore(loss: NetworkLoss, minimum: xr.Dataset, seed: int, scale: int) -> xr.Dataset:
     settings = ls.grid(temperature=TEMPERATURES, replicas=REPLICAS)
     # a larger network or data set gets fewer steps, so that the demo stays a matter of minutes
-    share = min(1.0, REFERENCE_WORK / (loss.dim * loss.samples)) / scale
+    share = min(1.0, (REFERENCE_WORK / (loss.dim * loss.samples)) ** 0.5) / scale
     burn_in, steps = (max(20, round(share * n / EVERY)) * EVERY for n in (BURN_IN, MEASURED))
     integrator = ls.EulerMaruyama(dt=1e-2)
     common: dict[str, Any] = {"temperature": settings["temperature"], "seed": seed}
