@@ -101,15 +101,18 @@ def _cross_entropy_slope(logits, first, classes, labels, weights, delta, scratch
     for c in range(classes):
         for s in range(samples):
             e = exponential(logits[first + c, s] - own[s] - top[s])
-            e = e if labels[s] != c else 0.0
+            e = 0.0 if (labels[s] == c or e <= 1e-30) else e  # NaN stays
             delta[first + c, s] = e
             total[s] += e
     for s in range(samples):
         own[s] = weights[s] / (1.0 + exponential(-top[s]) / total[s])  # weight times the probability of all others
         total[s] = own[s] / total[s]
+    # Slopes that cannot count are zero: as subnormal numbers they would slow every product after them tenfold.
+    least = 1e-30 if delta.itemsize == 4 else 1e-280
     for c in range(classes):
         for s in range(samples):
-            delta[first + c, s] = delta[first + c, s] * total[s] if labels[s] != c else -own[s]
+            slope = delta[first + c, s] * total[s] if labels[s] != c else -own[s]
+            delta[first + c, s] = 0.0 if abs(slope) <= least else slope
 
 
 @exact
