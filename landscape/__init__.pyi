@@ -1,18 +1,41 @@
 from . import errors as errors
+from . import paths as paths
 from . import potentials as potentials
 from . import probes as probes
+from .constraints import Absorb as Absorb
 from .constraints import Periodic as Periodic
 from .constraints import Reflect as Reflect
+from .exchange import replica_exchange as replica_exchange
+from .integrators import BAOAB as BAOAB
+from .integrators import HMC as HMC
+from .integrators import MALA as MALA
 from .integrators import SGD as SGD
+from .integrators import SGHMC as SGHMC
+from .integrators import SGLD as SGLD
 from .integrators import Adam as Adam
 from .integrators import AdamW as AdamW
 from .integrators import Diffusion as Diffusion
 from .integrators import EulerMaruyama as EulerMaruyama
+from .integrators import Heun as Heun
 from .integrators import LeimkuhlerMatthews as LeimkuhlerMatthews
+from .integrators import Optimizer as Optimizer
+from .integrators import Preconditioned as Preconditioned
 from .minimize import minimize as minimize
+from .noise import ColoredNoise as ColoredNoise
+from .noise import CovarianceNoise as CovarianceNoise
+from .noise import HessianNoise as HessianNoise
 from .noise import ThermalNoise as ThermalNoise
+from .noise import TwoPointNoise as TwoPointNoise
+from .observers import Autocorrelation as Autocorrelation
+from .observers import Histogram as Histogram
+from .observers import Moments as Moments
+from .observers import Residence as Residence
 from .per_chain import grid as grid
 from .record import Record as Record
+from .schedules import cosine as cosine
+from .schedules import cycle as cycle
+from .schedules import piecewise as piecewise
+from .schedules import ramp as ramp
 from .simulate import simulate as simulate
 from .specification import run as run
 from .storage import open as open
@@ -20,22 +43,45 @@ from .storage import save as save
 from .train import train as train
 
 __all__ = [
+    "BAOAB",
+    "HMC",
+    "MALA",
     "SGD",
+    "SGHMC",
+    "SGLD",
+    "Absorb",
     "Adam",
     "AdamW",
+    "Autocorrelation",
+    "ColoredNoise",
+    "CovarianceNoise",
     "Diffusion",
     "EulerMaruyama",
+    "HessianNoise",
+    "Heun",
+    "Histogram",
     "LeimkuhlerMatthews",
+    "Moments",
+    "Optimizer",
     "Periodic",
+    "Preconditioned",
     "Record",
     "Reflect",
+    "Residence",
     "ThermalNoise",
+    "TwoPointNoise",
+    "cosine",
+    "cycle",
     "errors",
     "grid",
     "minimize",
     "open",
+    "paths",
+    "piecewise",
     "potentials",
     "probes",
+    "ramp",
+    "replica_exchange",
     "run",
     "save",
     "simulate",

@@ -1,11 +1,12 @@
-"""The loop over chunks: advance to the next stop, keep what is to be kept, check that it is finite."""
+"""The loop over pieces: advance to the next stop, keep what is to be kept, check that it is finite."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import gcd
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 
 from landscape.engines.base import Engine, State
 from landscape.errors import NonFiniteError
-from landscape.record import Observable, Record, observe
+from landscape.observers.base import Accumulator, Observer, Variables
+from landscape.record import Observable, Record, columns_of, observe, source_key
 
-__all__ = ["Driver", "snapshot_steps"]
+__all__ = ["Driver", "Intervention", "snapshot_steps"]
 
-NATIVE = ("position", "energy")
+NATIVE = ("position", "energy")  # what engines record on the way
 PIECE_SECONDS = 0.25
-NEVER = np.iinfo(np.int64).max
+PIECE_BYTES = 1 << 25
 
 
 def snapshot_steps(steps: int, count: int | None) -> NDArray[np.int64]:
@@ -30,6 +32,37 @@ def snapshot_steps(steps: int, count: int | None) -> NDArray[np.int64]:
     return np.unique(np.arange(1, count + 1) * steps // count)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Values ``(chains, ticks, ...)`` at some steps of the run ``(ticks,)``, evenly spaced."""
+
+    steps: NDArray[np.int64]
+    values: NDArray[Any]
+
+    def every(self, cadence: int) -> Samples:
+        """Those at multiples of a cadence."""
+        due = np.flatnonzero(self.steps % cadence == 0)
+        if not len(due):
+            return self.upto(0)
+        stride = int(due[1] - due[0]) if len(due) > 1 else 1
+        chosen = slice(int(due[0]), int(due[-1]) + 1, stride)
+        return Samples(self.steps[chosen], self.values[:, chosen])
+
+    def upto(self, step: int) -> Samples:
+        """Those before a step."""
+        count = int(np.searchsorted(self.steps, step))
+        return Samples(self.steps[:count], self.values[:, :count])
+
+
+class Intervention(Protocol):
+    """Something that changes the state between steps, after what is due then was recorded."""
+
+    every: int
+
+    def apply(self, engine: Engine) -> None:
+        """Change ``engine.state`` in place."""
+
+
 @dataclass(eq=False)
 class Driver:
     """One run: an engine, what to record, and what was recorded so far.
@@ -38,6 +71,10 @@ class Driver:
     ----------
     replica : callable
         Makes a fresh engine for a state: used to find the exact step at which a run diverged.
+    observables : dict of name to callable or None
+        What is recorded at every draw; None for built-in ones.
+    observers : list of (name, Observer)
+        What is summed up on the way.
     drop : bool
         Whether a chain that diverges is masked instead of ending the run.
     """
@@ -48,25 +85,37 @@ class Driver:
     observables: dict[str, Observable | None]
     steps: int
     drop: bool
+    observers: Sequence[tuple[str, Observer]] = ()
+    interventions: Sequence[Intervention] = ()
 
     def __post_init__(self) -> None:
+        plan = self.engine.plan
         self.first_step = self.engine.state.step
+        self.first_time = self.engine.state.time.copy()
         self.start = self.engine.state.position.clone()
         self.draws = self.steps // self.record.every
         self.draw = 0
         self.snapshot_at = snapshot_steps(self.steps, self.record.snapshots)
         chains, dim = self.start.shape
-        dtype = np.dtype(str(self.engine.plan.dtype).removeprefix("torch."))
-        self.snapshots = np.empty((chains, len(self.snapshot_at), dim), dtype)
+        self.dtype = np.dtype(str(plan.dtype).removeprefix("torch."))
+        self.snapshots = np.empty((chains, len(self.snapshot_at), dim), self.dtype)
         shapes = {"position": (chains, self.draws, dim), "energy": (chains, self.draws)}
         self.recorded: dict[str, NDArray[Any]] = {
-            name: np.empty(shapes[name], dtype if name == "position" else np.float64)
+            name: np.empty(shapes[name], self.dtype if name == "position" else np.float64)
             for name, function in self.observables.items()
             if function is None and name in shapes
         }
-        self.native = all(function is None and name in NATIVE for name, function in self.observables.items())
         self.dropped_step = np.full(chains, -1, np.int64)
-        self._piece = 1
+        self.accumulators: dict[int, Accumulator] = {}
+        self._sources: dict[Hashable, Observable | None] = {name: self.observables[name] for name in self.observables}
+        cadence: dict[Hashable, int] = dict.fromkeys(self.observables, self.record.every)
+        for _, observer in self.observers:
+            key, function = source_key(observer.of, plan.potential)
+            self._sources[key] = function
+            cadence[key] = gcd(cadence.get(key, 0), observer.every or self.record.every)
+        self._cadence = cadence
+        self._inline = [key for key in cadence if key in NATIVE and self._sources[key] is None]
+        self._budget = 1  # steps of the next piece
 
     @property
     def done(self) -> int:
@@ -81,51 +130,93 @@ class Driver:
         NonFiniteError
             If a chain diverges and is not to be dropped; ``draw`` then counts what is good.
         """
-        every = self.record.every
         self._check_start()
         while self.done < self.steps:
             before = self.engine.state.copy()
-            first_draw = self.draw
-            boundary = min((int(s) for s in self.snapshot_at if s > self.done), default=self.steps)
-            whole = (boundary - self.done) // every if self.done % every == 0 else 0
-            if whole and self.native:
-                self._advance_recording(min(whole, self._piece))
-            else:
-                target = min((self.done // every + 1) * every, boundary)
-                self.engine.advance(target - self.done)
-                if self.done % every == 0:
-                    self._record_one()
-            if self.done in self.snapshot_at:
-                self.snapshots[:, np.searchsorted(self.snapshot_at, self.done)] = self.engine.positions()
-            self._check(before, first_draw)
+            began = time.perf_counter()
+            samples = self._advance()
+            seconds = max(time.perf_counter() - began, 1e-9)
+            made = self.engine.state.step - before.step
+            self._budget = max(1, min(int(made * PIECE_SECONDS / seconds), 4 * max(made, self._budget)))
+            self._check(before, samples)
+            self._keep(samples)
+            for intervention in self.interventions:
+                if self.done % intervention.every == 0:
+                    intervention.apply(self.engine)
+                    self.engine.replaced()
             report(self.done)
 
-    def _advance_recording(self, records: int) -> None:
-        began = time.perf_counter()
-        position, energy = (name in self.observables for name in NATIVE)
-        positions, energies = self.engine.advance_recording(
-            records, self.record.every, position=position, energy=energy
+    def results(self, spacing: Callable[[int], NDArray[np.float64]]) -> Variables:
+        """What the observers have; ``spacing(every)`` is the time ``(chains,)`` between their samples."""
+        results: Variables = {}
+        for number, accumulator in self.accumulators.items():
+            name, observer = self.observers[number]
+            results |= accumulator.result(name, spacing(observer.every or self.record.every))
+        return results
+
+    # -- one piece ------------------------------------------------------------------------------------------------
+
+    def _next_stop(self) -> int:
+        """The next step at which something is due that engines do not do on the way."""
+        done = self.done
+        cadences = [every for key, every in self._cadence.items() if key not in self._inline]
+        cadences += [intervention.every for intervention in self.interventions]
+        stops = [(done // every + 1) * every for every in cadences]
+        later = np.searchsorted(self.snapshot_at, done, side="right")
+        return min([*stops, *map(int, self.snapshot_at[later : later + 1]), self.steps])
+
+    def _advance(self) -> dict[Hashable, Samples]:
+        """One piece, and what was sampled on the way and at its end."""
+        since, chains, dim = self.done, *self.start.shape
+        cadences = {name: self._cadence[name] if name in self._inline else 0 for name in NATIVE}
+        densest = min((every for every in cadences.values() if every), default=PIECE_BYTES)
+        steps = min(self._next_stop() - since, self._budget, densest * max(1, PIECE_BYTES // (8 * chains * (dim + 1))))
+        values = self.engine.advance_recording(
+            steps, since, position_every=cadences["position"], energy_every=cadences["energy"]
         )
-        for name, values in (("position", positions), ("energy", energies)):
-            if values is not None:
-                self._store(name, values)
-        self.draw += records
-        seconds = max(time.perf_counter() - began, 1e-9)
-        self._piece = max(1, min(int(records * PIECE_SECONDS / seconds), 4 * records))
+        samples: dict[Hashable, Samples] = {}
+        for name, block in zip(NATIVE, values, strict=True):
+            if every := cadences[name]:
+                samples[name] = Samples(every * np.arange(since // every + 1, self.done // every + 1), block)
+        for key, every in self._cadence.items():
+            if key not in self._inline and self.done % every == 0:
+                value = observe(key, self._sources[key], self.engine, self.start)
+                samples[key] = Samples(np.array([self.done]), value[:, None])
+        return samples
 
-    def _record_one(self) -> None:
-        for name, function in self.observables.items():
-            self._store(name, observe(name, function, self.engine, self.start)[:, None])
-        self.draw += 1
+    def _keep(self, samples: dict[Hashable, Samples]) -> None:
+        """Store samples and feed observers."""
+        for name in self.observables:
+            if name in samples:
+                due = samples[name].every(self.record.every)
+                self._store(name, due.steps // self.record.every - 1, due.values)
+        self.draw = self.done // self.record.every
+        potential = self.engine.plan.potential
+        for number, (_, observer) in enumerate(self.observers):
+            key, _ = source_key(observer.of, potential)
+            if key not in samples:
+                continue
+            due = samples[key].every(observer.every or self.record.every)
+            if len(due.steps):
+                block = columns_of(observer.of, due.values, potential)
+                if number not in self.accumulators:
+                    self.accumulators[number] = observer.accumulator(block.shape[0], block.shape[2])
+                self.accumulators[number].update(block)
+        if self.done in self.snapshot_at:
+            self.snapshots[:, np.searchsorted(self.snapshot_at, self.done)] = self.engine.positions()
 
-    def _store(self, name: str, values: NDArray[Any]) -> None:
+    def _store(self, name: str, draws: NDArray[np.int64], values: NDArray[Any]) -> None:
+        if not len(draws):
+            return
         if name not in self.recorded:
             self.recorded[name] = np.empty((values.shape[0], self.draws, *values.shape[2:]), values.dtype)
-        self.recorded[name][:, self.draw : self.draw + values.shape[1]] = values
+        self.recorded[name][:, draws[0] : draws[-1] + 1] = values
 
     # -- divergence -----------------------------------------------------------------------------------------------
 
     def _check_start(self) -> None:
+        if getattr(self.engine.plan.potential, "sampler", None) is not None:
+            return  # all data may be many times what a step looks at; a bad start shows at the first step
         energies = self.engine.energies()
         bad = np.flatnonzero(~np.isfinite(energies))
         if len(bad):
@@ -137,25 +228,27 @@ class Driver:
                 chain=chain,
             )
 
-    def _check(self, before: State, first_draw: int) -> None:
+    def _check(self, before: State, samples: dict[Hashable, Samples]) -> None:
         """Find chains that diverged since `before`; one that was dropped already does not count."""
         alive = self.dropped_step < 0
         finite = torch.isfinite(self.engine.state.position).all(dim=1).cpu().numpy()
-        for name in NATIVE:
-            if name in self.recorded:
-                rows = self.recorded[name][:, first_draw : self.draw]
-                finite &= np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+        inline = [samples[name] for name in self._inline]
+        for one in inline:
+            finite &= np.isfinite(one.values).all(axis=tuple(range(1, one.values.ndim)))
         bad = np.flatnonzero(~finite & alive)
         if not len(bad):
             return
-        found = {int(chain): self._locate(before, int(chain), first_draw) for chain in bad}
+        found = {int(chain): self._locate(before, int(chain), inline) for chain in bad}
         if self.drop:
             for chain, (step, _) in found.items():
-                self._mask(chain, step)
+                self._mask(chain, step, samples)
             return
         chain, (step, coordinate) = min(found.items(), key=lambda item: (item[1][0], item[0]))
-        self.draw = min(self.draw, (step - 1 - self.first_step) // self.record.every)
-        self.engine.state = self._replay(before, step - 1)  # the last good state
+        state = self._replay(before, step - 1)  # the last good state
+        self._keep({key: one.upto(step - self.first_step) for key, one in samples.items()})
+        self.engine.state = state
+        self.engine.replaced()
+        self.draw = (step - 1 - self.first_step) // self.record.every
         where = f"coordinate {coordinate!r}" if coordinate is not None else "the energy"
         raise NonFiniteError(
             f"{where} of chain {chain} is not finite after step {step}: the run diverged. The {self.draw} draws before "
@@ -166,24 +259,23 @@ class Driver:
             coordinate=coordinate,
         )
 
-    def _locate(self, before: State, chain: int, first_draw: int) -> tuple[int, str | int | None]:
+    def _locate(self, before: State, chain: int, inline: list[Samples]) -> tuple[int, str | int | None]:
         """First bad step of a chain, and the coordinate concerned (None if only the energy is bad)."""
+        recorded = []
+        for one in inline:
+            good = np.isfinite(one.values[chain]).all(axis=tuple(range(1, one.values.ndim - 1)))
+            recorded += [self.first_step + int(step) for step in one.steps[~good][:1]]
         step, coordinate = self._first_bad_position(before, chain)
-        recorded = self._first_bad_record(chain, first_draw)
-        return (recorded, None) if recorded < step else (step, coordinate)
+        if step is None or (recorded and min(recorded) < step):
+            return min(recorded), None
+        return step, coordinate
 
-    def _first_bad_record(self, chain: int, first_draw: int) -> int:
-        rows = [self.recorded[name][chain, first_draw : self.draw] for name in NATIVE if name in self.recorded]
-        good = [np.isfinite(row.reshape(len(row), -1)).all(axis=1) for row in rows]
-        bad = np.flatnonzero(~np.all(good, axis=0)) if good else np.zeros(0, int)
-        return self.first_step + (first_draw + int(bad[0]) + 1) * self.record.every if len(bad) else NEVER
-
-    def _first_bad_position(self, before: State, chain: int) -> tuple[int, str | int | None]:
+    def _first_bad_position(self, before: State, chain: int) -> tuple[int | None, str | int | None]:
         """By bisection, with the same noise again from `before`: NaN and infinity stay."""
         low, high = before.step, self.engine.state.step  # finite at low, not at high
         values = self.engine.state.position[chain]
         if bool(torch.isfinite(values).all()):
-            return NEVER, None
+            return None, None
         while high - low > 1:
             middle = (low + high) // 2
             at_middle = self._replay(before, middle).position[chain]
@@ -203,12 +295,10 @@ class Driver:
             engine.close()
         return engine.state
 
-    def _mask(self, chain: int, step: int) -> None:
+    def _mask(self, chain: int, step: int, samples: dict[Hashable, Samples]) -> None:
         self.dropped_step[chain] = step
         self.engine.state.position[chain] = np.nan
-        first = (step - 1 - self.first_step) // self.record.every
-        for values in self.recorded.values():
-            if values.dtype.kind == "f":
-                values[chain, first : self.draw] = np.nan
-        late = self.snapshot_at + self.first_step >= step
-        self.snapshots[chain, late] = np.nan
+        for one in samples.values():
+            if one.values.dtype.kind == "f":
+                one.values[chain, len(one.upto(step - self.first_step).steps) :] = np.nan
+        self.snapshots[chain, self.snapshot_at + self.first_step >= step] = np.nan

@@ -76,7 +76,7 @@ def minimize(
     >>> bool(minimum.converged), round(float(minimum.position[0]), 6)
     (True, 1.0)
     """
-    from landscape.simulate import prepare
+    from landscape.prepare import prepare
 
     if method not in DEFAULT_STEPS:
         raise ConfigError(f'method must be "adam", "lbfgs" or "gd", got {method!r}')
@@ -108,7 +108,7 @@ def _first_order(
     every = max(1, limit // HISTORY)
     while state.step < limit and history[-1][2] > tolerance:
         stage = min(int(10 * state.step / limit), 9)
-        engine, _ = make_engine(replace(plan, step_size=plan.step_size * factors[stage]), state, "auto")
+        engine, _ = make_engine(replace(plan, step_size=np.asarray(plan.step_size) * factors[stage]), state, "auto")
         stop = min(limit, state.step + every, -(-(stage + 1) * limit // 10))
         engine.advance(stop - state.step)
         engine.close()

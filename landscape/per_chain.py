@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, ShapeError
 
-__all__ = ["count_chains", "grid", "per_chain"]
+__all__ = ["count_chains", "grid", "numbers", "per_chain"]
 
 
 def per_chain(name: str, value: Any, chains: int) -> NDArray[np.float64]:
     """The setting as an array ``(chains,)``."""
-    array = _numbers(name, value)
+    array = numbers(name, value)
     if array.ndim and len(array) != chains:
         raise ShapeError(f"{name} has {len(array)} values for {chains} chains: give one value, or one per chain")
     return np.array(np.broadcast_to(array, (chains,)))
@@ -44,7 +44,7 @@ def count_chains(chains: int | None, **lengths: Any) -> int:
 
 def length_of(name: str, value: Any) -> int | None:
     """How many chains a setting speaks of, None if it is one value."""
-    array = _numbers(name, value)
+    array = numbers(name, value)
     return len(array) if array.ndim else None
 
 
@@ -75,14 +75,20 @@ def grid(*, replicas: int = 1, **settings: Sequence[float]) -> dict[str, NDArray
         raise ConfigError("grid needs at least one setting, such as temperature=[0.1, 0.2]")
     if "replica" in settings:
         raise ConfigError("'replica' numbers the chains of a combination: say replicas=n instead")
-    values = [np.atleast_1d(_numbers(name, value)) for name, value in settings.items()]
+    values = [np.atleast_1d(numbers(name, value)) for name, value in settings.items()]
     table = np.array(list(itertools.product(*values, range(replicas))))
     columns: dict[str, NDArray[Any]] = {name: table[:, i] for i, name in enumerate(settings)}
     columns["replica"] = table[:, -1].astype(int)
     return columns
 
 
-def _numbers(name: str, value: Any) -> NDArray[np.float64]:
+def numbers(name: str, value: Any) -> NDArray[np.float64]:
+    """One number or a list of numbers as an array of floats.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+    """
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     if isinstance(value, Mapping | str | bytes):

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigError
 
-__all__ = ["Precision", "check_seed", "normals", "permutation", "random_words", "steps_per_call"]
+__all__ = ["Precision", "check_seed", "normals", "permutation", "random_words", "signs", "steps_per_call", "uniforms"]
 
 Precision = Literal["float32", "float64"]
 
@@ -33,7 +33,7 @@ ROUNDS: Final = 10
 MASK: Final = 0xFFFFFFFF
 
 # Streams keep draws for different purposes apart.
-NOISE, PERMUTATION, REPLACEMENT, AUGMENTATION = range(4)
+NOISE, PERMUTATION, REPLACEMENT, AUGMENTATION, ACCEPTANCE, CROSSING, INITIAL, SWAP = range(8)
 
 # Chebyshev fits on the reduced intervals, relative errors in brackets; computed in 40 digits.
 # log(1 + f)/f for f in [sqrt(1/2) - 1, sqrt(2) - 1]  [3e-8]
@@ -144,6 +144,35 @@ def normals(
     flat = variates.transpose(1, 2).reshape(len(chains), -1)  # word by word, so that each word is a contiguous run
     first = (step % per_call) * dim
     return flat[:, first : first + dim]
+
+
+def signs_per_call(dim: int) -> int:
+    """How many successive steps of `dim` signs one call of 128 bits serves, a power of two."""
+    return 1 << max(0, (128 // dim).bit_length() - 1) if dim <= 128 else 1
+
+
+def signs(seed: int, chains: Tensor, step: int, dim: int) -> Tensor:
+    """Independent variates of +1 and -1 with equal probability for one step, float32 ``(n, dim)``: one bit each.
+
+    Examples
+    --------
+    >>> sorted(signs(7, torch.arange(100), step=3, dim=2).unique().tolist())
+    [-1.0, 1.0]
+    """
+    per_call = signs_per_call(dim)
+    calls = torch.arange(-(-dim // 128), device=chains.device)
+    at = torch.full((), step // per_call, dtype=torch.int64, device=chains.device)
+    words = random_words(seed, NOISE, chains[:, None], at, calls[None, :])  # (n, calls, 4)
+    bits = (words[..., None] >> torch.arange(32, device=chains.device)) & 1
+    first = (step % per_call) * dim
+    return 1.0 - 2.0 * bits.reshape(len(chains), -1)[:, first : first + dim].to(torch.float32)
+
+
+def uniforms(seed: int, chains: Tensor, step: int, *, stream: int, call: int = 0) -> Tensor:
+    """One uniform variate in (0, 1) per chain for one step, float64 ``(n,)``."""
+    at = torch.full((), step, dtype=torch.int64, device=chains.device)
+    words = random_words(seed, stream, chains, at, torch.full_like(at, call))
+    return ((words[:, 0] << 21) | (words[:, 1] >> 11)).to(torch.float64) * 2.0**-53 + 2.0**-54
 
 
 def permutation(seed: int, keys: Tensor, epoch: int, length: int) -> Tensor:

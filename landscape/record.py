@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,10 +12,11 @@ from torch import Tensor
 
 from landscape.engines.base import Engine
 from landscape.errors import ConfigError, ShapeError
+from landscape.observers.base import Observer, Source
 from landscape.potentials.base import Potential
 from landscape.potentials.network import NetworkLoss
 
-__all__ = ["OBSERVABLES", "Observable", "Record", "observe"]
+__all__ = ["OBSERVABLES", "Observable", "Record", "columns_of", "observe", "source_key"]
 
 Observable: TypeAlias = Callable[[Potential, Tensor], Tensor]
 
@@ -31,7 +32,10 @@ OBSERVABLES: Mapping[str, tuple[str, str]] = {
     "accuracy": ("fraction of correct labels", "1"),
     "evaluation_energy": ("mean loss on held-out data", "energy"),
 }
-RESERVED = ("chain", "draw", "step", "time", "temperature", "dt", "coordinate", "snapshot", "snapshot_step")
+RESERVED = (  # names of the run itself
+    "chain", "draw", "step", "time", "temperature", "dt", "coordinate", "snapshot", "snapshot_step",
+    "acceptance", "exit_time", "exit_side", "exit_coordinate", "walker",
+)  # fmt: skip
 _NETWORK_ONLY = ("batch_energy", "sample_energies", "accuracy", "evaluation_energy")
 
 
@@ -43,10 +47,12 @@ class Record:
     ----------
     every : int
         Steps between draws; the first draw is after `every` steps.
-    observables : sequence of names, mapping of name to callable, or None
+    observables : sequence of names and observers, mapping of name to callable or observer, or None
         None keeps position and energy of formulas and functions, energy of networks. Names are those of `OBSERVABLES`;
         a callable takes (potential, position ``(chains, dim)``) to a tensor ``(chains, ...)``. A mapping may mix both:
-        ``{"energy": None, "radius": lambda potential, x: x.norm(dim=-1)}``.
+        ``{"energy": None, "radius": lambda potential, x: x.norm(dim=-1)}``. `Moments`, `Histogram`,
+        `Autocorrelation` and `Residence` among them are summed up on the way, each at its own cadence, and keep no
+        trajectory; their results are called ``x_mean`` and so on, after what they observe or what a mapping says.
     snapshots : int, optional
         How many whole positions to keep besides, evenly spaced over the run.
 
@@ -61,7 +67,7 @@ class Record:
     """
 
     every: int = 1
-    observables: Sequence[str] | Mapping[str, Observable | None] | None = None
+    observables: Sequence[str | Observer] | Mapping[str, Observable | Observer | None] | None = None
     snapshots: int | None = None
 
     def __post_init__(self) -> None:
@@ -83,7 +89,10 @@ class Record:
         if self.observables is None:
             return {"energy": None} if network else {"position": None, "energy": None}
         given = self.observables if isinstance(self.observables, Mapping) else dict.fromkeys(self.observables)
-        for name, function in given.items():
+        plain: dict[str, Observable | None] = {
+            name: one for name, one in given.items() if not isinstance(one, Observer) and not isinstance(name, Observer)
+        }
+        for name, function in plain.items():
             if name in RESERVED or str(name).startswith("last_"):
                 raise ConfigError(
                     f"an observable cannot be called {name!r}, which is a name of the run itself: rename it"
@@ -104,19 +113,75 @@ class Record:
                 raise ConfigError(
                     "observable 'evaluation_energy' needs held-out data: NetworkLoss(..., evaluation=...)"
                 )
-        return dict(given)
+        return plain
+
+    def observers(self, potential: Potential) -> list[tuple[str, Observer]]:
+        """Observers, each with the name that its results begin with.
+
+        Raises
+        ------
+        ConfigError
+            For names that clash, and for what this potential does not have.
+        """
+        given = self.observables or ()
+        pairs = given.items() if isinstance(given, Mapping) else [(None, one) for one in given]
+        found: list[tuple[str, Observer]] = []
+        for name, observer in pairs:
+            if isinstance(observer, Observer):
+                label = observer.label if name is None else name
+                if label in RESERVED or any(label == other and type(observer) is type(one) for other, one in found):
+                    raise ConfigError(
+                        f"the name {label!r} is taken: name the observers by a mapping {{name: observer}}"
+                    )
+                source_key(observer.of, potential)
+                found.append((label, observer))
+        return found
 
     def spec(self) -> dict[str, Any]:
         """Plain data."""
         spec: dict[str, Any] = {"every": self.every}
         if self.observables is not None:
-            spec["observables"] = list(self.observables)
+            mapped = isinstance(self.observables, Mapping)
+            pairs = self.observables.items() if mapped else [(one, None) for one in self.observables]  # type: ignore[union-attr]
+            spec["observables"] = [
+                name.spec() if isinstance(name, Observer)
+                else {"name": name} | one.spec() if isinstance(one, Observer)
+                else name
+                for name, one in pairs
+            ]  # fmt: skip
         if self.snapshots is not None:
             spec["snapshots"] = self.snapshots
         return spec
 
 
-def observe(name: str, function: Observable | None, engine: Engine, start: Tensor) -> NDArray[Any]:
+def source_key(of: Source, potential: Potential) -> tuple[Hashable, Observable | None]:
+    """What has to be sampled for an observer: the name of an observable, or a callable as its own key.
+
+    Raises
+    ------
+    ConfigError
+        For a name that is neither an observable nor a coordinate.
+    """
+    if callable(of):
+        return of, of
+    if isinstance(of, str) and of in OBSERVABLES:
+        if of in _NETWORK_ONLY and not isinstance(potential, NetworkLoss):
+            raise ConfigError(f"observable {of!r} exists for NetworkLoss only, not {type(potential).__name__}")
+        return of, None
+    for name in [of] if isinstance(of, str) else of:
+        potential.coordinate_index(name)
+    return "position", None
+
+
+def columns_of(of: Source, samples: NDArray[Any], potential: Potential) -> NDArray[Any]:
+    """The columns ``(chains, ticks, width)`` that an observer asks for."""
+    if callable(of) or (isinstance(of, str) and of in OBSERVABLES):
+        return samples.reshape(*samples.shape[:2], -1)
+    names = [of] if isinstance(of, str) else list(of)
+    return samples[:, :, [potential.coordinate_index(name) for name in names]]
+
+
+def observe(name: Hashable, function: Observable | None, engine: Engine, start: Tensor) -> NDArray[Any]:
     """Value of an observable for the present state, ``(chains, ...)``."""
     state, potential = engine.state, engine.plan.potential
     if function is None:
@@ -142,5 +207,5 @@ def observe(name: str, function: Observable | None, engine: Engine, start: Tenso
             keys = engine.plan.keys_at(state.step)
             value = potential.batch_energy(state.position, step=state.step, keys=keys)  # type: ignore[attr-defined]
         else:
-            value = getattr(potential, name)(state.position)
+            value = getattr(potential, str(name))(state.position)
     return value.detach().cpu().numpy().copy()

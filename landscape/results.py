@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -11,9 +13,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from landscape.engines.base import Plan, State
+from landscape.driver import Driver
 from landscape.potentials.base import Potential
 from landscape.record import OBSERVABLES
+from landscape.schedules import Schedule
 
 __all__ = ["build_dataset", "package_version"]
 
@@ -45,40 +48,37 @@ def global_attributes(title: str, spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def build_dataset(
-    plan: Plan,
-    state: State,
-    recorded: dict[str, NDArray[Any]],
-    *,
-    steps: NDArray[np.int64],
-    first_step: int,
-    snapshots: tuple[NDArray[Any], NDArray[np.int64]] | None,
-    spec: dict[str, Any],
-    backend: str,
-) -> xr.Dataset:
-    """Assemble observables, final state and coordinates.
-
-    Parameters
-    ----------
-    recorded : dict of arrays ``(chains, draws, ...)``
-    steps : array of int, shape ``(draws,)``
-        Number of steps made at each draw, counted from the very first.
-    """
+def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Dataset:
+    """Assemble observables, observers' results, final state and coordinates of a run."""
+    plan, state, draws = driver.engine.plan, driver.engine.state, driver.draw
     potential = plan.potential
+    times = _times(driver)
     variables: dict[str, Any] = {}
-    for name, values in recorded.items():
+    for name, values in driver.recorded.items():
         long_name, units = OBSERVABLES.get(name, (name.replace("_", " "), "1"))
-        variables[name] = (_dims(name, values, potential), values, {"long_name": long_name, "units": units})
-    last = {"last_position": state.position} | {f"last_{name}": value for name, value in state.memory.items()}
+        attributes = {"long_name": long_name, "units": units}
+        variables[name] = (_dims(name, values, potential), values[:, :draws], attributes)
+    coordinates = _coordinates(driver, times)
+    step_time = plan.integrator.time_per_step(coordinates["dt"][1])
+    if isinstance(plan.step_size, Schedule):
+        step_time = (times.end - driver.first_time) / max(driver.done, 1)
+    variables |= driver.results(lambda every: step_time * every)
+    last = {"last_position": state.position} | {
+        f"last_{name}": value for name, value in state.memory.items() if value.ndim == state.position.ndim
+    }
     for name, tensor in last.items():
         label = f"{name.removeprefix('last_').replace('_', ' ')} after the last step"
-        variables[name] = (("chain", "coordinate"), tensor.cpu().numpy().copy(), {"long_name": label, "units": "1"})
-    coordinates = _coordinates(plan, steps, first_step)
-    if snapshots is not None:
-        values, at = snapshots
-        attributes = {"long_name": "position at selected steps", "units": "1"}
-        variables["snapshot"] = (("chain", "snapshot", "coordinate"), values, attributes)
-        coordinates["snapshot_step"] = ("snapshot", at, {"long_name": "steps made at the snapshot", "units": "1"})
+        second = "coordinate" if tensor.is_floating_point() else f"{name.removeprefix('last_')}_byte"
+        variables[name] = (("chain", second), tensor.cpu().numpy().copy(), {"long_name": label, "units": "1"})
+    about = {"long_name": "time after the last step", "units": "time"}
+    variables["last_time"] = ("chain", times.end, about)
+    variables |= _of_each_chain(driver, times)
+    if driver.record.snapshots is not None:
+        made = driver.snapshot_at <= driver.done
+        about = {"long_name": "position at selected steps", "units": "1"}
+        variables["snapshot"] = (("chain", "snapshot", "coordinate"), driver.snapshots[:, made], about)
+        about = {"long_name": "steps made at the snapshot", "units": "1"}
+        coordinates["snapshot_step"] = ("snapshot", driver.snapshot_at[made] + driver.first_step, about)
     attributes = global_attributes(f"{type(plan.integrator).__name__} on {type(potential).__name__}", spec) | {
         "seed": str(plan.seed),
         "backend": backend,
@@ -92,6 +92,62 @@ def build_dataset(
     return xr.Dataset(variables, coordinates, attributes)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Times:
+    """Times of a run: after a step (from 0, the start), as ``(n, chains)`` for an array of steps, and at its end."""
+
+    at: Callable[[NDArray[Any]], NDArray[np.float64]]
+    end: NDArray[np.float64]
+
+
+def _times(driver: Driver) -> _Times:
+    plan, start = driver.engine.plan, driver.first_time
+    if isinstance(plan.step_size, Schedule):
+        clock, _ = plan.clock(start, driver.done)
+
+        def at(steps: NDArray[Any]) -> NDArray[np.float64]:
+            whole = np.minimum(np.asarray(steps).astype(np.int64), driver.done)
+            after = np.minimum(whole + 1, driver.done)
+            part = (np.asarray(steps) - whole)[:, None]
+            times: NDArray[np.float64] = clock[whole] + part * (clock[after] - clock[whole])
+            return times
+    else:
+        advance = plan.integrator.time_per_step(plan.step_size)
+        before = start - driver.first_step * advance
+        before = np.where(np.abs(before) > 1e-9 * start, before, 0.0)  # a run in two parts has the times of the whole
+
+        def at(steps: NDArray[Any]) -> NDArray[np.float64]:
+            times: NDArray[np.float64] = before + np.multiply.outer(
+                driver.first_step + np.asarray(steps, float), advance
+            )
+            return times
+
+    return _Times(at, at(np.array([driver.done]))[0])
+
+
+def _of_each_chain(driver: Driver, times: _Times) -> dict[str, Any]:
+    """Acceptance, exits and dropped chains."""
+    memory = driver.engine.state.memory
+    found: dict[str, Any] = {}
+    if "accepted" in memory:
+        about = {"long_name": "fraction of the proposals of this run that were accepted", "units": "1"}
+        found["acceptance"] = ("chain", memory["accepted"].cpu().numpy() / max(driver.done, 1), about)
+    if "exit_wall" in memory:
+        wall, step = (memory[name].cpu().numpy() for name in ("exit_wall", "exit_step"))
+        since = np.where(np.isnan(step), 0.0, step - driver.first_step)
+        exit_time = np.where(np.isnan(step), np.nan, np.diagonal(times.at(since)))
+        names = np.array(["", *(driver.engine.plan.potential.coordinates or ())], dtype=np.str_)
+        found["exit_time"] = ("chain", exit_time, {"long_name": "time of exit; NaN: stayed", "units": "time"})
+        about = {"long_name": "wall of the exit: -1 low, 1 high, 0 stayed", "units": "1"}
+        found["exit_side"] = ("chain", np.sign(wall).astype(np.int8), about)
+        about = {"long_name": "coordinate of the exit; empty: stayed"}
+        found["exit_coordinate"] = ("chain", names[np.abs(wall).astype(np.int64)], about)
+    if (driver.dropped_step >= 0).any():
+        about = {"long_name": "step after which the chain was not finite and was dropped; -1: never", "units": "1"}
+        found["dropped_step"] = ("chain", driver.dropped_step, about)
+    return found
+
+
 def _dims(name: str, values: NDArray[Any], potential: Potential) -> tuple[str, ...]:
     dims: tuple[str, ...] = ("chain", "draw")
     if name in ("position", "momentum"):
@@ -101,22 +157,31 @@ def _dims(name: str, values: NDArray[Any], potential: Potential) -> tuple[str, .
     return dims + tuple(f"{name}_dim_{i}" for i in range(values.ndim - 2))
 
 
-def _coordinates(plan: Plan, steps: NDArray[np.int64], first_step: int) -> dict[str, Any]:
-    elapsed = (steps - first_step).astype(float)
-    uniform = bool(np.all(plan.step_size == plan.step_size[0]))
-    name = {"dt": "dt", "lr": "learning rate"}["lr" if hasattr(plan.integrator, "lr") else "dt"]
-    time_attributes = {"long_name": f"time: sum of {name} over the steps of this run", "units": "time"}
+def _coordinates(driver: Driver, times: _Times) -> dict[str, Any]:
+    plan, every = driver.engine.plan, driver.record.every
+    since = np.arange(1, driver.draw + 1, dtype=np.int64) * every
+    at_draws = times.at(since)
+    name = "learning rate" if hasattr(plan.integrator, "lr") else "dt"
     coordinates: dict[str, Any] = {
         "chain": ("chain", np.arange(plan.chains), {"long_name": "chain", "units": "1"}),
-        "draw": ("draw", np.arange(len(steps)), {"long_name": "draw", "units": "1"}),
-        "step": ("draw", steps, {"long_name": "steps made", "units": "1"}),
-        "temperature": ("chain", plan.temperature, {"long_name": "temperature (k_B = 1)", "units": "energy"}),
-        "dt": ("chain", plan.step_size, {"long_name": name, "units": "time"}),
+        "draw": ("draw", np.arange(len(since)), {"long_name": "draw", "units": "1"}),
+        "step": ("draw", since + driver.first_step, {"long_name": "steps made", "units": "1"}),
     }
-    if uniform:
-        coordinates["time"] = ("draw", elapsed * plan.step_size[0], time_attributes)
+    about = {"long_name": "temperature (k_B = 1)", "units": "energy"}
+    if isinstance(plan.temperature, Schedule):
+        coordinates["temperature"] = (("chain", "draw"), plan.temperature.at(at_draws, plan.chains).T, about)
     else:
-        coordinates["time"] = (("chain", "draw"), np.outer(plan.step_size, elapsed), time_attributes)
+        coordinates["temperature"] = ("chain", plan.temperature, about)
+    about = {"long_name": name, "units": "time"}
+    if isinstance(plan.step_size, Schedule):
+        coordinates["dt"] = (("chain", "draw"), plan.step_size.at(at_draws, plan.chains).T, about)
+    else:
+        coordinates["dt"] = ("chain", plan.step_size, about)
+    about = {"long_name": f"time: sum of {name} over the steps", "units": "time"}
+    if (at_draws == at_draws[:, :1]).all():
+        coordinates["time"] = ("draw", at_draws[:, 0], about)
+    else:
+        coordinates["time"] = (("chain", "draw"), at_draws.T, about)
     if plan.potential.coordinates is not None:
         labels = np.array(plan.potential.coordinates, dtype=np.str_)
         coordinates["coordinate"] = ("coordinate", labels, {"long_name": "coordinate"})

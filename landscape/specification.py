@@ -12,12 +12,12 @@ import torch
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, ValidationError
 
-from landscape import integrators, potentials
-from landscape.constraints import Periodic, Reflect
+from landscape import integrators, noise, observers, potentials, schedules
+from landscape.constraints import Absorb, Periodic, Reflect
 from landscape.errors import ConfigError, StorageError
 from landscape.integrators.base import Integrator
 from landscape.minimize import minimize
-from landscape.noise import ThermalNoise
+from landscape.paths.connection import connect
 from landscape.potentials import architectures, datasets, toys
 from landscape.potentials.base import Potential
 from landscape.record import Record
@@ -39,7 +39,7 @@ class RecordSpec(_Strict):
     """`[record]`"""
 
     every: StrictInt = 1
-    observables: list[str] | None = None
+    observables: list[str | Table] | None = None
     snapshots: StrictInt | None = None
 
 
@@ -51,7 +51,7 @@ class SimulateSpec(_Strict):
     integrator: Table
     steps: StrictInt
     chains: StrictInt | None = None
-    temperature: Number | list[Number] = 0.0
+    temperature: Number | list[Number] | Table = 0.0
     record: RecordSpec = Field(default_factory=RecordSpec)
     constraint: list[Table] | Table | None = None
     start: Table | list[float] | list[list[float]] | None = None
@@ -61,6 +61,7 @@ class SimulateSpec(_Strict):
     dtype: Literal["float32", "float64"] | None = None
     device: str | None = None
     on_nonfinite: Literal["raise", "drop"] = "raise"
+    certify: bool = False
 
 
 class MinimizeSpec(_Strict):
@@ -91,7 +92,23 @@ class TrainSpec(_Strict):
     backend: Literal["auto", "compiled", "batched"] = "auto"
 
 
-_TASKS: dict[str, type[_Strict]] = {"simulate": SimulateSpec, "minimize": MinimizeSpec, "train": TrainSpec}
+class ConnectSpec(_Strict):
+    """``task = "connect"``: a path between two minima; `settings` are further arguments of the method."""
+
+    task: Literal["connect"]
+    potential: Table
+    start: Table | list[float]
+    end: Table | list[float] | None = None
+    method: Literal["auto_neb", "neb", "string", "bezier", "polychain"] = "auto_neb"
+    settings: Table = Field(default_factory=dict)
+
+
+_TASKS: dict[str, type[_Strict]] = {
+    "simulate": SimulateSpec,
+    "minimize": MinimizeSpec,
+    "train": TrainSpec,
+    "connect": ConnectSpec,
+}
 
 
 class Prepared:
@@ -102,11 +119,11 @@ class Prepared:
     spec : dict
         Every key, defaults filled in.
     function : callable
-        `simulate`, `minimize` or `train`.
+        `simulate`, `minimize`, `train` or `connect`.
     arguments : tuple
         Potential, and the integrator where there is one.
     settings : dict
-        Keyword arguments; `start` is still a recipe until `call`.
+        Keyword arguments; `start` and `end` are still recipes until `call`.
     """
 
     def __init__(self, spec: Table, function: Callable[..., xr.Dataset], arguments: tuple[Any, ...], settings: Table):
@@ -117,7 +134,8 @@ class Prepared:
         import json
 
         settings = dict(self.settings)
-        settings["start"] = _start(self.arguments[0], settings.pop("start", None), progress)
+        for name in {"start", "end"} & set(settings):
+            settings[name] = _start(self.arguments[0], settings[name], progress)
         dataset = self.function(*self.arguments, **settings, progress=progress)
         dataset.attrs["spec"] = json.dumps(self.spec, sort_keys=True)
         return dataset
@@ -129,8 +147,8 @@ def run(spec: Mapping[str, Any], *, progress: bool | None = None) -> xr.Dataset:
     Parameters
     ----------
     spec : mapping
-        ``task`` ("simulate" unless given, "minimize" or "train"), ``potential`` and ``integrator`` tables with their
-        ``kind``, and the arguments of that function.
+        ``task`` ("simulate" unless given, "minimize", "train" or "connect"), ``potential`` and ``integrator`` tables
+        with their ``kind``, and the arguments of that function.
 
     Returns
     -------
@@ -185,9 +203,11 @@ def build(spec: Mapping[str, Any]) -> Prepared:
     potential = build_potential(checked.potential)  # type: ignore[attr-defined]
     if isinstance(checked, MinimizeSpec):
         return Prepared(full, minimize, (potential,), settings)
+    if isinstance(checked, ConnectSpec):
+        return Prepared(full, connect, (potential,), settings)
     integrator = build_integrator(checked.integrator)  # type: ignore[attr-defined]
     if "record" in settings:
-        settings["record"] = Record(**settings["record"])
+        settings["record"] = _record(settings["record"])
     if isinstance(checked, TrainSpec):
         if checked.schedule is not None:
             settings["schedule"] = {_epoch(key): value for key, value in checked.schedule.items()}
@@ -195,8 +215,10 @@ def build(spec: Mapping[str, Any]) -> Prepared:
     if "constraint" in settings:
         tables = settings["constraint"] if isinstance(settings["constraint"], list) else [settings["constraint"]]
         settings["constraint"] = [
-            _construct(table, {"Reflect": Reflect, "Periodic": Periodic}, "constraint") for table in tables
+            _construct(table, {"Reflect": Reflect, "Periodic": Periodic, "Absorb": Absorb}, "constraint")
+            for table in tables
         ]
+    settings["temperature"] = _scheduled(settings["temperature"], "temperature")
     if "dtype" in settings:
         settings["dtype"] = getattr(torch, settings["dtype"])
     seeds = settings.get("data_seed")
@@ -222,14 +244,54 @@ def build_potential(table: Table) -> Potential:
 
 def build_integrator(table: Table) -> Integrator:
     """An integrator from its table."""
-    names = [name for name in integrators.__all__ if name not in ("Integrator", "StepContext")]
-    table = dict(table)
+    kinds = {
+        name: getattr(integrators, name)
+        for name in integrators.__all__
+        if name not in ("Integrator", "StepContext", "Optimizer")
+    }
+    table = {
+        key: _scheduled(value, f"integrator.{key}") if key in ("dt", "lr") else value for key, value in table.items()
+    }
+    if isinstance(table.get("inner"), Mapping):
+        table["inner"] = build_integrator(table["inner"])
     if isinstance(table.get("noise"), Mapping):
-        table["noise"] = _construct(dict(table["noise"]), {"ThermalNoise": ThermalNoise}, "integrator.noise")
+        noises = {name: getattr(noise, name) for name in noise.__all__ if name != "Noise"}
+        table["noise"] = _construct(dict(table["noise"]), noises, "integrator.noise")
     if isinstance(table.get("betas"), list):
         table["betas"] = tuple(table["betas"])
-    integrator: Integrator = _construct(table, {name: getattr(integrators, name) for name in names}, "integrator")
+    integrator: Integrator = _construct(table, kinds, "integrator", extra=("Optimizer (from Python only)",))
     return integrator
+
+
+def _scheduled(value: Any, where: str) -> Any:
+    """The schedule that a table describes; anything else as it is."""
+    if not isinstance(value, Mapping):
+        return value
+    table = dict(value)
+    if table.get("kind") == "piecewise" and isinstance(table.get("table"), Mapping):
+        table["table"] = {_time(key): one for key, one in table["table"].items()}
+    kinds = {name: getattr(schedules, name) for name in ("ramp", "cycle", "piecewise", "cosine")}
+    return _construct(table, kinds, where)
+
+
+def _record(table: Table) -> Record:
+    table = dict(table)
+    given = table.get("observables")
+    if given is not None:
+        kinds = {name: getattr(observers, name) for name in ("Moments", "Histogram", "Autocorrelation", "Residence")}
+        if any(isinstance(one, Mapping) and "name" in one for one in given):
+            tables = [{"name": one} if isinstance(one, str) else dict(one) for one in given]
+            named = {
+                one.pop("name", None): _construct(one, kinds, "record.observables") if one else None for one in tables
+            }
+            if None in named:
+                raise ConfigError("record.observables: give all observers a name, or none")
+            table["observables"] = named
+        else:
+            table["observables"] = [
+                one if isinstance(one, str) else _construct(one, kinds, "record.observables") for one in given
+            ]
+    return Record(**table)
 
 
 def _network(table: Table) -> potentials.NetworkLoss:
@@ -301,6 +363,13 @@ def _unknown(where: str, key: str, known: list[str]) -> str:
 def _suggest(word: Any, known: list[str]) -> str:
     close = difflib.get_close_matches(str(word), known, n=1)
     return f". Did you mean {close[0]!r}?" if close else ""
+
+
+def _time(key: Any) -> float:
+    try:
+        return float(key)
+    except (TypeError, ValueError):
+        raise ConfigError(f"the keys of a piecewise schedule are times, got {key!r}") from None
 
 
 def _epoch(key: str) -> int:

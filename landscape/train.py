@@ -196,13 +196,10 @@ def _joined(pieces: list[xr.Dataset]) -> xr.Dataset:
         return pieces[0]
     last = pieces[-1]
     draws = [name for name, variable in last.variables.items() if "draw" in variable.dims and name != "draw"]
-    elapsed: Any = 0.0
     parts = []
     for piece in pieces:
         part = piece[[name for name in draws if name in piece.data_vars]].reset_coords(drop=True)
         part = part.assign({name: piece[name].variable for name in ("step", "time")})
-        part["time"] = part["time"] + elapsed
-        elapsed = elapsed + piece.time.isel(draw=-1, drop=True).variable  # a stretch ends with a draw
         parts.append(part.drop_vars("draw", errors="ignore"))
     joined = xr.concat(parts, dim="draw", data_vars="all").set_coords(["step", "time"])
     rest = last.drop_vars([*draws, "draw"], errors="ignore").drop_dims("snapshot", errors="ignore")

@@ -85,6 +85,17 @@ class Expression(Potential):
         """Straight-line program of the gradient."""
         return compile_tape(self._gradient_expressions(), self.coordinates or (), self.parameters)
 
+    def tape_with(self, others: Sequence[sympy.Expr]) -> Tape:
+        """Straight-line program of the gradient, then of other expressions in the same coordinates and parameters."""
+        if not others:
+            return self.gradient_tape
+        return compile_tape([*self._gradient_expressions(), *others], self.coordinates or (), self.parameters)
+
+    def second_derivative(self, row: int, column: int) -> sympy.Expr:
+        """An entry of the Hessian as an expression."""
+        symbols = self._symbols()
+        return sympy.diff(self.expression, symbols[row], symbols[column])
+
     @cached_property
     def hessian_tape(self) -> Tape:
         """Straight-line program of the upper triangle of the Hessian, row by row."""

@@ -79,6 +79,13 @@ class Layout:
         """Views of a vector by parameter name."""
         return {slot.name: vector[slot.offset : slot.offset + slot.size].view(slot.shape) for slot in self.slots}
 
+    def stacked(self, positions: Tensor) -> dict[str, Tensor]:
+        """Parameters of many vectors ``(n, dim)`` by name, each ``(n, *shape)``; copies where they cannot be views."""
+        return {
+            slot.name: positions[:, slot.offset : slot.offset + slot.size].reshape(len(positions), *slot.shape)
+            for slot in self.slots
+        }
+
     def write(self, module: nn.Module, vector: Tensor) -> None:
         """Copy a vector into the module's parameters."""
         parameters = dict(module.named_parameters())

@@ -105,7 +105,18 @@ OPTIMISERS: dict[str, Callable[[float], object]] = {
     "Adam": lambda lr: ls.Adam(lr, betas=(0.8, 0.95), eps=1e-6),
     "AdamW": lambda lr: ls.AdamW(lr, weight_decay=0.3),
 }
-INTEGRATORS = THERMAL | REFINED | OPTIMISERS
+# Rules of several stages, with momenta of their own, or with a Metropolis test.
+OTHERS: dict[str, Callable[[float], object]] = {
+    "Heun": ls.Heun,
+    "BAOAB": lambda dt: ls.BAOAB(5 * dt, friction=2.0),
+    "SGLD": ls.SGLD,
+    "SGHMC": lambda lr: ls.SGHMC(lr, friction=0.3),
+    "MALA": ls.MALA,
+    "HMC": lambda dt: ls.HMC(5 * dt, leapfrog_steps=3),
+    "two-point noise": lambda dt: ls.EulerMaruyama(dt, ls.TwoPointNoise()),
+    "colored noise": lambda dt: ls.EulerMaruyama(dt, ls.ColoredNoise(5 * dt)),
+}
+INTEGRATORS = THERMAL | REFINED | OPTIMISERS | OTHERS
 
 
 def run_case(case: Case, integrator: Callable[[float], object], *, chains: int, steps: int, **settings):

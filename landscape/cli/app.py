@@ -125,6 +125,31 @@ def simulate(
     run_config(config, output, assign or [], dry_run=dry_run, force=force)
 
 
+@app.command()
+def connect(
+    start: Annotated[Path, typer.Argument(help="A stored minimum or run (.nc), or a path to go on from.")],
+    end: Annotated[Path | None, typer.Argument(help="The other minimum; none beside a path.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")] = Path("path.nc"),
+    method: Annotated[str, typer.Option(help='"auto_neb", "neb", "string", "bezier" or "polychain".')] = "auto_neb",
+    assign: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="A setting of the method, or of the landscape: --set lr=0.1 --set potential.batch_size=128."
+        ),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Join two stored minima of one landscape by a low path.
+
+    If an automated band is interrupted, the same command goes on after the last cycle that it had finished.
+
+    Example:  landscape connect a.nc b.nc -o path.nc --set 'cycles=[[0.1, "10 epochs"], [0.01, "5 epochs"]]'
+    """
+    from landscape.cli.connecting import connect_minima
+
+    connect_minima(start, end, output, method, assign or [], force=force)
+
+
 @probe_app.command()
 def fluctuations(
     run: Run,
@@ -141,6 +166,37 @@ def fluctuations(
     from landscape.cli.probing import probe_fluctuations
 
     probe_fluctuations(run, output, by, force=force)
+
+
+@probe_app.command()
+def curvature(
+    run: Run,
+    quantity: Annotated[
+        str,
+        typer.Option(
+            "--quantity",
+            "-q",
+            help='"eigenvalues", "largest_eigenvalue", "extreme_eigenvalues", "trace", "fisher_trace" or '
+            '"score_singular_values".',
+        ),
+    ] = "eigenvalues",
+    output: Output = None,
+    labels: Annotated[
+        str | None, typer.Option(help='For fisher_trace: "model", "sampled" or "empirical".', show_default=False)
+    ] = None,
+    snapshots: Annotated[
+        int | None, typer.Option(help="At most so many snapshots of each chain.", min=1, show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of random probes.", min=0)] = 0,
+    force: Force = False,
+) -> None:
+    """Curvature of the landscape at the snapshots of a run; of eigenvalues also how they scale with temperature.
+
+    Example:  landscape probe curvature network.nc --quantity eigenvalues --snapshots 100
+    """
+    from landscape.cli.probing import probe_curvature
+
+    probe_curvature(run, output, quantity, labels=labels, snapshots=snapshots, seed=seed, force=force)
 
 
 @app.command()

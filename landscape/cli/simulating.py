@@ -9,8 +9,9 @@ from typing import Any
 
 from landscape.cli.console import console, no_overwrite
 from landscape.errors import ConfigError, NonFiniteError, StorageError
+from landscape.prepare import prepare
 from landscape.record import Record
-from landscape.simulate import check_memory, prepare, simulate
+from landscape.simulate import check_memory, simulate
 from landscape.specification import Prepared, build
 from landscape.storage import save
 
@@ -99,7 +100,8 @@ def _show_plan(prepared: Prepared) -> None:
     settings = dict(prepared.settings)
     settings.pop("start", None)  # a pilot starts from the default: the real start may take a minimisation
     backend = settings.pop("backend", "auto")
-    settings.pop("on_nonfinite", None)
+    for name in ("on_nonfinite", "certify"):
+        settings.pop(name, None)
     plan, _, _ = prepare(*prepared.arguments, **settings)
     record = settings.get("record", Record())
     observables = record.resolve(*prepared.arguments[:1], prepared.arguments[1].memory_names)

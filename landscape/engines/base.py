@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,20 @@ from torch import Tensor
 from landscape.constraints import Walls
 from landscape.integrators.base import Integrator, Memory
 from landscape.potentials.base import Potential
+from landscape.schedules import Schedule
 
-__all__ = ["Engine", "Plan", "State"]
+__all__ = ["Engine", "Plan", "Settings", "State", "draws_between"]
+
+PIECE_NUMBERS = 1 << 20  # settings of scheduled steps that are held at once
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settings:
+    """Step size, temperature and noise amplitude of some steps, arrays ``(1 or steps, chains)``."""
+
+    dt: NDArray[np.float64]
+    temperature: NDArray[np.float64]
+    amplitude: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +37,9 @@ class Plan:
 
     Attributes
     ----------
-    temperature, step_size : arrays of float64, shape ``(chains,)``
+    temperature, step_size : arrays of float64 ``(chains,)``, or schedules
+    settings : dict of arrays of float64 ``(chains,)``
+        The integrator's other numbers that may differ by chain.
     data_seeds : tuple of (step, seeds or None)
         From which step on the minibatches are derived from which seeds, one per chain.
     """
@@ -32,23 +47,58 @@ class Plan:
     potential: Potential
     integrator: Integrator
     walls: Walls
-    temperature: NDArray[np.float64]
-    step_size: NDArray[np.float64]
+    chains: int
+    temperature: NDArray[np.float64] | Schedule
+    step_size: NDArray[np.float64] | Schedule
+    settings: dict[str, NDArray[np.float64]]
     seed: int
     data_seeds: tuple[tuple[int, tuple[int, ...] | None], ...]
     dtype: torch.dtype
     device: torch.device
 
     @property
-    def chains(self) -> int:
-        """Number of chains."""
-        return len(self.temperature)
+    def scheduled(self) -> bool:
+        """Whether temperature or step size change in time."""
+        return isinstance(self.temperature, Schedule) or isinstance(self.step_size, Schedule)
 
-    @property
-    def amplitude(self) -> NDArray[np.float64]:
-        """Standard deviation sqrt(2 T dt) of a step's noise, zero for integrators without thermal noise."""
-        scale = 1.0 if self.integrator.thermal else 0.0
-        return scale * np.sqrt(2.0 * self.temperature * self.step_size)
+    def pieces(self, steps: int) -> Iterator[int]:
+        """`steps` divided so that the settings of a piece fit in memory."""
+        most = max(1, PIECE_NUMBERS // self.chains) if self.scheduled else steps
+        while steps > 0:
+            yield min(steps, most)
+            steps -= most
+
+    def settings_of(self, time: NDArray[np.float64], steps: int) -> tuple[Settings, NDArray[np.float64]]:
+        """Settings of the next steps, and the time ``(chains,)`` after them.
+
+        A step uses the values at the time at its start. Without a schedule there is one row for all steps.
+        """
+        times, dt = self.clock(time, steps if self.scheduled else 1)
+        temperature = self.temperature_at(times[:-1])
+        amplitude = self.integrator.amplitude(temperature, dt, self.settings)
+        table = [np.array(np.broadcast_to(part, amplitude.shape)) for part in (dt, temperature, amplitude)]
+        return Settings(*table), times[-1]
+
+    def temperature_at(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Temperatures ``(1 or n, chains)`` at times ``(n, chains)``."""
+        if isinstance(self.temperature, Schedule):
+            return self.temperature.at(times, self.chains)
+        return self.temperature[None]
+
+    def clock(self, time: NDArray[np.float64], steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Times ``(steps + 1, chains)`` before and after each step, and step sizes ``(1 or steps, chains)``.
+
+        Times are added one by one, so that they do not depend on how the steps are divided into calls.
+        """
+        if not isinstance(self.step_size, Schedule):
+            advance = np.broadcast_to(self.integrator.time_per_step(self.step_size), (steps, self.chains))
+            return np.cumsum(np.vstack([time, advance]), axis=0), self.step_size[None]
+        times, sizes = np.empty((steps + 1, self.chains)), np.empty((steps, self.chains))
+        times[0] = time
+        for k in range(steps):
+            sizes[k] = self.step_size.at(times[k : k + 1], self.chains)[0]
+            times[k + 1] = times[k] + self.integrator.time_per_step(sizes[k])
+        return times, sizes
 
     def keys_at(self, step: int) -> Any:
         """What the minibatches of a step are derived from."""
@@ -62,15 +112,33 @@ class Plan:
 
 @dataclass(slots=True, eq=False)
 class State:
-    """Where the chains are: position and memory ``(chains, dim)``, and how many steps they have made."""
+    """Where the chains are.
+
+    Attributes
+    ----------
+    position : tensor ``(chains, dim)``
+    memory : dict of tensors
+        What integrator, noise and constraints carry: ``(chains, dim)``, or ``(chains,)`` for what is one per chain.
+    step : int
+        Steps made, counted from the very first.
+    time : array ``(chains,)``
+        Sum of their step sizes, which engines keep only where it decides the settings: under a schedule.
+    """
 
     position: Tensor
     memory: Memory
     step: int
+    time: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def copy(self) -> State:
         """An independent copy."""
-        return State(self.position.clone(), {name: value.clone() for name, value in self.memory.items()}, self.step)
+        memory = {name: value.clone() for name, value in self.memory.items()}
+        return State(self.position.clone(), memory, self.step, self.time.copy())
+
+
+def draws_between(since: int, steps: int, every: int) -> int:
+    """How many multiples of `every` lie in (since, since + steps]; none if it is 0."""
+    return (since + steps) // every - since // every if every else 0
 
 
 class Engine(ABC):
@@ -92,22 +160,17 @@ class Engine(ABC):
         """Position of every chain, ``(chains, dim)``."""
         return self.state.position.cpu().numpy()
 
+    def replaced(self) -> None:  # noqa: B027  # only engines that keep something between steps care
+        """Told when the state was changed from outside."""
+
+    @abstractmethod
     def advance_recording(
-        self, records: int, every: int, *, position: bool, energy: bool
-    ) -> tuple[NDArray[Any] | None, NDArray[np.float64] | None]:
-        """Take ``records * every`` steps and return positions ``(chains, records, dim)`` and energies on the way."""
-        seen: list[NDArray[Any]] = []
-        energies: list[NDArray[np.float64]] = []
-        for _ in range(records):
-            self.advance(every)
-            if position:
-                seen.append(self.positions().copy())
-            if energy:
-                energies.append(self.energies())
-        return (
-            np.stack(seen, axis=1) if position else None,
-            np.stack(energies, axis=1) if energy else None,
-        )
+        self, steps: int, since: int, *, position_every: int, energy_every: int
+    ) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Take `steps` steps; positions ``(chains, draws, dim)`` and energies ``(chains, draws)`` on the way.
+
+        Each is recorded whenever `since` + the steps of this call is a multiple of its cadence; never if that is 0.
+        """
 
     def close(self) -> None:  # noqa: B027  # most engines hold nothing
         """Release threads."""

@@ -2,57 +2,122 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.engines.base import Engine, Plan, State
-from landscape.integrators.base import StepContext
+from landscape.engines.base import Engine, Plan, State, draws_between
+from landscape.engines.crossings import Crossings
+from landscape.step_context import StepContext
 
 __all__ = ["BatchedEngine"]
 
 
 class BatchedEngine(Engine):
-    """Steps of an integrator on a ``(chains, dim)`` tensor."""
+    """Steps of an integrator on a ``(chains, dim)`` tensor. Nothing leaves the device between records."""
 
     def __init__(self, plan: Plan, state: State) -> None:
         super().__init__(plan, state)
-        self.chains = torch.arange(plan.chains, device=plan.device)
-        self.dt = _column(plan.step_size, plan)
-        self.amplitude = _column(plan.amplitude, plan)
+        empty = torch.zeros(0, dtype=plan.dtype, device=plan.device)
+        walls = plan.walls
+        self.context = StepContext(
+            step=state.step, dt=empty, temperature=empty, amplitude=empty,
+            settings={name: self._column(values) for name, values in plan.settings.items()},
+            potential=plan.potential, gradient=self._gradient, increment=self._increment,
+            draw=plan.integrator.thermal_noise.draw, seed=plan.seed,
+            chains=torch.arange(plan.chains, device=plan.device), dtype=plan.dtype,
+            fold=walls.apply if walls.any else None, outside=walls.beyond if walls.any else None,
+        )  # fmt: skip
+        self._constant: list[Tensor] | None = None
+        self.crossings = Crossings(plan) if walls.absorbs else None
 
     def advance(self, steps: int) -> None:
         """Take `steps` steps."""
-        plan, state = self.plan, self.state
-        noise = plan.integrator.thermal_noise
-        keys = plan.keys_at(state.step)
-        for step in range(state.step, state.step + steps):
-            if any(start == step for start, _ in plan.data_seeds):
-                keys = plan.keys_at(step)
+        self._advance(steps)
+        self.plan.integrator.settle(self.state.memory, self.context.cache)
 
-            def gradient(position: Tensor, step: int = step, keys: object = keys) -> Tensor:
-                return plan.potential.step_gradient(position, step=step, keys=keys)
+    def _advance(self, steps: int) -> None:
+        with torch.no_grad():
+            for piece in self.plan.pieces(steps):
+                rows = self._rows(piece)
+                for k in range(piece):
+                    self._step(rows, k)
 
-            def draw(offset: int = 0, step: int = step) -> Tensor:
-                return noise.draw(plan.seed, self.chains, step + offset, plan.potential.dim).to(plan.dtype)
+    def _rows(self, steps: int) -> list[Tensor]:
+        """Columns over chains for the next steps, ``(1 or steps, chains, 1)``, moved to the device at once."""
+        if self._constant is not None:
+            return self._constant
+        settings, time = self.plan.settings_of(self.state.time, steps)
+        rows = [self._column(part) for part in (settings.dt, settings.temperature, settings.amplitude)]
+        if self.plan.scheduled:
+            self.state.time = time
+        else:
+            self._constant = rows
+        return rows
 
-            at = StepContext(step, self.dt, self.amplitude, gradient, draw)
-            with torch.no_grad():
-                state.position = plan.integrator.step(state.position, state.memory, at)
-                if plan.walls.any:
-                    state.position, mirrored = plan.walls.apply(state.position)
-                    for name in plan.integrator.turned_by_walls:
-                        value = state.memory[name]
-                        state.memory[name] = torch.where(mirrored, -value, value)
-        state.step += steps
+    def _step(self, rows: list[Tensor], k: int) -> None:
+        plan, state, at = self.plan, self.state, self.context
+        if at.keys is None or any(start == state.step for start, _ in plan.data_seeds):
+            at.keys = plan.keys_at(state.step)
+        at.step = state.step
+        at.dt, at.temperature, at.amplitude = (row[min(k, len(row) - 1)] for row in rows)
+        before = state.position
+        state.position = plan.integrator.step(before, state.memory, at)
+        if self.crossings is not None:
+            state.position = self.crossings.apply(before, state.position, state.memory, at)
+        if plan.walls.folds:
+            state.position, mirrored = plan.walls.apply(state.position)
+            for name in plan.integrator.turned_by_walls:
+                value = state.memory[name]
+                state.memory[name] = torch.where(mirrored, -value, value)
+        state.step += 1
+
+    def advance_recording(
+        self, steps: int, since: int, *, position_every: int, energy_every: int
+    ) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Records stay on the device until all are made."""
+        chains, dim = self.state.position.shape
+        positions = self.state.position.new_empty((chains, draws_between(since, steps, position_every), dim))
+        energies = self.state.position.new_empty(
+            (chains, draws_between(since, steps, energy_every)), dtype=torch.float64
+        )
+        cadences = [every for every in (position_every, energy_every) if every]
+        position_draw, energy_draw, at, end = 0, 0, since, since + steps
+        while at < end:
+            stop = min([(at // every + 1) * every for every in cadences] + [end])
+            self._advance(stop - at)
+            at = stop
+            if position_every and at % position_every == 0:
+                positions[:, position_draw] = self.state.position
+                position_draw += 1
+            if energy_every and at % energy_every == 0:
+                energies[:, energy_draw] = self._energy()
+                energy_draw += 1
+        self.plan.integrator.settle(self.state.memory, self.context.cache)
+        return positions.cpu().numpy(), energies.cpu().numpy()
 
     def energies(self) -> NDArray[np.float64]:
         """Energy of every chain."""
+        return self._energy().to("cpu", torch.float64).numpy()
+
+    def replaced(self) -> None:
+        """Forget what was kept of the former state."""
+        self.context.cache.clear()
+        self.context.keys = None
+
+    def _energy(self) -> Tensor:
         with torch.no_grad():
-            energy: Tensor = self.plan.potential.energy(self.state.position)
-        return energy.to("cpu", torch.float64).numpy()
+            return self.plan.potential.energy(self.state.position)  # type: ignore[no-any-return]
 
+    def _gradient(self, position: Tensor) -> Tensor:
+        at = self.context
+        return self.plan.potential.step_gradient(position, step=at.step, keys=at.keys)
 
-def _column(values: NDArray[np.float64], plan: Plan) -> Tensor:
-    return torch.as_tensor(values, dtype=plan.dtype, device=plan.device).unsqueeze(1)
+    def _increment(self, position: Tensor, memory: dict[str, Tensor]) -> Tensor:
+        return self.plan.integrator.thermal_noise.increment(position, memory, self.context)
+
+    def _column(self, values: NDArray[np.float64]) -> Tensor:
+        return torch.as_tensor(values, dtype=self.plan.dtype, device=self.plan.device).unsqueeze(-1)

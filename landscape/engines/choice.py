@@ -8,6 +8,9 @@ import torch
 
 from landscape.engines.base import Engine, Plan, State
 from landscape.errors import ConfigError
+from landscape.noise.colored import ColoredNoise
+from landscape.noise.hessian import HessianNoise
+from landscape.noise.thermal import ThermalNoise
 from landscape.potentials.expression import Expression
 from landscape.potentials.network import NetworkLoss
 
@@ -48,19 +51,42 @@ def _compiled(plan: Plan, state: State) -> Engine:
 
 
 def _obstacle(plan: Plan) -> str | None:
+    """Why the compiled backend cannot run a plan, None if it can."""
     from landscape.engines.compiled import scheme_of
 
-    potential = plan.potential
+    potential, rule = plan.potential, plan.integrator
     if plan.device.type != "cpu":
         return f"it runs on the CPU, not on {plan.device}"
-    if scheme_of(plan.integrator) is None:
-        return f"it does not have the integrator {type(plan.integrator).__name__}"
+    if scheme_of(rule) is None:
+        return f"it does not have the integrator {type(rule).__name__} with this noise"
+    if isinstance(rule.thermal_noise, ColoredNoise) and plan.scheduled:
+        return "it does not have colored noise under a schedule"
     if isinstance(potential, Expression):
-        return None if plan.dtype == torch.float64 else f"formulas are compiled in float64, not {plan.dtype}"
+        return _obstacle_of_formula(plan, potential)
     if isinstance(potential, NetworkLoss):
-        if potential.plain_mlp is None:
-            return "the module is not a plain MLP (Linear layers with biases and one of ReLU or tanh between them)"
-        if potential.augment is not None:
-            return "it does not augment minibatches"
-        return None if plan.dtype in (torch.float32, torch.float64) else f"it does not compute in {plan.dtype}"
+        return _obstacle_of_network(plan, potential)
     return f"it needs a formula or a plain MLP, not a {type(potential).__name__}"
+
+
+def _obstacle_of_formula(plan: Plan, formula: Expression) -> str | None:
+    from landscape.engines.compiled_formula import uncoupled
+
+    noise = plan.integrator.thermal_noise
+    if plan.dtype != torch.float64:
+        return f"formulas are compiled in float64, not {plan.dtype}"
+    if plan.integrator.thermal and isinstance(noise, HessianNoise):
+        if noise.negative == "raise":
+            return 'it cannot stop at a negative curvature (HessianNoise(negative="raise"))'
+        if not uncoupled(formula, noise):
+            return "the Hessian that shapes the noise is not diagonal"
+    return None
+
+
+def _obstacle_of_network(plan: Plan, loss: NetworkLoss) -> str | None:
+    if loss.plain_mlp is None:
+        return "the module is not a plain MLP (Linear layers with biases and one of ReLU or tanh between them)"
+    if loss.augment is not None:
+        return "it does not augment minibatches"
+    if plan.integrator.thermal and not isinstance(plan.integrator.thermal_noise, ThermalNoise):
+        return f"networks are compiled with ThermalNoise, not {type(plan.integrator.thermal_noise).__name__}"
+    return None if plan.dtype in (torch.float32, torch.float64) else f"it does not compute in {plan.dtype}"

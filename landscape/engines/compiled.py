@@ -10,34 +10,46 @@ from typing import Any
 
 import numba
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from landscape.engines.base import Engine, Plan, State
+from landscape.engines.base import Engine, Plan, Settings, State, draws_between
 from landscape.integrators.adam import Adam, AdamW
+from landscape.integrators.baoab import BAOAB
 from landscape.integrators.base import Integrator
 from landscape.integrators.diffusion import Diffusion
 from landscape.integrators.euler_maruyama import EulerMaruyama
+from landscape.integrators.heun import Heun
+from landscape.integrators.hmc import HMC
 from landscape.integrators.leimkuhler_matthews import LeimkuhlerMatthews
+from landscape.integrators.mala import MALA
 from landscape.integrators.sgd import SGD
+from landscape.integrators.sgld import SGHMC, SGLD
 from landscape.kernels import update
+from landscape.noise.colored import ColoredNoise, coefficients
+from landscape.noise.two_point import TwoPointNoise
 
 __all__ = ["CompiledEngine", "scheme_of"]
 
+SETTINGS = 5  # rows of numbers that a rule may have besides step size and noise
 
-def scheme_of(integrator: Integrator) -> tuple[int, list[float]] | None:
-    """Number and settings of an integrator in the compiled kernels, or None if they do not have it."""
+
+def scheme_of(integrator: Integrator) -> int | None:
+    """Number of an integrator in the compiled kernels, or None if they do not have it."""
     match integrator:
-        case EulerMaruyama():
-            return update.EULER_MARUYAMA, []
-        case LeimkuhlerMatthews():
-            return update.LEIMKUHLER_MATTHEWS, []
+        case EulerMaruyama() | SGLD():
+            return update.COLORED if isinstance(integrator.noise, ColoredNoise) else update.EULER_MARUYAMA
         case Diffusion():
-            return update.DIFFUSION, []
+            return None if isinstance(integrator.noise, ColoredNoise) else update.DIFFUSION
         case SGD():
-            return update.SGD, [integrator.momentum, float(integrator.nesterov), integrator.weight_decay]
+            return update.NESTEROV if integrator.nesterov else update.SGD
         case Adam() | AdamW():
-            return update.ADAM, [*integrator.betas, integrator.eps, integrator.decay]
-    return None
+            return update.ADAM
+    numbers = {
+        LeimkuhlerMatthews: update.LEIMKUHLER_MATTHEWS, Heun: update.HEUN, BAOAB: update.BAOAB, SGHMC: update.SGHMC,
+        MALA: update.MALA, HMC: update.HMC,
+    }  # fmt: skip
+    return numbers.get(type(integrator))
 
 
 class CompiledEngine(Engine):
@@ -48,15 +60,27 @@ class CompiledEngine(Engine):
         scheme = scheme_of(plan.integrator)
         if scheme is None:
             raise TypeError(f"no compiled form of {type(plan.integrator).__name__}")
-        self.scheme, settings = scheme
-        self.settings = np.array(settings + [0.0] * (4 - len(settings)), dtype=self.real)
+        self.scheme = scheme
+        self.leapfrog = int(getattr(plan.integrator, "leapfrog_steps", 1))
+        self.settings = np.zeros((SETTINGS, plan.chains), self.real)
+        for row, values in enumerate(self._numbers()):
+            self.settings[row] = values
         noise = plan.integrator.thermal_noise
-        self.noise_type = np.zeros(0, np.dtype(noise.precision))
-        self.refinement = noise.refinement
-        half = 0.5 if self.scheme == update.LEIMKUHLER_MATTHEWS else 1.0
-        self.amplitude = half * plan.amplitude
+        self.noise_real = np.zeros(0, np.dtype(getattr(noise, "precision", "float32")))
+        self.noise_type = np.zeros(0, np.uint32) if isinstance(noise, TwoPointNoise) else self.noise_real
         self.threads = max(1, min(int(numba.config.NUMBA_NUM_THREADS), plan.chains))
         self._pool: ThreadPoolExecutor | None = None
+
+    def _numbers(self) -> list[Any]:
+        """The rule's numbers, one or one per chain each."""
+        plan, rule = self.plan, self.plan.integrator
+        if isinstance(rule, Adam | AdamW):
+            return [*rule.betas, rule.eps, rule.decay]
+        if self.scheme == update.COLORED:
+            settings, _ = plan.settings_of(self.state.time, 1)
+            dt, temperature = (torch.from_numpy(part[0]) for part in (settings.dt, settings.temperature))
+            return [row.numpy() for row in coefficients(rule.thermal_noise.correlation_time, dt, temperature)]  # type: ignore[attr-defined]
+        return [plan.settings[name] for name in rule.per_chain]
 
     @property
     @abstractmethod
@@ -65,44 +89,60 @@ class CompiledEngine(Engine):
 
     @abstractmethod
     def run_block(
-        self, chains: slice, x: NDArray[Any], m: NDArray[Any], v: NDArray[Any], steps: int, every: int, out: Any
+        self, chains: slice, memory: dict[str, NDArray[Any]], settings: Settings, steps: int, records: Any
     ) -> None:
-        """Advance the rows of one block in place; ``out`` = (positions, energies) of those rows."""
+        """Advance one block; ``records`` = (cadences, steps made before, positions and energies of its rows)."""
 
     @property
     def real(self) -> np.dtype[Any]:
         """Type of the state."""
         return np.dtype(str(self.plan.dtype).removeprefix("torch."))
 
+    def rule_memory(self, chains: slice) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The two arrays of the rule's memory, or scratch in their place."""
+        rule = self.plan.integrator
+        held = [self.state.memory[name].numpy() for name in (*rule.memory_names, *rule.thermal_noise.memory_names)]
+        scratch = np.zeros_like(self.positions()[chains])
+        m, v = ([array[chains] for array in held] + [scratch, scratch.copy()])[:2]
+        return m, v
+
     def advance(self, steps: int) -> None:
         """Take `steps` steps."""
-        self._run(steps, steps, np.zeros((self.plan.chains, 0, self.plan.potential.dim), self.real), None)
+        self.advance_recording(steps, 0, position_every=0, energy_every=0)
 
     def advance_recording(
-        self, records: int, every: int, *, position: bool, energy: bool
-    ) -> tuple[NDArray[Any] | None, NDArray[np.float64] | None]:
-        """Take ``records * every`` steps, recording inside the compiled loop."""
+        self, steps: int, since: int, *, position_every: int, energy_every: int
+    ) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Take `steps` steps, recording inside the compiled loop."""
         chains, dim = self.plan.chains, self.plan.potential.dim
-        positions = np.empty((chains, records if position else 0, dim), self.real)
-        energies = np.empty((chains, records)) if energy else None
-        self._run(records * every, every, positions, energies)
-        return (positions if position else None), energies
+        positions = np.empty((chains, draws_between(since, steps, position_every), dim), self.real)
+        energies = np.empty((chains, draws_between(since, steps, energy_every)))
+        memory = {name: value.numpy() for name, value in self.state.memory.items()}
+        done = 0
+        while done < steps:
+            piece = self.piece(steps - done)
+            settings, time = self.plan.settings_of(self.state.time, piece)
+            if self.scheme == update.LEIMKUHLER_MATTHEWS:
+                settings = Settings(settings.dt, settings.temperature, 0.5 * settings.amplitude)
+            of_piece = [
+                part[:, draws_between(since, done, every) : draws_between(since, done + piece, every)]
+                for part, every in ((positions, position_every), (energies, energy_every))
+            ]
 
-    def _run(self, steps: int, every: int, positions: NDArray[Any], energies: NDArray[np.float64] | None) -> None:
-        if steps == 0:
-            return
-        if energies is None:
-            energies = np.zeros((self.plan.chains, 0))
-        x = self.state.position.numpy()
-        memory = [value.numpy() for value in self.state.memory.values()]
-        m, v = (memory + [np.zeros_like(x)] * 2)[:2]
+            def block(chains: slice, settings: Settings = settings, piece: int = piece, at: int = since + done) -> None:
+                parts = [part[chains] for part in of_piece]  # noqa: B023  # called before the next piece
+                self.run_block(chains, memory, settings, piece, (position_every, energy_every, at, *parts))
 
-        def block(chains: slice) -> None:
-            part = (positions[chains], energies[chains])
-            self.run_block(chains, x[chains], m[chains], v[chains], steps, every, part)
+            self._map(block)
+            self.state.step += piece
+            done += piece
+            if self.plan.scheduled:
+                self.state.time = time
+        return positions, energies
 
-        self._map(block)
-        self.state.step += steps
+    def piece(self, steps: int) -> int:
+        """How many of the next `steps` steps one call of the kernel may take."""
+        return next(self.plan.pieces(steps))
 
     def _map(self, function: Callable[[slice], None]) -> None:
         blocks = list(self._blocks())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape.engines.base import Engine, Plan, State
+from landscape.engines.base import Plan, Settings, State
 from landscape.engines.compiled import CompiledEngine
 from landscape.kernels import mlp
 from landscape.potentials.network import NetworkLoss
@@ -35,7 +35,7 @@ class CompiledMLP(CompiledEngine):
         else:
             values = np.ascontiguousarray(loss.targets.reshape(loss.samples, -1).numpy().T)
         sizes = np.array(loss.plain_mlp.sizes)
-        self.network = (sizes, activation, kind, loss.weight_decay, inputs, labels, values)
+        self.network, self.data = (sizes, activation, kind), (inputs, labels, values)
         self.indices: NDArray[np.int64] = np.zeros((1, 0, 0), np.int64)
 
     @property
@@ -43,23 +43,9 @@ class CompiledMLP(CompiledEngine):
         """One chain after the other; blocks only spread them over threads."""
         return max(1, -(-self.plan.chains // self.threads))
 
-    def advance(self, steps: int) -> None:
-        """Take `steps` steps, in pieces over which the minibatches have one size and one origin."""
-        if self.loss.sampler is None:
-            super().advance(steps)
-            return
-        end = self.state.step + steps
-        while self.state.step < end:
-            piece = self._load_batches(end)
-            super().advance(piece)
-
-    def advance_recording(
-        self, records: int, every: int, *, position: bool, energy: bool
-    ) -> tuple[NDArray[Any] | None, NDArray[np.float64] | None]:
-        """Record inside the compiled loop for full-batch dynamics, between pieces otherwise."""
-        if self.loss.sampler is None:
-            return super().advance_recording(records, every, position=position, energy=energy)
-        return Engine.advance_recording(self, records, every, position=position, energy=energy)
+    def piece(self, steps: int) -> int:
+        """Steps over which the settings fit in memory and the minibatches have one size and one origin."""
+        return self._load_batches(self.state.step + super().piece(steps))
 
     def _load_batches(self, end: int) -> int:
         sampler, start = self.loss.sampler, self.state.step
@@ -80,18 +66,25 @@ class CompiledMLP(CompiledEngine):
         return len(rows)
 
     def run_block(
-        self, chains: slice, x: NDArray[Any], m: NDArray[Any], v: NDArray[Any], steps: int, every: int, out: Any
+        self, chains: slice, memory: dict[str, NDArray[Any]], settings: Settings, steps: int, records: Any
     ) -> None:
         """Advance one block."""
-        plan = self.plan
+        m, v = self.rule_memory(chains)
+        rows = tuple(
+            np.ascontiguousarray(part[:, chains]) for part in (settings.dt, settings.amplitude, settings.temperature)
+        )
         indices = self.indices[chains] if len(self.indices) > 1 else self.indices
+        accepted = memory["accepted"][chains] if "accepted" in memory else np.zeros(0)
+        refinement = getattr(self.plan.integrator.thermal_noise, "refinement", 1)
         mlp.run_mlp(
-            *self.network, indices, x, m, v, self.noise_type, np.uint64(plan.seed), self.refinement, chains.start,
-            self.state.step, steps, self.scheme, self.settings, plan.step_size[chains], self.amplitude[chains], every,
-            *out,
+            self.network, self.loss.weight_decay, self.data, indices, self.positions()[chains], m, v, self.noise_type,
+            np.uint64(self.plan.seed), refinement, rows, np.ascontiguousarray(self.settings[:, chains]), accepted,
+            self.scheme, self.leapfrog, chains.start, self.state.step, steps, records,
         )  # fmt: skip
 
     def energies(self) -> NDArray[np.float64]:
         """Energy of every chain on all data."""
-        energies: NDArray[np.float64] = mlp.mlp_energies(*self.network, self.positions())
+        energies: NDArray[np.float64] = mlp.mlp_energies(
+            self.network, self.loss.weight_decay, self.data, self.positions()
+        )
         return energies

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_fraction, check_positive
+from landscape.schedules import Schedule
 
 __all__ = ["Adam", "AdamW"]
 
@@ -17,7 +18,7 @@ __all__ = ["Adam", "AdamW"]
 class _Moments(Integrator):
     """The step that Adam and AdamW share."""
 
-    lr: PerChain
+    lr: PerChain | Schedule
     betas: tuple[float, float]
     eps: float
 
@@ -34,7 +35,7 @@ class _Moments(Integrator):
         check_positive("weight_decay", self.decay, zero=True)
 
     @property
-    def step_size(self) -> PerChain:
+    def step_size(self) -> PerChain | Schedule:
         """`lr`."""
         return self.lr
 
@@ -62,7 +63,7 @@ class Adam(_Moments):
 
     Parameters
     ----------
-    lr : float, or one per chain
+    lr : float, one per chain, or a schedule
         Learning rate.
     betas : (float, float)
         Decay of the moments per step.
@@ -77,7 +78,7 @@ class Adam(_Moments):
     0.9
     """
 
-    lr: PerChain = 1e-3
+    lr: PerChain | Schedule = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
 
@@ -90,7 +91,7 @@ class AdamW(_Moments):
 
     Parameters
     ----------
-    lr : float, or one per chain
+    lr : float, one per chain, or a schedule
     betas : (float, float)
     eps : float
     weight_decay : float
@@ -104,7 +105,7 @@ class AdamW(_Moments):
     0.95
     """
 
-    lr: PerChain = 1e-3
+    lr: PerChain | Schedule = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 1e-2

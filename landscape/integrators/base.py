@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -13,37 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import ConfigError
-from landscape.noise import ThermalNoise
+from landscape.noise.base import Noise
+from landscape.noise.thermal import ThermalNoise
+from landscape.noise.two_point import TwoPointNoise
+from landscape.potentials.base import Potential
+from landscape.schedules import Schedule
+from landscape.step_context import Memory, StepContext
 
 __all__ = ["Integrator", "Memory", "PerChain", "StepContext"]
 
 PerChain: TypeAlias = float | Sequence[float] | NDArray[Any]
-Memory: TypeAlias = dict[str, Tensor]
-
-
-@dataclass(slots=True)
-class StepContext:
-    """What one step may use: gradient and noise of this step, and the settings as columns over chains.
-
-    Attributes
-    ----------
-    step : int
-        Number of the step, from 0.
-    dt : tensor ``(chains, 1)``
-        Step size (`dt` or `lr`).
-    amplitude : tensor ``(chains, 1)``
-        sqrt(2 T dt).
-    gradient : callable
-        Position -> gradient, on the minibatch of this step.
-    noise : callable
-        ``noise(offset=0)``: standard normal variates ``(chains, dim)`` of step + offset, in the state's dtype.
-    """
-
-    step: int
-    dt: Tensor
-    amplitude: Tensor
-    gradient: Callable[[Tensor], Tensor]
-    noise: Callable[..., Tensor]
 
 
 class Integrator(ABC):
@@ -51,34 +30,45 @@ class Integrator(ABC):
 
     Class facts
     -----------
-    weak_order, stationary_order, strong_order : int or None
-        Orders in the step size of averages at fixed time, of the stationary law, and of single trajectories at common
-        noise; None where meaningless.
+    weak_order, stationary_order, strong_order : number or None
+        Orders in the step size of averages at fixed time, of the stationary law (inf where it is exact), and of single
+        trajectories at common noise; None where meaningless.
     gradients_per_step : int
     samples_boltzmann : bool
         Whether the stationary law tends to exp(-V/T) as the step size goes to 0.
+    thermal : bool
+        Whether it has noise of its own, so that a temperature makes sense.
+    metropolis : bool
+        Whether a step is a proposal that is accepted or rejected; it then needs all data, and reports acceptance.
+    brownian : bool
+        Whether the path between two steps is a Brownian bridge, so that crossings of a wall can be tested for.
     memory_names : tuple of str
         Arrays like the position that a state carries besides it.
     turned_by_walls : tuple of str
         Those among them that point along the coordinates: a reflecting wall changes their sign.
+    per_chain : tuple of str
+        Settings, besides the step size, that may be one value or one per chain.
     """
 
     weak_order: ClassVar[int | None] = None
-    stationary_order: ClassVar[int | None] = None
+    stationary_order: ClassVar[float | None] = None
     strong_order: ClassVar[float | None] = None
     gradients_per_step: ClassVar[int] = 1
     samples_boltzmann: ClassVar[bool] = False
     thermal: ClassVar[bool] = False
+    metropolis: ClassVar[bool] = False
+    brownian: ClassVar[bool] = False
     memory_names: ClassVar[tuple[str, ...]] = ()
     turned_by_walls: ClassVar[tuple[str, ...]] = ()
+    per_chain: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod
-    def step_size(self) -> PerChain:
-        """`dt` or `lr`, one value or one per chain."""
+    def step_size(self) -> PerChain | Schedule:
+        """`dt` or `lr`: one value, one per chain, or a schedule."""
 
     @property
-    def thermal_noise(self) -> ThermalNoise:
+    def thermal_noise(self) -> Noise:
         """The noise that drives a thermal integrator."""
         return getattr(self, "noise", None) or ThermalNoise()
 
@@ -86,29 +76,81 @@ class Integrator(ABC):
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """The position ``(chains, dim)`` one step later; `memory` is updated in place."""
 
+    def check(self, potential: Potential) -> None:  # noqa: B027  # most run on any potential
+        """Refuse a potential that the rule cannot run on.
+
+        Raises
+        ------
+        ConfigError
+        """
+
+    def amplitude(self, temperature: Any, dt: Any, settings: dict[str, Any]) -> Any:
+        """Standard deviation of a step's noise, by default sqrt(2 T dt) for thermal integrators and 0 for others."""
+        return (2.0 * temperature * dt) ** 0.5 if self.thermal else 0.0 * dt
+
+    def time_per_step(self, dt: Any) -> Any:
+        """Time that a step advances."""
+        return dt
+
+    def start_memory(self, position: Tensor, temperature: Tensor, normals: Callable[[], Tensor]) -> Memory:
+        """Memory at the start of a run. ``normals()`` gives fresh standard normal variates ``(chains, dim)``."""
+        return {name: torch.zeros_like(position) for name in self.memory_names}
+
+    def settle(self, memory: Memory, cache: dict[str, Any]) -> None:  # noqa: B027  # most keep all they know in memory
+        """Write what lives in the cache to memory; called whenever the state may be read from outside."""
+
     def spec(self) -> dict[str, Any]:
         """Kind and settings as plain data."""
         spec: dict[str, Any] = {"kind": type(self).__name__}
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            if isinstance(value, ThermalNoise):
-                value = {"kind": "ThermalNoise", "precision": value.precision, "refinement": value.refinement}
-            elif isinstance(value, np.ndarray | Tensor | list | tuple):
-                value = np.asarray(value).tolist()
+        for one in fields(self):  # type: ignore[arg-type]
+            value = plain(getattr(self, one.name))
             if value is not None:
-                spec[field.name] = value
+                spec[one.name] = value
         return spec
 
 
-def check_positive(name: str, value: PerChain, *, zero: bool = False) -> None:
-    """Refuse a step size or rate that is not positive and finite.
+def plain(value: Any) -> Any:
+    """A setting as plain data."""
+    if isinstance(value, Noise | Schedule | Integrator):
+        return value.spec()
+    if isinstance(value, np.ndarray | Tensor | list | tuple):
+        return np.asarray(value).tolist()
+    if callable(value):
+        return {"kind": "python", "name": f"{value.__module__}:{value.__qualname__}"}
+    return value
+
+
+def check_positive(name: str, value: Any, *, zero: bool = False) -> None:
+    """Refuse a step size or rate that is not positive and finite. Schedules are checked when they are evaluated.
 
     Raises
     ------
     ConfigError
     """
+    if isinstance(value, Schedule) or callable(value):
+        return
+    numbers = _numbers(name, value)
+    if not np.all(np.isfinite(numbers)) or np.any(numbers < 0 if zero else numbers <= 0):
+        bound = "not negative" if zero else "positive"
+        raise ConfigError(f"{name} must be finite and {bound}, got {value!r}")
+
+
+def check_fraction(name: str, value: Any, *, one: bool = False) -> None:
+    """Refuse what is not a number in [0, 1), or in (0, 1] where `one` is included.
+
+    Raises
+    ------
+    ConfigError
+    """
+    numbers = _numbers(name, value)
+    if not np.all((numbers > 0) & (numbers <= 1) if one else (numbers >= 0) & (numbers < 1)):
+        bound = "above 0 and at most 1" if one else "of at least 0 and below 1"
+        raise ConfigError(f"{name} must be a number {bound}, got {value!r}")
+
+
+def _numbers(name: str, value: Any) -> NDArray[np.float64]:
     try:
-        given = np.asarray(value.cpu() if isinstance(value, torch.Tensor) else value)
+        given = np.asarray(value.cpu() if isinstance(value, Tensor) else value)
         numbers = given.astype(float) if given.dtype.kind in "fiu" else None
     except (TypeError, ValueError):
         numbers = None
@@ -116,28 +158,19 @@ def check_positive(name: str, value: PerChain, *, zero: bool = False) -> None:
         raise ConfigError(f"{name} must be a number or one number per chain, got {value!r}")
     if numbers.ndim > 1 or not numbers.size:
         raise ConfigError(f"{name} must be a number or one number per chain, got an array of shape {numbers.shape}")
-    if not np.all(np.isfinite(numbers)) or np.any(numbers < 0 if zero else numbers <= 0):
-        bound = "not negative" if zero else "positive"
-        raise ConfigError(f"{name} must be finite and {bound}, got {value!r}")
+    return numbers
 
 
-def check_fraction(name: str, value: float) -> None:
-    """Refuse what is not a number in [0, 1).
+def check_noise(noise: Noise | None, kinds: tuple[type[Noise], ...] = (ThermalNoise, TwoPointNoise)) -> None:
+    """Refuse what is not a noise, or not one that the integrator can use.
 
     Raises
     ------
     ConfigError
     """
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < 1:
-        raise ConfigError(f"{name} must be a number of at least 0 and below 1, got {value!r}")
-
-
-def check_noise(noise: ThermalNoise | None) -> None:
-    """Refuse what is not a noise.
-
-    Raises
-    ------
-    ConfigError
-    """
-    if noise is not None and not isinstance(noise, ThermalNoise):
-        raise ConfigError(f"noise must be a ThermalNoise, such as ThermalNoise(precision='float64'), got {noise!r}")
+    if noise is not None and not isinstance(noise, kinds):
+        known = ", ".join(kind.__name__ for kind in kinds)
+        hint = f": write {noise.__name__}(...)" if isinstance(noise, type) else ""
+        raise ConfigError(
+            f"noise must be one of {known}, such as ThermalNoise(precision='float64'), got {noise!r}{hint}"
+        )

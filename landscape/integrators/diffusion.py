@@ -8,7 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
-from landscape.noise import ThermalNoise
+from landscape.noise.base import Noise
+from landscape.schedules import Schedule
 
 __all__ = ["Diffusion"]
 
@@ -23,9 +24,10 @@ class Diffusion(Integrator):
 
     Parameters
     ----------
-    dt : float, or one per chain
+    dt : float, one per chain, or a schedule
         Step size, in units of time.
-    noise : ThermalNoise, optional
+    noise : Noise, optional
+        Any; `ThermalNoise` by default.
 
     Examples
     --------
@@ -36,23 +38,22 @@ class Diffusion(Integrator):
     True
     """
 
-    dt: PerChain
-    noise: ThermalNoise | None = None
+    dt: PerChain | Schedule
+    noise: Noise | None = None
 
-    weak_order: ClassVar[int | None] = None
-    strong_order: ClassVar[float | None] = None
     gradients_per_step: ClassVar[int] = 0
     thermal: ClassVar[bool] = True
+    brownian: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_positive("dt", self.dt)
-        check_noise(self.noise)
+        check_noise(self.noise, (Noise,))
 
     @property
-    def step_size(self) -> PerChain:
+    def step_size(self) -> PerChain | Schedule:
         """`dt`."""
         return self.dt
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """x + sqrt(2 T dt) xi."""
-        return position + at.amplitude * at.noise()
+        return position + at.increment(position, memory)

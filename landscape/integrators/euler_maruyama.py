@@ -8,7 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
-from landscape.noise import ThermalNoise
+from landscape.noise.base import Noise
+from landscape.schedules import Schedule
 
 __all__ = ["EulerMaruyama"]
 
@@ -24,10 +25,10 @@ class EulerMaruyama(Integrator):
 
     Parameters
     ----------
-    dt : float, or one per chain
+    dt : float, one per chain, or a schedule
         Step size, in units of time.
-    noise : ThermalNoise, optional
-        Resolution and refinement of the noise.
+    noise : Noise, optional
+        Any: `ThermalNoise` by default, `TwoPointNoise`, `CovarianceNoise`, `ColoredNoise`, `HessianNoise`.
 
     Examples
     --------
@@ -38,24 +39,25 @@ class EulerMaruyama(Integrator):
     True
     """
 
-    dt: PerChain
-    noise: ThermalNoise | None = None
+    dt: PerChain | Schedule
+    noise: Noise | None = None
 
     weak_order: ClassVar[int | None] = 1
-    stationary_order: ClassVar[int | None] = 1
+    stationary_order: ClassVar[float | None] = 1
     strong_order: ClassVar[float | None] = 1  # additive noise
     samples_boltzmann: ClassVar[bool] = True
     thermal: ClassVar[bool] = True
+    brownian: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_positive("dt", self.dt)
-        check_noise(self.noise)
+        check_noise(self.noise, (Noise,))
 
     @property
-    def step_size(self) -> PerChain:
+    def step_size(self) -> PerChain | Schedule:
         """`dt`."""
         return self.dt
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """x - dt grad V(x) + sqrt(2 T dt) xi."""
-        return position - at.dt * at.gradient(position) + at.amplitude * at.noise()
+        return position - at.dt * at.gradient(position) + at.increment(position, memory)

@@ -8,7 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
-from landscape.noise import ThermalNoise
+from landscape.noise.base import Noise
+from landscape.schedules import Schedule
 
 __all__ = ["LeimkuhlerMatthews"]
 
@@ -24,9 +25,10 @@ class LeimkuhlerMatthews(Integrator):
 
     Parameters
     ----------
-    dt : float, or one per chain
+    dt : float, one per chain, or a schedule
         Step size, in units of time; stable for dt k < 2.
     noise : ThermalNoise, optional
+        Or `TwoPointNoise`.
 
     References
     ----------
@@ -42,14 +44,15 @@ class LeimkuhlerMatthews(Integrator):
     True
     """
 
-    dt: PerChain
-    noise: ThermalNoise | None = None
+    dt: PerChain | Schedule
+    noise: Noise | None = None
 
     weak_order: ClassVar[int | None] = 1
-    stationary_order: ClassVar[int | None] = 2
+    stationary_order: ClassVar[float | None] = 2
     strong_order: ClassVar[float | None] = 0.5  # the averaged noise lags the Brownian path by half a step
     samples_boltzmann: ClassVar[bool] = True
     thermal: ClassVar[bool] = True
+    brownian: ClassVar[bool] = True
     memory_names: ClassVar[tuple[str, ...]] = ("pending_noise",)
     turned_by_walls: ClassVar[tuple[str, ...]] = ("pending_noise",)
 
@@ -58,7 +61,7 @@ class LeimkuhlerMatthews(Integrator):
         check_noise(self.noise)
 
     @property
-    def step_size(self) -> PerChain:
+    def step_size(self) -> PerChain | Schedule:
         """`dt`."""
         return self.dt
 

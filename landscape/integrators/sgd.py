@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_fraction, check_positive
+from landscape.schedules import Schedule
 
 __all__ = ["SGD"]
 
@@ -24,12 +26,12 @@ class SGD(Integrator):
 
     Parameters
     ----------
-    lr : float, or one per chain
+    lr : float, one per chain, or a schedule
         Learning rate.
-    momentum : float
+    momentum : float, or one per chain
         In [0, 1).
     nesterov : bool
-    weight_decay : float
+    weight_decay : float, or one per chain
         Added to the gradient; not together with a `NetworkLoss` that has its own.
 
     Examples
@@ -41,30 +43,33 @@ class SGD(Integrator):
     array([0.5 , 0.25 , 0.125])
     """
 
-    lr: PerChain
-    momentum: float = 0.0
+    lr: PerChain | Schedule
+    momentum: PerChain = 0.0
     nesterov: bool = False
-    weight_decay: float = 0.0
+    weight_decay: PerChain = 0.0
 
-    weak_order: ClassVar[int | None] = None
     memory_names: ClassVar[tuple[str, ...]] = ("momentum",)
     turned_by_walls: ClassVar[tuple[str, ...]] = ("momentum",)
+    per_chain: ClassVar[tuple[str, ...]] = ("momentum", "weight_decay")
 
     def __post_init__(self) -> None:
         check_positive("lr", self.lr)
         check_fraction("momentum", self.momentum)
-        if self.nesterov and not self.momentum:
+        if self.nesterov and not np.all(self.momentum):
             raise ConfigError("nesterov=True needs a momentum above 0")
         check_positive("weight_decay", self.weight_decay, zero=True)
 
     @property
-    def step_size(self) -> PerChain:
+    def step_size(self) -> PerChain | Schedule:
         """`lr`."""
         return self.lr
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """Heavy-ball or Nesterov step."""
-        gradient = at.gradient(position) + self.weight_decay * position
-        memory["momentum"] = self.momentum * memory["momentum"] + gradient
-        direction = gradient + self.momentum * memory["momentum"] if self.nesterov else memory["momentum"]
+        momentum = at.settings["momentum"]
+        gradient = at.gradient(position)
+        if np.any(self.weight_decay):
+            gradient = gradient + at.settings["weight_decay"] * position
+        memory["momentum"] = momentum * memory["momentum"] + gradient
+        direction = gradient + momentum * memory["momentum"] if self.nesterov else memory["momentum"]
         return position - at.dt * direction

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from landscape import random
 from landscape.kernels.compilation import exact, exact_inline, reordered
-from landscape.kernels.philox import fill_normals, fill_words
+from landscape.kernels.philox import fill_normals, fill_words, uniform
 from landscape.kernels.tape import exponential
-from landscape.kernels.update import DIFFUSION, LEIMKUHLER_MATTHEWS, update
+from landscape.kernels.update import DIFFUSION, HMC, LEIMKUHLER_MATTHEWS, MALA, stages_of, update
 
 __all__ = ["CROSS_ENTROPY", "RELU", "SQUARED_ERROR", "TANH", "mlp_energies", "mlp_gradient", "run_mlp"]
 
 RELU, TANH = range(2)
 CROSS_ENTROPY, SQUARED_ERROR = range(2)
-_NOISE = 0  # stream of landscape.random
+_NOISE, _ACCEPTANCE = random.NOISE, random.ACCEPTANCE
 
 
 @exact_inline
@@ -226,24 +227,79 @@ def _load_batch(indices, inputs, labels, values, rows, batch_labels, batch_value
             batch_values[k, s] = values[k, indices[s]]
 
 
+@exact_inline
+def _gradient(  # type: ignore[no-untyped-def]
+    theta, network, decay, batch_labels, batch_values, weights, packed, rows, delta, scratch, sums, slope
+):
+    """Gradient at ``theta`` with weight decay, into ``slope``."""
+    sizes, activation, kind = network
+    mlp_gradient(
+        theta, sizes, activation, kind, batch_labels, batch_values, weights, packed, rows, delta, scratch, sums, slope
+    )
+    if decay != 0.0:
+        for d in range(theta.size):
+            slope[d] += decay * theta[d]
+
+
+@exact_inline
+def _energy(theta, network, decay, labels, values, weights, packed, rows):  # type: ignore[no-untyped-def]
+    """Energy at ``theta`` of the samples whose inputs are in ``rows``."""
+    sizes, activation, kind = network
+    first = _forward(theta, sizes, activation, packed, rows)
+    energy = _loss(kind, rows, first, sizes[sizes.size - 1], labels, values, weights)
+    if decay != 0.0:
+        square = 0.0
+        for d in range(theta.size):
+            square += float(theta[d]) * float(theta[d])
+        energy += 0.5 * decay * square
+    return energy
+
+
+@exact
+def _draw(words, made, noise, seed, chain, step, refinement, scale):  # type: ignore[no-untyped-def]
+    """Variates of one step of one chain, into ``noise (1, dim)``."""
+    dim, per_call = noise.shape[1], made.shape[0]
+    calls_per = max(1, per_call // dim)
+    for fine in range(refinement):
+        at = step * refinement + fine
+        fill_words(words, seed, _NOISE, chain, at // calls_per, 0, 0, 0, 1)
+        fill_normals(made, words)
+        flat = made.reshape(made.size)
+        shift = (at % calls_per) * dim
+        if fine == 0:
+            for d in range(dim):
+                noise[0, d] = flat[shift + d]
+        else:
+            for d in range(dim):
+                noise[0, d] = noise[0, d] + flat[shift + d]
+    if refinement > 1:
+        for d in range(dim):
+            noise[0, d] = noise[0, d] * scale
+
+
 @exact
 def run_mlp(  # type: ignore[no-untyped-def]
-    sizes, activation, kind, decay, inputs, labels, values, indices, x, m, v, noise_type, seed, refinement, chain,
-    first_step, steps, scheme, settings, dt, amplitude, every, positions, energies,
+    network, decay, data, indices, x, m, v, noise_type, seed, refinement, rows_of_settings, settings, accepted,
+    scheme, leapfrog, chain, first_step, steps, records,
 ):  # fmt: skip
     """Advance the chains ``x (n, dim)`` by `steps` in place, like `run_formula`.
 
-    ``inputs (features, samples)`` with ``labels (samples)`` or ``values (outputs, samples)`` hold the data;
-    ``indices (1 or n, steps, batch)`` the minibatches, with no steps for full-batch dynamics.
+    ``network`` = (sizes, activation, kind of loss); ``data`` = (inputs ``(features, samples)``, labels ``(samples)``,
+    values ``(outputs, samples)``), of which labels or values are empty; ``indices (1 or n, steps, batch)`` holds the
+    minibatches, with no steps for full-batch dynamics.
     """
+    sizes = network[0]
+    inputs, labels, values = data
+    dt, amplitude, temperature = rows_of_settings
+    position_every, energy_every, since, positions, energies = records
     n, dim = x.shape
     per_call = 4 if noise_type.itemsize == 4 else 2
-    calls, calls_per = (dim + per_call - 1) // per_call, max(1, per_call // dim)
-    words = np.empty((4, calls), np.uint32)
-    made = np.empty((per_call, calls), noise_type.dtype)
+    words = np.empty((4, (dim + per_call - 1) // per_call), np.uint32)
+    made = np.empty((per_call, words.shape[1]), noise_type.dtype)
     noise = np.zeros((1, dim), noise_type.dtype)
     scale = np.full(1, 1.0 / np.sqrt(refinement)).astype(noise_type.dtype)[0]
     ahead = 1 if scheme == LEIMKUHLER_MATTHEWS else 0
+    metropolis = scheme in (MALA, HMC)
 
     height, place = 0, 0
     for layer in range(sizes.size):
@@ -262,7 +318,6 @@ def run_mlp(  # type: ignore[no-untyped-def]
     weights, batch_labels = np.zeros(width, x.dtype), np.zeros(width, np.int64)
     batch_values = np.zeros((values.shape[0], width), x.dtype)
     weights[:count] = 1.0 / count
-    every_sample = np.arange(samples)
     # energies are those of all data: they need rows of their own where the dynamics sees minibatches
     all_rows = np.zeros((height if minibatch else 0, full_width), x.dtype)
     all_labels = np.zeros(full_width, np.int64)
@@ -270,75 +325,117 @@ def run_mlp(  # type: ignore[no-untyped-def]
     all_weights = np.zeros(full_width)
     all_weights[:samples] = 1.0 / samples
     if minibatch:
-        _load_batch(every_sample, inputs, labels, values, all_rows, all_labels, all_values)
+        _load_batch(np.arange(samples), inputs, labels, values, all_rows, all_labels, all_values)
     else:
-        _load_batch(every_sample, inputs, labels, values, rows, all_labels, all_values)
+        _load_batch(np.arange(samples), inputs, labels, values, rows, all_labels, all_values)
         batch_labels[:] = all_labels
         batch_values[:] = all_values
+    view = all_rows if minibatch else rows
     typed = np.empty(3, x.dtype)
-    dt_row, amplitude_row = np.empty(dim, x.dtype), np.empty(dim, x.dtype)
+    dt_row, amplitude_row = np.empty((1, dim), x.dtype), np.empty((1, dim), x.dtype)
+    setting_rows = np.empty((settings.shape[0], dim), x.dtype)
+    extra = dim if metropolis else 0
+    kept, kept_slope, momentum = np.empty(extra, x.dtype), np.empty(extra, x.dtype), np.empty(extra, x.dtype)
+    word = np.empty((4, 1), np.uint32)
 
     for c in range(n):
         theta = x[c]
-        dt_row[:] = dt[c]
-        amplitude_row[:] = amplitude[c]
-        record = 0
-        for k in range(-1 if ahead and first_step == 0 else 0, steps):
-            if amplitude[c] != 0.0:
-                for fine in range(refinement):
-                    at = (first_step + k + ahead) * refinement + fine
-                    fill_words(words, seed, _NOISE, chain + c, at // calls_per, 0, 0, 0, 1)
-                    fill_normals(made, words)
-                    flat = made.reshape(per_call * calls)
-                    shift = (at % calls_per) * dim
-                    if fine == 0:
-                        for d in range(dim):
-                            noise[0, d] = flat[shift + d]
-                    else:
-                        for d in range(dim):
-                            noise[0, d] = noise[0, d] + flat[shift + d]
-                if refinement > 1:
+        position_draw, energy_draw, at, energy = 0, 0, 0, 0.0
+        noisy = np.any(amplitude[:, c] != 0.0)
+        for j in range(settings.shape[0]):
+            setting_rows[j, :] = settings[j, c]
+        if ahead and first_step == 0 and noisy:
+            _draw(words, made, noise, seed, chain + c, 0, refinement, scale)
+            for d in range(dim):
+                m[c, d] = noise[0, d]
+        if metropolis:
+            _gradient(
+                theta, network, decay, batch_labels, batch_values, weights, packed, rows, delta, scratch, sums, gradient
+            )
+            energy = _energy(theta, network, decay, all_labels, all_values, all_weights, packed, view)
+            kept[:] = theta
+            kept_slope[:] = gradient
+        for k in range(steps):
+            step = first_step + k
+            if k == 0 or dt.shape[0] > 1:
+                at = k
+                dt_row[:] = dt[at, c]
+                amplitude_row[:] = amplitude[at, c]
+            if noisy:
+                _draw(words, made, noise, seed, chain + c, step + ahead, refinement, scale)
+            if metropolis:
+                heat, h, s = temperature[at, c], dt[at, c], amplitude[at, c]
+                ratio = 0.0
+                if scheme == MALA:
                     for d in range(dim):
-                        noise[0, d] = noise[0, d] * scale
-            if k < 0:
+                        momentum[d] = s * noise[0, d] - h * kept_slope[d]
+                        theta[d] = kept[d] + momentum[d]
+                        ratio += 0.5 * float(noise[0, d]) * float(noise[0, d])
+                else:
+                    for d in range(dim):
+                        momentum[d] = s * noise[0, d]
+                        ratio += 0.5 * float(noise[0, d]) * float(noise[0, d])
+                        momentum[d] -= 0.5 * h * kept_slope[d]
+                for number in range(leapfrog if scheme == HMC else 1):
+                    if scheme == HMC:
+                        for d in range(dim):
+                            theta[d] += h * momentum[d]
+                    _gradient(
+                        theta, network, decay, batch_labels, batch_values, weights, packed, rows, delta, scratch, sums,
+                        gradient,
+                    )  # fmt: skip
+                    if scheme == HMC:
+                        kick = 0.5 if number == leapfrog - 1 else 1.0
+                        for d in range(dim):
+                            momentum[d] -= kick * h * gradient[d]
                 for d in range(dim):
-                    m[c, d] = noise[0, d]
-                continue
-            if scheme != DIFFUSION:
-                if minibatch:
-                    batch = indices[c if indices.shape[0] > 1 else 0, k]
-                    _load_batch(batch, inputs, labels, values, rows, batch_labels, batch_values)
-                mlp_gradient(
-                    theta, sizes, activation, kind, batch_labels, batch_values, weights, packed, rows, delta, scratch,
-                    sums, gradient,
-                )  # fmt: skip
-                if decay != 0.0:
-                    for d in range(dim):
-                        gradient[d] += decay * theta[d]
-            update(
-                scheme, x, c, slope, 0, noise, 0, dt_row, amplitude_row, settings, typed, m, v, first_step + k
-            )  # fmt: skip
-            if (k + 1) % every == 0:
-                if positions.shape[1]:
-                    positions[c, record] = theta
-                if energies.shape[1]:
-                    view = all_rows if minibatch else rows
-                    first = _forward(theta, sizes, activation, packed, view)
-                    energies[c, record] = _loss(
-                        kind, view, first, sizes[sizes.size - 1], all_labels, all_values, all_weights
-                    )
-                    if decay != 0.0:
-                        square = 0.0
-                        for d in range(dim):
-                            square += float(theta[d]) * float(theta[d])
-                        energies[c, record] += 0.5 * decay * square
-                record += 1
+                    if scheme == MALA:
+                        back = h * gradient[d] - momentum[d]
+                        ratio -= back * back / (2.0 * s * s)
+                    else:
+                        ratio -= 0.5 * momentum[d] * momentum[d] / heat
+                new_energy = _energy(theta, network, decay, all_labels, all_values, all_weights, packed, view)
+                fill_words(word, seed, _ACCEPTANCE, chain + c, step, 0, 0, 0, 0)
+                if heat > 0.0:
+                    taken = np.log(uniform(word, 0)) < ratio - (new_energy - energy) / heat
+                else:
+                    taken = new_energy <= energy
+                if taken:
+                    accepted[c] += 1.0
+                    energy = new_energy
+                    kept[:] = theta
+                    kept_slope[:] = gradient
+                else:
+                    theta[:] = kept
+            else:
+                for stage in range(stages_of(scheme)):
+                    if scheme != DIFFUSION:
+                        if minibatch and stage == 0:
+                            batch = indices[c if indices.shape[0] > 1 else 0, k]
+                            _load_batch(batch, inputs, labels, values, rows, batch_labels, batch_values)
+                        _gradient(
+                            theta, network, decay, batch_labels, batch_values, weights, packed, rows, delta, scratch,
+                            sums, gradient,
+                        )  # fmt: skip
+                    update(
+                        dim, scheme, stage, x, c, slope, 0, noise, 0, dt_row, amplitude_row, 0, setting_rows, typed, m,
+                        v, step,
+                    )  # fmt: skip
+            if position_every > 0 and (since + k + 1) % position_every == 0:
+                positions[c, position_draw] = theta
+                position_draw += 1
+            if energy_every > 0 and (since + k + 1) % energy_every == 0:
+                energies[c, energy_draw] = _energy(
+                    theta, network, decay, all_labels, all_values, all_weights, packed, view
+                )
+                energy_draw += 1
 
 
 @exact
-def mlp_energies(sizes, activation, kind, decay, inputs, labels, values, x):  # type: ignore[no-untyped-def]
+def mlp_energies(network, decay, data, x):  # type: ignore[no-untyped-def]
     """Energies of the chains ``x (n, dim)`` on all data, as `run_mlp` records them."""
-    n, dim = x.shape
+    sizes = network[0]
+    inputs, labels, values = data
     height, place = 0, 0
     for layer in range(sizes.size):
         height += _padded(sizes[layer])
@@ -348,15 +445,9 @@ def mlp_energies(sizes, activation, kind, decay, inputs, labels, values, x):  # 
     width = (samples + 15) // 16 * 16
     packed, rows = np.zeros(place, x.dtype), np.zeros((height, width), x.dtype)
     all_labels, all_values = np.zeros(width, np.int64), np.zeros((values.shape[0], width), x.dtype)
-    weights, energies = np.zeros(width), np.empty(n)
+    weights, energies = np.zeros(width), np.empty(x.shape[0])
     weights[:samples] = 1.0 / samples
     _load_batch(np.arange(samples), inputs, labels, values, rows, all_labels, all_values)
-    for c in range(n):
-        first = _forward(x[c], sizes, activation, packed, rows)
-        energies[c] = _loss(kind, rows, first, sizes[sizes.size - 1], all_labels, all_values, weights)
-        if decay != 0.0:
-            square = 0.0
-            for d in range(dim):
-                square += float(x[c, d]) * float(x[c, d])
-            energies[c] += 0.5 * decay * square
+    for c in range(x.shape[0]):
+        energies[c] = _energy(x[c], network, decay, all_labels, all_values, weights, packed, rows)
     return energies

@@ -13,7 +13,7 @@ from numba.extending import intrinsic, overload
 from landscape import random as reference
 from landscape.kernels.compilation import exact, exact_inline
 
-__all__ = ["fill_normals", "fill_words"]
+__all__ = ["fill_normals", "fill_variates", "fill_words", "uniform", "variate"]
 
 _M0, _M1 = (np.uint64(value) for value in reference.MULTIPLIERS)
 _W0, _W1 = (np.uint32(value) for value in reference.KEY_INCREMENTS)
@@ -194,3 +194,45 @@ def _compile_fill_normals(normals, words):  # type: ignore[no-untyped-def]
     if normals.dtype == types.float32:
         return lambda normals, words: _fill_normals_32(normals, words)
     return lambda normals, words: _fill_normals_64(normals, words)
+
+
+@exact_inline
+def uniform(words, i):  # type: ignore[no-untyped-def]
+    """The uniform variate in (0, 1) of words ``[:, i]``."""
+    return float((int64(words[0, i]) << int64(21)) | (int64(words[1, i]) >> int64(11))) * 2.0**-53 + 2.0**-54
+
+
+def fill_variates(made, words):  # type: ignore[no-untyped-def]
+    """Normal variates as `fill_normals`, or the words themselves where `made` holds words: signs are their bits."""
+    if made.dtype == np.uint32:
+        made[:] = words
+    else:
+        fill_normals(made, words)
+
+
+@overload(fill_variates)
+def _compile_fill_variates(made, words):  # type: ignore[no-untyped-def]
+    if made.dtype == types.uint32:
+
+        def copy(made, words):  # type: ignore[no-untyped-def]
+            for w in range(words.shape[0]):
+                for i in range(words.shape[1]):
+                    made[w, i] = words[w, i]
+
+        return copy
+    return lambda made, words: fill_normals(made, words)
+
+
+def variate(tile, block, word, call, i, bit):  # type: ignore[no-untyped-def]
+    """One variate of a tile ``(blocks, words, calls, n)`` of normal variates, or of words whose bits are signs."""
+    value = tile[block, word, call, i]
+    return 1.0 - 2.0 * ((value >> bit) & 1) if tile.dtype == np.uint32 else value
+
+
+@overload(variate, inline="always")
+def _compile_variate(tile, block, word, call, i, bit):  # type: ignore[no-untyped-def]
+    if tile.dtype == types.uint32:
+        return lambda tile, block, word, call, i, bit: (
+            float32(1.0) - float32(2.0) * float32((tile[block, word, call, i] >> uint32(bit)) & uint32(1))
+        )
+    return lambda tile, block, word, call, i, bit: tile[block, word, call, i]

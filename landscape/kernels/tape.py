@@ -12,7 +12,7 @@ from landscape.kernels.compilation import exact, exact_inline
 from landscape.kernels.philox import bits_to_float64, float64_to_bits
 from landscape.potentials.tape import Op, Tape
 
-__all__ = ["evaluate", "execute"]
+__all__ = ["evaluate", "execute", "execute_block"]
 
 _ADD, _SUB, _MUL, _DIV = int(Op.ADD), int(Op.SUB), int(Op.MUL), int(Op.DIV)
 _NEG, _SQUARE, _SQRT, _EXP = int(Op.NEG), int(Op.SQUARE), int(Op.SQRT), int(Op.EXP)
@@ -59,9 +59,8 @@ def exponential(x):  # type: ignore[no-untyped-def]
 
 
 @exact_inline
-def execute(instructions, registers):  # type: ignore[no-untyped-def]
+def execute(n, instructions, registers):  # type: ignore[no-untyped-def]
     """Run a tape on ``registers (r, n)`` whose input and constant rows are filled."""
-    n = registers.shape[1]
     for k in range(instructions.shape[0]):
         operation = instructions[k, 0]
         t, a, b, c = instructions[k, 1], instructions[k, 2], instructions[k, 3], instructions[k, 4]
@@ -123,6 +122,12 @@ def execute(instructions, registers):  # type: ignore[no-untyped-def]
                 registers[t, i] = registers[a, i]
         else:
             _execute_scalar(operation, registers[t], registers[a], registers[b])
+
+
+@exact
+def execute_block(instructions, registers):  # type: ignore[no-untyped-def]
+    """`execute` as a call of its own."""
+    execute(registers.shape[1], instructions, registers)
 
 
 @exact
@@ -198,7 +203,7 @@ def _evaluate(instructions, constants, outputs, registers, positions, results): 
                 registers[d, i] = positions[first + i, d]
             for i in range(n, block):
                 registers[d, i] = positions[first, d]
-        execute(instructions, registers)
+        execute_block(instructions, registers)
         for j in range(outputs.size):
             for i in range(n):
                 results[first + i, j] = registers[outputs[j], i]

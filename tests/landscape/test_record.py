@@ -100,11 +100,11 @@ def test_the_documented_names_and_no_others():
 
 
 def test_defaults():
-    assert {"position", "energy", "last_position"} == set(simulate().data_vars)
+    assert {"position", "energy", "last_position", "last_time"} == set(simulate().data_vars)
     bowl = Function(lambda x: (x**2).sum(-1), 2)
-    assert {"position", "energy", "last_position"} == set(simulate(bowl).data_vars)
+    assert {"position", "energy", "last_position", "last_time"} == set(simulate(bowl).data_vars)
     run = simulate(network())
-    assert {"energy", "last_position"} == set(run.data_vars)
+    assert {"energy", "last_position", "last_time"} == set(run.data_vars)
     assert "coordinate" not in run.coords
     layout = json.loads(run.attrs["layout"])
     assert [slot["name"] for slot in layout] == ["0.weight", "0.bias", "2.weight", "2.bias"]
@@ -129,7 +129,7 @@ def test_observables_of_a_formula(backend):
     potential, start = valley(), np.array([0.2, 1.0])
     names = ["position", "energy", "gradient_norm", "distance", "momentum"]
     run = simulate(potential, ls.SGD(lr=0.01, momentum=0.7), start=start, record=ls.Record(3, names), backend=backend)
-    assert {*names, "last_position", "last_momentum"} == set(run.data_vars)
+    assert {*names, "last_position", "last_momentum", "last_time"} == set(run.data_vars)
     at = run.position.values
     np.testing.assert_allclose(run.energy, potential.energy(at), rtol=1e-13)
     np.testing.assert_allclose(run.gradient_norm, np.linalg.norm(potential.gradient(at), axis=-1), rtol=1e-12)
@@ -214,12 +214,12 @@ def test_looking_changes_nothing(backend):
 
 def test_nothing_may_be_recorded():
     run = simulate(record=ls.Record(observables=[]))
-    assert set(run.data_vars) == {"last_position"}
+    assert set(run.data_vars) == {"last_position", "last_time"}
 
 
 def test_names_given_twice_are_recorded_once():
     run = simulate(record=ls.Record(observables=["energy", "energy"]))
-    assert set(run.data_vars) == {"energy", "last_position"}
+    assert set(run.data_vars) == {"energy", "last_position", "last_time"}
 
 
 # -- snapshots ---------------------------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ def test_a_run_in_two_parts_is_the_run(integrator, backend):
     assert second.position.values.tobytes() == whole.position.values[:, 8:].tobytes()
     assert second.energy.values.tobytes() == whole.energy.values[:, 8:].tobytes()
     assert np.array_equal(second.step, whole.step[8:])
-    assert np.allclose(second.time, case.dt * (second.step - 400), rtol=1e-12)  # time is counted anew, steps are not
+    assert np.array_equal(second.time, whole.time[8:])  # time goes on, as steps do
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -200,7 +200,9 @@ def test_repetition_and_seeds(integrator, backend):
     for seed in (22, 21 + 2**32, 21 + 2**63):
         other = run_case(case, rule, seed=seed, **settings)
         same = other.position.values == run.position.values
-        if rule(case.dt).thermal:
+        if integrator == "two-point noise":  # its paths are those of a random walk, which may meet
+            assert not same.all()
+        elif rule(case.dt).thermal:
             assert not same.any()
         else:
             assert same.all()

@@ -1,22 +1,22 @@
-"""Noise as an object, apart from the integrator: the same Brownian path can be replayed at two step sizes."""
+"""White Gaussian noise of a heat bath."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from landscape import random
 from landscape.errors import ConfigError
+from landscape.noise.base import Noise, check_precision, standard_normals
 from landscape.random import Precision
+from landscape.step_context import Memory, StepContext
 
 __all__ = ["ThermalNoise"]
 
 
 @dataclass(frozen=True, slots=True)
-class ThermalNoise:
+class ThermalNoise(Noise):
     """White Gaussian noise of covariance 2 T dt per step, keyed by (seed, chain, step).
 
     Parameters
@@ -30,6 +30,7 @@ class ThermalNoise:
 
     Examples
     --------
+    >>> import torch
     >>> coarse, fine = ThermalNoise(refinement=2), ThermalNoise()
     >>> chains = torch.arange(3)
     >>> sum_of_fine = (fine.draw(1, chains, 6, 4) + fine.draw(1, chains, 7, 4)) / 2**0.5
@@ -41,8 +42,7 @@ class ThermalNoise:
     refinement: int = 1
 
     def __post_init__(self) -> None:
-        if self.precision not in ("float32", "float64"):
-            raise ConfigError(f'precision must be "float32" or "float64", got {self.precision!r}')
+        check_precision(self.precision)
         if (
             isinstance(self.refinement, bool)
             or not isinstance(self.refinement, int | np.integer)
@@ -53,14 +53,11 @@ class ThermalNoise:
     def draw(self, seed: int, chains: Tensor, step: int, dim: int) -> Tensor:
         """Standard normal variates of one step, ``(chains, dim)``."""
         first = step * self.refinement
-        total = self._fine(seed, chains, first, dim)
+        total = standard_normals(seed, chains, first, dim, self.precision)
         for j in range(1, self.refinement):
-            total = total + self._fine(seed, chains, first + j, dim)
+            total = total + standard_normals(seed, chains, first + j, dim, self.precision)
         return total if self.refinement == 1 else total * (1.0 / self.refinement**0.5)
 
-    def _fine(self, seed: int, chains: Tensor, step: int, dim: int) -> Tensor:
-        if chains.device.type != "cpu":
-            return random.normals(seed, chains, step, dim, precision=self.precision)
-        from landscape.kernels.draws import draw_normals  # compiled: only where a run draws on the CPU
-
-        return torch.from_numpy(draw_normals(seed, chains.numpy(), step, dim, self.precision))
+    def increment(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
+        """sqrt(2 T dt) xi."""
+        return at.amplitude * at.noise()

@@ -1,0 +1,209 @@
+"""Replica exchange: chains at a ladder of temperatures that swap their configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from landscape import random
+from landscape.engines.base import Engine
+from landscape.engines.choice import Backend
+from landscape.errors import ConfigError
+from landscape.integrators.base import Integrator
+from landscape.potentials.base import Potential
+from landscape.prepare import prepare
+from landscape.record import Record
+from landscape.schedules import Schedule
+from landscape.simulate import execute
+
+__all__ = ["replica_exchange"]
+
+
+def replica_exchange(
+    potential: Potential,
+    integrator: Integrator,
+    temperatures: Sequence[float],
+    *,
+    steps: int,
+    swap_every: int,
+    ladders: int = 1,
+    start: Any = None,
+    record: Record | None = None,
+    constraint: Any = None,
+    seed: int = 0,
+    backend: Backend = "auto",
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    progress: bool | None = None,
+) -> xr.Dataset:
+    """Dynamics at several temperatures at once, with configurations exchanged between neighbours.
+
+    After each `swap_every` steps the chains at neighbouring temperatures, even and odd pairs in turn, exchange their
+    configurations with probability
+
+    min(1, exp[(1/T_i - 1/T_j) (V_i - V_j)])
+
+    so that each chain keeps its temperature and its Boltzmann law, and cold chains cross barriers by way of hot ones.
+    Momenta go along, rescaled by sqrt(T_new/T_old). All ladders are one batch.
+
+    Parameters
+    ----------
+    potential : Potential
+    integrator : Integrator
+        A thermal one that samples the Boltzmann law.
+    temperatures : sequence of float
+        The ladder, in units of energy; each positive, in rising or falling order.
+    steps, swap_every : int
+    ladders : int
+        Independent copies of the ladder; chains are numbered ladder by ladder.
+    start, record, constraint, seed, backend, dtype, device, progress
+        As for `simulate`; the noise is keyed by the chain, hence by the temperature, not by the configuration.
+
+    Returns
+    -------
+    xarray.Dataset
+        As from `simulate`, with ``walker (chain, draw)``, the number of the configuration that a chain holds;
+        ``swap_acceptance (chain)``, the fraction of the exchanges with the next temperature that were made (NaN for the
+        last of a ladder); ``round_trips (walker_number)``, how often a configuration went from the first temperature to
+        the last and back; ``ladder (chain)``.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+
+    References
+    ----------
+    Hukushima, Nemoto, "Exchange Monte Carlo method and application to spin glass simulations", J. Phys. Soc. Jpn. 65,
+    1604 (1996), eq. 5. Sugita, Okamoto, "Replica-exchange molecular dynamics method for protein folding", Chem. Phys.
+    Lett. 314, 141 (1999) (momenta).
+
+    Examples
+    --------
+    >>> import landscape as ls
+    >>> well = ls.potentials.DoubleWell(height=1.0)
+    >>> run = ls.replica_exchange(well, ls.MALA(dt=0.05), [0.05, 0.1, 0.2, 0.4], steps=20_000, swap_every=10,
+    ...                           ladders=8, record=ls.Record(every=100), seed=0)
+    >>> cold = run.position.where(run.temperature == 0.05, drop=True)[:, 50:, 0]
+    >>> 0.4 < float((cold > 0).mean()) < 0.6  # both wells, though a plain chain would stay in the one it starts in
+    True
+    """
+    ladder = _check_ladder(integrator, temperatures)
+    for name, value in (("swap_every", swap_every), ("ladders", ladders)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name} must be a positive integer, got {value!r}")
+    record = record or Record()
+    if isinstance(integrator.step_size, Schedule) or callable(integrator.step_size):
+        raise ConfigError("replica_exchange takes a constant step size, or one per chain")
+    plan, initial, spec = prepare(
+        potential, integrator, steps=steps, start=start, temperature=np.tile(ladder, ladders), record=record,
+        constraint=constraint, seed=seed, dtype=dtype, device=device,
+    )  # fmt: skip
+    if plan.walls.absorbs:
+        raise ConfigError("replica_exchange has no absorbing walls: a chain that left cannot exchange")
+    swaps = _Swaps(swap_every, len(ladder), ladders, record.every)
+    spec |= {"task": "replica_exchange", "temperatures": ladder.tolist(), "swap_every": swap_every, "ladders": ladders}
+    spec.pop("temperature")
+    run = execute(plan, initial, spec, record, steps=steps, backend=backend, progress=progress, interventions=[swaps])
+    return run.assign(swaps.results(run.sizes["draw"])).assign_coords(
+        ladder=("chain", np.repeat(np.arange(ladders), len(ladder)), {"long_name": "ladder", "units": "1"})
+    )
+
+
+def _check_ladder(integrator: Integrator, temperatures: Sequence[float]) -> NDArray[np.float64]:
+    try:
+        ladder = np.asarray(temperatures, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ConfigError(f"temperatures must be a sequence of numbers, got {temperatures!r}") from None
+    if ladder.ndim != 1 or len(ladder) < 2:
+        raise ConfigError(f"temperatures must be a ladder of two or more, got {temperatures!r}")
+    if not np.isfinite(ladder).all() or (ladder <= 0).any():
+        raise ConfigError(f"the temperatures of a ladder must be positive and finite, got {ladder.tolist()}")
+    steps = np.diff(ladder)
+    if not ((steps > 0).all() or (steps < 0).all()):
+        raise ConfigError(f"the temperatures of a ladder must rise or fall throughout, got {ladder.tolist()}")
+    if not isinstance(integrator, Integrator) or not integrator.samples_boltzmann:
+        raise ConfigError(
+            f"replica_exchange needs an integrator that samples the Boltzmann law, such as MALA, got {integrator!r}"
+        )
+    return ladder
+
+
+class _Swaps:
+    """The exchanges of a run, and what became of them."""
+
+    def __init__(self, every: int, rungs: int, ladders: int, record_every: int) -> None:
+        self.every, self.rungs, self.ladders = every, rungs, ladders
+        chains = rungs * ladders
+        self.walker = np.arange(chains)
+        self.tried, self.made = np.zeros(chains, np.int64), np.zeros(chains, np.int64)
+        self.last_end = np.where(np.arange(chains) % rungs == 0, 0, -1)  # which end each walker has seen last
+        self.half_trips = np.zeros(chains, np.int64)
+        self.round = 0
+        self.record_every = record_every
+        self.seen: list[NDArray[np.int64]] = []  # walkers at the draws so far
+
+    def apply(self, engine: Engine) -> None:
+        """Try to exchange every second pair of neighbours."""
+        plan, state = engine.plan, engine.state
+        self._note(state.step // self.record_every)  # a draw is made before the exchange of the same step
+        low = np.flatnonzero(np.arange(len(self.walker)) % self.rungs % 2 == self.round % 2)
+        low = low[low % self.rungs < self.rungs - 1]
+        temperature = np.asarray(plan.temperature)
+        energy = engine.energies()
+        log_ratio = (1 / temperature[low] - 1 / temperature[low + 1]) * (energy[low] - energy[low + 1])
+        draws = random.uniforms(plan.seed, torch.from_numpy(low), state.step, stream=random.SWAP).numpy()
+        swapped = low[np.log(draws) < log_ratio]
+        self.tried[low] += 1
+        self.made[swapped] += 1
+        order = np.arange(len(self.walker))
+        order[swapped], order[swapped + 1] = swapped + 1, swapped
+        source = torch.from_numpy(order).to(plan.device)
+        state.position.copy_(state.position[source])
+        for name in state.memory:
+            if name == "accepted":  # it counts for the chain, not for the configuration
+                continue
+            value = state.memory[name][source]
+            if name == "momentum":
+                scale = np.sqrt(temperature / temperature[order])
+                value = value * torch.as_tensor(scale, dtype=value.dtype, device=value.device)[:, None]
+            state.memory[name].copy_(value)
+        self.walker = self.walker[order]
+        self.round += 1
+        self._count_trips()
+
+    def _note(self, draws: int) -> None:
+        self.seen += [self.walker] * (draws - len(self.seen))
+
+    def _count_trips(self) -> None:
+        rung = np.arange(len(self.walker)) % self.rungs
+        for end, at in ((0, rung == 0), (1, rung == self.rungs - 1)):
+            walkers = self.walker[at]
+            crossed = self.last_end[walkers] == 1 - end
+            self.half_trips[walkers[crossed]] += 1
+            self.last_end[walkers] = end
+
+    def results(self, draws: int) -> dict[str, Any]:
+        """Walkers at the draws, and statistics of the exchanges."""
+        self._note(draws)
+        at_draws = np.array(self.seen[:draws], dtype=np.int64).reshape(draws, len(self.walker))
+        with np.errstate(invalid="ignore"):
+            acceptance = self.made / np.where(self.tried > 0, self.tried, np.nan)
+        about = {"long_name": "fraction of exchanges with the next temperature that were made", "units": "1"}
+        return {
+            "walker": (
+                ("chain", "draw"),
+                at_draws.T,
+                {"long_name": "configuration that the chain holds", "units": "1"},
+            ),
+            "swap_acceptance": ("chain", acceptance, about),
+            "round_trips": (
+                "walker_number",
+                self.half_trips // 2,
+                {"long_name": "times a configuration went from end to end of the ladder and back", "units": "1"},
+            ),
+        }

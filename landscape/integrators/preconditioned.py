@@ -1,0 +1,195 @@
+"""Any gradient rule behind a preconditioner: natural gradient, diagonal scaling, or a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from landscape.errors import ConfigError, ShapeError
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive
+from landscape.integrators.euler_maruyama import EulerMaruyama
+from landscape.integrators.heun import Heun
+from landscape.integrators.sgd import SGD
+from landscape.integrators.sgld import SGHMC, SGLD
+from landscape.noise.base import Noise
+from landscape.potentials.base import Potential
+from landscape.potentials.fisher import check_model, fisher_matrix
+from landscape.potentials.network import NetworkLoss
+from landscape.schedules import Schedule
+
+__all__ = ["Preconditioned", "Preconditioner"]
+
+Preconditioner: TypeAlias = Callable[[Potential, Tensor], Tensor] | Literal["diagonal", "natural_gradient"] | Any
+_INNER = (EulerMaruyama, Heun, SGD, SGLD, SGHMC)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preconditioned(Integrator):
+    """A rule that sees M(x) (grad V + noise) where it asks for grad V + noise; M is that of the start of the step.
+
+    For `EulerMaruyama`: x' = x - dt M grad V(x) + M sqrt(2 T dt) xi (Ito, without a term in the derivative of M), so
+    that in general the law is not Boltzmann's. On a valley V = g(y) x^2/2 with M = diag(1/g, 1), thermal noise gives
+    V_eff(y) = -T/(2 g) and noise of covariance 2 T g along x gives (T/2) ln g.
+
+    Parameters
+    ----------
+    inner : EulerMaruyama, Heun, SGD, SGLD or SGHMC
+    preconditioner : callable, array, "diagonal" or "natural_gradient"
+        ``callable(potential, position)`` gives the diagonals ``(chains, dim)`` or matrices ``(chains, dim, dim)`` of M;
+        an array ``(dim,)`` or ``(dim, dim)`` is the same everywhere. "diagonal" is 1/(\\|H_ii\\| + damping) with the
+        Hessian H; "natural_gradient" is (F + damping)^-1 with the model's Fisher matrix F of a `NetworkLoss`.
+    damping : float
+        Added to the curvature before it is inverted.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+
+    Notes
+    -----
+    "diagonal" costs a Hessian a step, "natural_gradient" a gradient per sample and class and a matrix of
+    dim x dim: for networks of thousands of weights use K-FAC or Shampoo through `Optimizer`.
+
+    References
+    ----------
+    Amari, "Natural gradient works efficiently in learning", Neural Computation 10, 251 (1998).
+
+    Examples
+    --------
+    >>> import landscape as ls
+    >>> bowl = ls.potentials.Expression("(x**2 + 100*y**2)/2", ["x", "y"])
+    >>> newton = ls.Preconditioned(ls.SGD(lr=0.5), "diagonal")
+    >>> run = ls.simulate(bowl, newton, start=[1.0, 1.0], steps=2)
+    >>> run.last_position.values.ravel()
+    array([0.25, 0.25])
+    """
+
+    inner: Any
+    preconditioner: Preconditioner
+    damping: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.inner, _INNER):
+            known = ", ".join(kind.__name__ for kind in _INNER)
+            raise ConfigError(f"Preconditioned takes one of {known}, got {self.inner!r}")
+        check_positive("damping", self.damping, zero=True)
+        if isinstance(self.preconditioner, str):
+            if self.preconditioner not in ("diagonal", "natural_gradient"):
+                raise ConfigError(
+                    'the preconditioner must be "diagonal", "natural_gradient", an array or a callable, got '
+                    f"{self.preconditioner!r}"
+                )
+        elif not callable(self.preconditioner):
+            matrix = np.asarray(self.preconditioner)
+            if matrix.dtype.kind not in "fiu" or matrix.ndim not in (1, 2) or not np.isfinite(matrix).all():
+                raise ConfigError("the preconditioner must be a finite array (dim,) or (dim, dim), or a callable")
+
+    @property
+    def step_size(self) -> PerChain | Schedule:
+        """That of the inner rule."""
+        return self.inner.step_size  # type: ignore[no-any-return]
+
+    @property
+    def thermal_noise(self) -> Noise:
+        """That of the inner rule."""
+        return self.inner.thermal_noise  # type: ignore[no-any-return]
+
+    @property
+    def gradients_per_step(self) -> int:  # type: ignore[override]
+        """Those of the inner rule."""
+        return self.inner.gradients_per_step  # type: ignore[no-any-return]
+
+    @property
+    def thermal(self) -> bool:  # type: ignore[override]
+        """As the inner rule."""
+        return self.inner.thermal  # type: ignore[no-any-return]
+
+    @property
+    def memory_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """As the inner rule."""
+        return self.inner.memory_names  # type: ignore[no-any-return]
+
+    @property
+    def turned_by_walls(self) -> tuple[str, ...]:  # type: ignore[override]
+        """As the inner rule."""
+        return self.inner.turned_by_walls  # type: ignore[no-any-return]
+
+    @property
+    def per_chain(self) -> tuple[str, ...]:  # type: ignore[override]
+        """As the inner rule."""
+        return self.inner.per_chain  # type: ignore[no-any-return]
+
+    def amplitude(self, temperature: Any, dt: Any, settings: dict[str, Any]) -> Any:
+        """That of the inner rule."""
+        return self.inner.amplitude(temperature, dt, settings)
+
+    def check(self, potential: Potential) -> None:
+        """A natural gradient needs a network with a model of its labels.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if isinstance(self.preconditioner, str) and self.preconditioner == "natural_gradient":
+            if not isinstance(potential, NetworkLoss):
+                raise ConfigError(
+                    f'"natural_gradient" needs the Fisher matrix of a NetworkLoss, and a {type(potential).__name__} '
+                    'has none: use "diagonal", or a callable'
+                )
+            check_model(potential)
+        self.inner.check(potential)
+
+    def start_memory(self, position: Tensor, temperature: Tensor, normals: Callable[[], Tensor]) -> Memory:
+        """That of the inner rule."""
+        return self.inner.start_memory(position, temperature, normals)  # type: ignore[no-any-return]
+
+    def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
+        """The inner step with M grad V for grad V and M noise for noise."""
+        m = self._matrix(position, at)
+
+        def apply(vector: Tensor) -> Tensor:
+            return m * vector if m.ndim == 2 else torch.einsum("nij,nj->ni", m.expand(len(vector), -1, -1), vector)
+
+        behind = replace(
+            at,
+            gradient=lambda x: apply(at.gradient(x)),
+            increment=lambda x, own: apply(at.increment(x, own)),
+        )
+        return self.inner.step(position, memory, behind)  # type: ignore[no-any-return]
+
+    def _matrix(self, position: Tensor, at: StepContext) -> Tensor:
+        """Diagonals ``(chains or 1, dim)`` or matrices ``(chains or 1, dim, dim)``."""
+        if isinstance(self.preconditioner, str):
+            if self.preconditioner == "diagonal":
+                diagonal: Tensor = at.potential.hessian(position).diagonal(dim1=-2, dim2=-1)
+                return 1.0 / (diagonal.abs() + self.damping)
+            fisher = torch.stack([fisher_matrix(at.potential, row) for row in position])  # type: ignore[arg-type]
+            eye = torch.eye(fisher.shape[-1], dtype=fisher.dtype, device=fisher.device)
+            try:
+                inverse: Tensor = torch.linalg.inv(fisher + self.damping * eye)
+            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+                raise ConfigError(
+                    f"the Fisher matrix has no inverse after step {at.step} with damping={self.damping:g}: give a "
+                    "larger damping"
+                ) from error
+            return inverse
+        if not callable(self.preconditioner):
+            if "preconditioner" not in at.cache:
+                at.cache["preconditioner"] = torch.as_tensor(np.asarray(self.preconditioner)).to(position)[None]
+            return self._checked(at.cache["preconditioner"], position)
+        return self._checked(self.preconditioner(at.potential, position), position)
+
+    def _checked(self, m: Any, position: Tensor) -> Tensor:
+        chains, dim = position.shape
+        fits = isinstance(m, Tensor) and m.shape[0] in (1, chains) and m.shape[1:] in ((dim,), (dim, dim))
+        if not fits:
+            shape = tuple(m.shape) if isinstance(m, Tensor) else type(m).__name__
+            raise ShapeError(
+                f"the preconditioner gave {shape}; expected a tensor ({chains}, {dim}) or ({chains}, {dim}, {dim})"
+            )
+        return m  # type: ignore[no-any-return]

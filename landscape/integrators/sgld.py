@@ -1,0 +1,139 @@
+"""Stochastic-gradient Langevin dynamics, without and with momentum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from landscape.integrators.base import (
+    Integrator,
+    Memory,
+    PerChain,
+    StepContext,
+    check_fraction,
+    check_noise,
+    check_positive,
+)  # fmt: skip
+from landscape.noise.base import Noise
+from landscape.schedules import Schedule
+
+__all__ = ["SGHMC", "SGLD"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SGLD(Integrator):
+    """Stochastic-gradient Langevin dynamics: Euler-Maruyama on minibatch gradients.
+
+    x' = x - lr grad V_batch(x) + sqrt(2 T lr) xi
+
+    Minibatches add noise of their own, which does not vanish relative to the thermal one unless lr goes to 0: with
+    gradient noise of covariance C the two heat a direction together to T + lr C/2. On all data it is `EulerMaruyama`.
+
+    Parameters
+    ----------
+    lr : float, one per chain, or a schedule
+        Learning rate; Welling and Teh's epsilon_t is 2 lr at T = 1.
+    noise : Noise, optional
+        Any; `ThermalNoise` by default.
+
+    References
+    ----------
+    Welling, Teh, "Bayesian learning via stochastic gradient Langevin dynamics", ICML 2011, eq. 4.
+
+    Examples
+    --------
+    >>> import landscape as ls
+    >>> spring = ls.potentials.Expression("x**2/2", ["x"])
+    >>> run = ls.simulate(spring, ls.SGLD(lr=0.5), temperature=1.0, chains=2000, steps=50, seed=0)
+    >>> abs(float((run.last_position**2).mean()) - 1 / (1 - 0.5 / 2)) < 0.2
+    True
+    """
+
+    lr: PerChain | Schedule
+    noise: Noise | None = None
+
+    weak_order: ClassVar[int | None] = 1
+    stationary_order: ClassVar[float | None] = 1
+    strong_order: ClassVar[float | None] = 1  # additive noise
+    samples_boltzmann: ClassVar[bool] = True  # as lr -> 0
+    thermal: ClassVar[bool] = True
+    brownian: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_positive("lr", self.lr)
+        check_noise(self.noise, (Noise,))
+
+    @property
+    def step_size(self) -> PerChain | Schedule:
+        """`lr`."""
+        return self.lr
+
+    def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
+        """x - lr grad V_batch(x) + sqrt(2 T lr) xi."""
+        return position - at.dt * at.gradient(position) + at.increment(position, memory)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SGHMC(Integrator):
+    """Stochastic-gradient Hamiltonian Monte Carlo: heavy-ball descent with the noise that its friction asks for.
+
+    m' = (1 - friction) m - lr grad V_batch(x) + sqrt(2 friction lr T) xi,  x' = x + m'
+
+    On all data a quadratic of stiffness k has <x^2> = (T/k)/[1 - lr k/(2 (2 - friction))]. In the physicist's units
+    the time step is sqrt(lr) and the friction coefficient friction/sqrt(lr).
+
+    Parameters
+    ----------
+    lr : float, one per chain, or a schedule
+        Learning rate eta of the paper.
+    friction : float, or one per chain
+        alpha of the paper, in (0, 1]; 1 - friction is the momentum of `SGD`.
+    noise : ThermalNoise, optional
+        Or `TwoPointNoise`.
+
+    References
+    ----------
+    Chen, Fox, Guestrin, "Stochastic gradient Hamiltonian Monte Carlo", ICML 2014, eq. 15 with beta = 0.
+
+    Examples
+    --------
+    >>> import landscape as ls
+    >>> spring = ls.potentials.Expression("x**2/2", ["x"])
+    >>> rule = ls.SGHMC(lr=0.1, friction=0.5)
+    >>> run = ls.simulate(spring, rule, temperature=1.0, chains=2000, steps=200, seed=0, record=ls.Record(200))
+    >>> abs(float((run.last_position**2).mean()) - 1 / (1 - 0.1 / 3)) < 0.15
+    True
+    """
+
+    lr: PerChain | Schedule
+    friction: PerChain
+    noise: Noise | None = None
+
+    stationary_order: ClassVar[float | None] = 1
+    samples_boltzmann: ClassVar[bool] = True  # as lr -> 0
+    thermal: ClassVar[bool] = True
+    memory_names: ClassVar[tuple[str, ...]] = ("momentum",)
+    turned_by_walls: ClassVar[tuple[str, ...]] = ("momentum",)
+    per_chain: ClassVar[tuple[str, ...]] = ("friction",)
+
+    def __post_init__(self) -> None:
+        check_positive("lr", self.lr)
+        check_fraction("friction", self.friction, one=True)
+        check_noise(self.noise)
+
+    @property
+    def step_size(self) -> PerChain | Schedule:
+        """`lr`."""
+        return self.lr
+
+    def amplitude(self, temperature: Any, dt: Any, settings: dict[str, Any]) -> Any:
+        """sqrt(2 friction lr T)."""
+        return (2.0 * settings["friction"] * dt * temperature) ** 0.5
+
+    def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
+        """Friction, kick and noise, then a move by the momentum."""
+        kept = (1.0 - at.settings["friction"]) * memory["momentum"]
+        memory["momentum"] = kept - at.dt * at.gradient(position) + at.increment(position, memory)
+        return position + memory["momentum"]

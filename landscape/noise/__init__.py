@@ -1,0 +1,5 @@
+"""Noise as an object, apart from the integrator: one kind a file."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,222 @@
+"""The automated nudged elastic band: few pivots, more where the path needs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from landscape.errors import ConfigError
+from landscape.paths.band_checkpoint import BandState
+from landscape.paths.curve import chord_knots, respace
+from landscape.paths.evaluation import energies_at
+from landscape.paths.history import History
+from landscape.paths.path import Path
+from landscape.paths.relaxation import Descent, Spacing, finished_path, real_number, relax
+from landscape.paths.straight import initial_pivots, path_given
+from landscape.paths.tangents import improved_tangents, perpendicular
+from landscape.potentials.base import Potential
+from landscape.potentials.checks import whole_number
+from landscape.potentials.network import NetworkLoss
+from landscape.progress import progress_bar
+
+__all__ = ["CYCLES", "auto_neb"]
+
+Cycles = Sequence[tuple[float, int | str]]
+# Di Carlo, Goddard, Schwab (2026), appendix: learning rate and length of each cycle.
+CYCLES: Final = ((0.1, "10 epochs"), (0.05, "5 epochs"), (0.01, "5 epochs"), (0.001, "5 epochs"))
+FIRST_PIVOTS: Final = 3  # between the ends, in the first cycle
+BETWEEN: Final = 9  # points of the dense evaluation in each segment
+
+
+def auto_neb(
+    potential: Potential,
+    start: Any,
+    end: Any = None,
+    *,
+    cycles: Cycles = CYCLES,
+    insert: int = 2,
+    threshold: float = 0.1,
+    momentum: float = 0.0,
+    tolerance: float = 0.0,
+    seed: int = 0,
+    own_batches: bool = False,
+    pivots_at_once: int | None = None,
+    end_tolerance: float = 1e-2,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> Path:
+    """A low path between two minima by AutoNEB [1]_: a band with infinitely stiff springs that grows where it must.
+
+    Each cycle: (1) insert pivots: three evenly spaced ones in the first cycle, later one in each of at most `insert`
+    segments, at the worst of nine inner points, if its score
+
+        [V(point) - linear interpolation of V between the segment's ends] / (range of V over the pivots)
+
+    exceeds `threshold`; the segment's share of the path length splits in the ratio of the insertion. (2) A new
+    optimiser. (3) In each step the pivots move along the polyline to their shares of its length, and then down the
+    gradient without its component along the improved tangent. (4) Evaluate the polyline on all data. The cycle whose
+    highest evaluated point is lowest is returned.
+
+    Parameters
+    ----------
+    potential : Potential
+    start, end : tensor or array ``(dim,)``, or a minimum or run of one chain as a Dataset
+        Two minima, which stay. A Path as `start` stands for both; with more than two pivots it is where the band
+        begins, as after a first cycle.
+    cycles : sequence of (lr, length)
+        Length in steps, or as ``"5 epochs"`` (of full-batch steps where the potential has no minibatches). By default
+        those of Di Carlo, Goddard, Schwab (2026), for networks.
+    insert : int
+        Segments that get a pivot in one cycle, at most.
+    threshold : float
+        On the score.
+    momentum, tolerance, seed, own_batches, pivots_at_once, end_tolerance
+        As for `string`; `tolerance` ends a cycle.
+    checkpoint : path ending in ``.nc``, optional
+        Written after every cycle. Where it is there already, of a search with the same settings and ends, that goes on
+        to the same bits as if it had not been interrupted.
+
+    Returns
+    -------
+    Path
+        A polyline with `energies` on all data, `buffers` and `history` (with the highest energy after each cycle).
+
+    Raises
+    ------
+    ConfigError, ShapeError, NonFiniteError
+    CheckpointError
+        If `checkpoint` holds another search.
+
+    Notes
+    -----
+    Costs one gradient per pivot and step, and 20 energies on all data per segment and cycle.
+
+    References
+    ----------
+    .. [1] Draxler, Veschgini, Salmhofer, Hamprecht (2018), Essentially No Barriers in Neural Network Energy Landscape.
+
+    Examples
+    --------
+    >>> import landscape as ls
+    >>> well = ls.potentials.Expression("(x**2 - 1)**2 + 4*(y - 1 + x**2)**2", ["x", "y"])  # saddle at (0, 1), V = 1
+    >>> path = auto_neb(well, [-1.0, 0.0], [1.0, 0.0], cycles=[(0.02, 200)] * 4)
+    >>> round(path.highest(well)[1], 3), ls.paths.straight_line([-1.0, 0.0], [1.0, 0.0]).highest(well)[1]
+    (1.0, 5.0)
+    """
+    schedule = [
+        Descent(steps, lr, momentum, tolerance, seed, own_batches, pivots_at_once)
+        for lr, steps in (_rate_and_steps(potential, one) for one in cycles)
+    ]
+    if not schedule:
+        raise ConfigError("auto_neb needs at least one cycle (lr, steps)")
+    whole_number("insert", insert, least=0)
+    real_number("threshold", threshold, least=0.0)
+    settings = {"insert": insert, "threshold": threshold} | schedule[0].spec()
+    del settings["lr"], settings["steps"]
+    settings["cycles"] = [[one.lr, one.steps] for one in schedule]
+    pivots = 2 if path_given(start) is None else None
+    moving = initial_pivots(potential, start, end, pivots, end_tolerance=end_tolerance)
+    if checkpoint is not None and os.path.exists(checkpoint):
+        band = BandState.load(checkpoint, settings, moving)
+    else:
+        knots = chord_knots(moving)
+        band = BandState(moving, knots.diff() / knots[-1], moving, History())
+    with progress_bar(sum(one.steps for one in schedule), "automated band", show=progress) as report:
+        for descent in schedule[band.history.cycles :]:
+            _cycle(potential, band, descent, insert=insert, threshold=threshold, report=report)
+            if checkpoint is not None:
+                band.save(checkpoint, settings)
+    return finished_path(potential, band.best, band.history, "auto_neb", settings, pivots_at_once)
+
+
+def _cycle(
+    potential: Potential,
+    band: BandState,
+    descent: Descent,
+    *,
+    insert: int,
+    threshold: float,
+    report: Callable[[int], None],
+) -> None:
+    """Insert pivots, relax them, evaluate the path, keep it if it is the best."""
+    if len(band.pivots) == 2:
+        band.shares = torch.full((FIRST_PIVOTS + 1,), 1 / (FIRST_PIVOTS + 1)).to(band.shares)
+    else:
+        dense = _dense(potential, band.pivots, descent.pivots_at_once)
+        band.shares = split_shares(band.shares, dense, insert=insert, threshold=threshold)
+    band.pivots, done = relax(
+        descent.slopes(potential), band.pivots, _across, improved_tangents, _at_shares(band.shares), descent,
+        first_step=band.history.steps, history=band.history, report=report,
+    )  # fmt: skip
+    highest = float(_dense(potential, band.pivots, descent.pivots_at_once).max())
+    if highest <= band.history.lowest:
+        band.best = band.pivots
+    band.history.end_cycle(descent.lr, done, len(band.pivots), highest)
+
+
+def split_shares(shares: Tensor, dense: Tensor, *, insert: int, threshold: float) -> Tensor:
+    """Shares of the path length after the insertion of pivots.
+
+    Parameters
+    ----------
+    shares : tensor, shape ``(segments,)``
+        Adding up to 1.
+    dense : tensor, shape ``(segments, points + 2)``
+        Energies at evenly spaced points of each segment, its ends first and last.
+
+    Returns
+    -------
+    tensor, shape ``(segments + insertions,)``
+
+    Examples
+    --------
+    >>> bumpy = torch.tensor([[0.0, 0.0, 1.0], [1.0, 9.0, 3.0]])  # one point inside each segment
+    >>> split_shares(torch.tensor([0.5, 0.5]), bumpy, insert=1, threshold=0.1).tolist()
+    [0.5, 0.25, 0.25]
+    """
+    pivots = torch.cat([dense[:, 0], dense[-1:, -1]])
+    spread = pivots.max() - pivots.min()
+    t = torch.linspace(0, 1, dense.shape[1], dtype=dense.dtype, device=dense.device)
+    chords = torch.lerp(dense[:, :1].expand_as(dense), dense[:, -1:].expand_as(dense), t)
+    score, worst = ((dense - chords)[:, 1:-1] / spread).nan_to_num(0.0).max(dim=1)
+    chosen = {int(i) for i in score.topk(min(insert, len(score))).indices if float(score[i]) > threshold}
+    parts: list[Tensor] = []
+    for i, share in enumerate(shares):
+        cut = share * t[worst[i] + 1].to(share.dtype)
+        parts += [cut, share - cut] if i in chosen else [share]
+    return torch.stack(parts)
+
+
+def _at_shares(shares: Tensor) -> Spacing:
+    fractions = torch.cat([shares.new_zeros(1), shares.cumsum(0)])
+    return lambda pivots: respace(pivots, fractions, spline=False)
+
+
+def _across(pivots: Tensor, energies: Tensor, gradients: Tensor, progress: float) -> Tensor:
+    return perpendicular(gradients[1:-1], improved_tangents(pivots, energies))
+
+
+def _dense(potential: Potential, pivots: Tensor, pivots_at_once: int | None) -> Tensor:
+    """Energies on all data of each segment's ends and inner points, ``(segments, BETWEEN + 2)``."""
+    t = torch.arange(BETWEEN + 1, dtype=pivots.dtype, device=pivots.device) / (BETWEEN + 1)
+    points = (pivots[:-1, None] + t[:, None] * pivots.diff(dim=0)[:, None]).flatten(0, 1)
+    energy = energies_at(potential, torch.cat([points, pivots[-1:]]), pivots_at_once)
+    return torch.cat([energy[:-1].view(-1, BETWEEN + 1), energy[BETWEEN + 1 :: BETWEEN + 1, None]], dim=1)
+
+
+def _rate_and_steps(potential: Potential, cycle: tuple[float, int | str]) -> tuple[float, int]:
+    try:
+        lr, length = cycle
+    except (TypeError, ValueError):
+        raise ConfigError(f'a cycle is (lr, steps) or (lr, "5 epochs"), got {cycle!r}') from None
+    if not isinstance(length, str):
+        return lr, length
+    count, _, unit = length.partition(" ")
+    if unit not in ("epoch", "epochs") or not count.isdigit():
+        raise ConfigError(f'the length of a cycle is a number of steps or "5 epochs", got {length!r}')
+    sampler = potential.sampler if isinstance(potential, NetworkLoss) else None
+    return lr, int(count) * (1 if sampler is None else sampler.steps_per_epoch)

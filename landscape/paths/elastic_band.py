@@ -1,0 +1,112 @@
+"""The nudged elastic band with climbing image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from landscape.paths.path import Path
+from landscape.paths.relaxation import Descent, Rule, one_cycle, real_number
+from landscape.paths.straight import initial_pivots
+from landscape.paths.tangents import improved_tangents, perpendicular
+from landscape.potentials.base import Potential
+from landscape.potentials.checks import true_or_false
+
+__all__ = ["neb"]
+
+
+def neb(
+    potential: Potential,
+    start: Any,
+    end: Any = None,
+    *,
+    pivots: int | None = None,
+    steps: int,
+    lr: float,
+    spring: float | None = None,
+    climbing: bool = True,
+    momentum: float = 0.0,
+    tolerance: float = 0.0,
+    seed: int = 0,
+    own_batches: bool = False,
+    pivots_at_once: int | None = None,
+    end_tolerance: float = 1e-2,
+    progress: bool | None = None,
+) -> Path:
+    """A minimum-energy path by the nudged elastic band, whose highest image climbs to the saddle.
+
+    p_i <- p_i + lr F_i,  F_i = -[g_i - (g_i . t_i) t_i] + k (|p_{i+1} - p_i| - |p_i - p_{i-1}|) t_i
+
+    with the improved tangent t_i of [2]_. In the second half of the steps the highest image, if it is higher than its
+    neighbours, feels no spring and climbs along the path [1]_: F = -g + 2 (g . t) t.
+
+    Parameters
+    ----------
+    potential : Potential
+    start, end : tensor or array ``(dim,)``, or a minimum or run of one chain as a Dataset
+        Two minima, which stay. A Path as `start` stands for both, and is where the band begins.
+    pivots : int
+        The ends among them. Left out with a Path: as many as it has.
+    steps : int
+    lr : float
+        Stable below 2/(largest curvature on the path).
+    spring : float, optional
+        The constant k, energy per squared length; 0.1/lr unless given (stable below 0.5/lr).
+    climbing : bool
+    momentum, tolerance, seed, own_batches, pivots_at_once, end_tolerance
+        As for `string`.
+
+    Returns
+    -------
+    Path
+        A polyline with `energies` on all data, `buffers` and `history`. With a climbing image its highest pivot is the
+        saddle.
+
+    Raises
+    ------
+    ConfigError, ShapeError, NonFiniteError
+
+    Notes
+    -----
+    Costs one gradient per pivot and step. The improved tangent, and so the path, has an error of first order in the
+    distance of the pivots; the climbing image has none.
+
+    References
+    ----------
+    .. [1] Henkelman, Uberuaga, Jonsson (2000), J. Chem. Phys. 113, 9901, eq. 5.
+    .. [2] Henkelman, Jonsson (2000), J. Chem. Phys. 113, 9978.
+
+    Examples
+    --------
+    >>> import landscape as ls
+    >>> well = ls.potentials.Expression("(x**2 - 1)**2*(1 + 0.3*x) + 4*(y - 1 + x**2)**2", ["x", "y"])
+    >>> path = neb(well, [-1.0, 0.0], [1.0, 0.0], pivots=9, steps=1000, lr=0.02)
+    >>> saddle = path.pivots[path.energies.argmax()]  # 1.5 x^2 + 4 x - 0.3 = 0 there
+    >>> bool(well.gradient(saddle).norm() < 1e-6), round(float(saddle[0]), 5)
+    (True, 0.073)
+    """
+    descent = Descent(steps, lr, momentum, tolerance, seed, own_batches, pivots_at_once)
+    true_or_false("climbing", climbing)
+    stiffness = real_number("spring", 0.1 / lr if spring is None else spring, least=0.0)
+    moving = initial_pivots(potential, start, end, pivots, end_tolerance=end_tolerance)
+    return one_cycle(
+        potential, moving, _nudged(stiffness, climbing), improved_tangents, lambda pivots: pivots, descent,
+        method="neb", progress=progress, settings={"spring": stiffness, "climbing": climbing},
+    )  # fmt: skip
+
+
+def _nudged(spring: float, climbing: bool) -> Rule:
+    def minus_force(pivots: Tensor, energies: Tensor, gradients: Tensor, progress: float) -> Tensor:
+        inner, tangents = gradients[1:-1], improved_tangents(pivots, energies)
+        chords = pivots.diff(dim=0).norm(dim=-1, keepdim=True)
+        nudged: Tensor = perpendicular(inner, tangents) - spring * (chords[1:] - chords[:-1]) * tangents
+        if not climbing or progress < 0.5:
+            return nudged
+        # compared on the device: to ask for the number of the highest image would wait for it at every step
+        top = (torch.arange(len(energies), device=energies.device) == energies.argmax())[1:-1, None]
+        climb: Tensor = inner - 2 * (inner * tangents).sum(-1, keepdim=True) * tangents
+        return torch.where(top, climb, nudged)
+
+    return minus_force

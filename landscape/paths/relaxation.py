@@ -1,0 +1,192 @@
+"""What string, elastic band and automated band share: the loop over steps, its record, and the finished path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from landscape.errors import ConfigError, NonFiniteError
+from landscape.paths.evaluation import Slopes, buffers_at, energies_at
+from landscape.paths.history import History
+from landscape.paths.path import Path
+from landscape.paths.tangents import perpendicular
+from landscape.potentials.base import Potential
+from landscape.potentials.checks import true_or_false, whole_number
+from landscape.progress import progress_bar
+from landscape.random import check_seed
+from landscape.results import global_attributes
+
+__all__ = ["KEPT", "Descent", "check_finite", "finished_path", "one_cycle", "real_number", "relax"]
+
+KEPT = 200  # iterations of each cycle that are recorded, at most
+# (pivots, energies, gradients, progress from 0 to 1) -> minus what the inner pivots step along
+Rule = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+TangentRule = Callable[[Tensor, Tensor], Tensor]  # (pivots, energies) -> unit tangents at the inner pivots
+Spacing = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """Settings that all searches share, checked; see `string` for their meaning.
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    steps: int
+    lr: float
+    momentum: float = 0.0
+    tolerance: float = 0.0
+    seed: int = 0
+    own_batches: bool = False
+    pivots_at_once: int | None = None
+
+    def __post_init__(self) -> None:
+        whole_number("steps", self.steps)
+        check_seed(self.seed)
+        true_or_false("own_batches", self.own_batches)
+        if self.pivots_at_once is not None:
+            whole_number("pivots_at_once", self.pivots_at_once)
+        real_number("lr", self.lr, above=0.0)
+        real_number("momentum", self.momentum, least=0.0, below=1.0)
+        real_number("tolerance", self.tolerance, least=0.0)
+
+    def slopes(self, potential: Potential) -> Slopes:
+        """Energy and gradient on the minibatches of these settings."""
+        return Slopes(potential, seed=self.seed, own_batches=self.own_batches, pivots_at_once=self.pivots_at_once)
+
+    def spec(self) -> dict[str, Any]:
+        """What of it changes the result."""
+        return {name: value for name, value in asdict(self).items() if name != "pivots_at_once"}
+
+
+def relax(
+    slopes: Slopes,
+    pivots: Tensor,
+    rule: Rule,
+    tangents_of: TangentRule,
+    spacing: Spacing,
+    descent: Descent,
+    *,
+    first_step: int,
+    history: History,
+    report: Callable[[int], None],
+) -> tuple[Tensor, int]:
+    """Step the inner pivots along `rule`, then re-space them; the ends stay.
+
+    Returns
+    -------
+    pivots : tensor, shape ``(P, N)``
+    done : int
+        Steps made: fewer than asked for where all perpendicular gradients fell to the tolerance.
+    """
+    pivots = spacing(pivots)
+    velocity = torch.zeros_like(pivots[1:-1])
+    every = max(1, descent.steps // KEPT)
+    for done in range(descent.steps):
+        step = first_step + done
+        energies, gradients = slopes(pivots, step)
+        if done % every == 0 or descent.tolerance:
+            across = perpendicular(gradients[1:-1], tangents_of(pivots, energies)).norm(dim=-1)
+            if done % every == 0:
+                check_finite(energies, step)
+                history.note(step, energies, across)
+                report(step)
+            if descent.tolerance and bool((across <= descent.tolerance).all()):
+                return pivots, done
+        velocity = descent.momentum * velocity + rule(pivots, energies, gradients, done / descent.steps)
+        pivots = spacing(torch.cat([pivots[:1], pivots[1:-1] - descent.lr * velocity, pivots[-1:]]))
+    check_finite(pivots, first_step + descent.steps)
+    return pivots, descent.steps
+
+
+def one_cycle(
+    potential: Potential,
+    pivots: Tensor,
+    rule: Rule,
+    tangents_of: TangentRule,
+    spacing: Spacing,
+    descent: Descent,
+    *,
+    method: str,
+    progress: bool | None,
+    settings: dict[str, Any],
+) -> Path:
+    """The path that `relax` makes of pivots at one rate; `settings` are the method's own, for the record."""
+    history = History()
+    with progress_bar(descent.steps, method, show=progress) as report:
+        pivots, done = relax(
+            descent.slopes(potential), pivots, rule, tangents_of, spacing, descent, first_step=0, history=history,
+            report=report,
+        )  # fmt: skip
+    highest = float(energies_at(potential, pivots, descent.pivots_at_once).max())
+    history.end_cycle(descent.lr, done, len(pivots), highest)
+    settings = {"pivots": len(pivots)} | descent.spec() | settings
+    return finished_path(potential, pivots, history, method, settings, descent.pivots_at_once)
+
+
+def finished_path(
+    potential: Potential,
+    pivots: Tensor,
+    history: History,
+    method: str,
+    settings: dict[str, Any],
+    pivots_at_once: int | None,
+) -> Path:
+    """The path with what is stored beside it: energies on all data, buffers, history and specification."""
+    try:
+        described = potential.spec()
+    except NotImplementedError:
+        described = {"kind": "python", "name": f"{type(potential).__module__}:{type(potential).__qualname__}"}
+    spec = {"task": "connect", "potential": described, "method": method, "settings": settings}
+    attributes = global_attributes(f"path by {method} on {type(potential).__name__}", spec)
+    policy = getattr(potential, "batchnorm", None)
+    if policy is not None:
+        attributes["batchnorm"] = policy
+    return Path(
+        pivots,
+        energies=energies_at(potential, pivots, pivots_at_once),
+        buffers=buffers_at(potential, pivots),
+        names=potential.coordinates,
+        history=history.dataset(),
+        attributes=attributes,
+    )
+
+
+def check_finite(values: Tensor, step: int) -> None:
+    """Refuse energies ``(P,)`` or pivots ``(P, N)`` that are no longer finite.
+
+    Raises
+    ------
+    NonFiniteError
+    """
+    good = torch.isfinite(values).reshape(len(values), -1).all(-1)
+    if not bool(good.all()):
+        raise NonFiniteError(
+            f"pivot {int(torch.nonzero(~good)[0])} is no longer finite at step {step}: lower lr, which is stable below "
+            "2/(largest curvature)",
+            step=step,
+        )
+
+
+def real_number(
+    name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf, below: float = math.inf
+) -> float:
+    """`value`, refused unless it is a finite number in that range.
+
+    Raises
+    ------
+    ConfigError
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not (number and value >= least and above < value < below):
+        wanted = [f"{word} {bound:g}" for word, bound in (("at least", least), ("above", above), ("below", below))]
+        wanted = [text for text in wanted if "inf" not in text]
+        raise ConfigError(f"{name} must be a finite number, {' and '.join(wanted)}, got {value!r}")
+    return float(value)

@@ -1,0 +1,122 @@
+"""Straight lines, and what may stand for the ends of a path."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from landscape.errors import ConfigError, NonFiniteError, ShapeError
+from landscape.paths.evaluation import working_dtype
+from landscape.paths.path import Path, real_tensor
+from landscape.potentials.base import Potential
+from landscape.potentials.checks import whole_number
+
+__all__ = ["initial_pivots", "path_given", "straight_line"]
+
+
+def straight_line(start: Any, end: Any, pivots: int = 2) -> Path:
+    """The straight line between two positions, p_i = start + i/(pivots - 1) (end - start).
+
+    Parameters
+    ----------
+    start, end : tensor or array ``(coordinate,)``, or a minimum or run of one chain as a Dataset
+    pivots : int
+        Two or more, the ends among them.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ShapeError
+        If the ends have different shapes.
+    ConfigError
+        If they coincide, or there are fewer than two pivots.
+    NonFiniteError
+
+    Examples
+    --------
+    >>> straight_line([0.0, 0.0], [2.0, 4.0], 3).pivots.tolist()
+    [[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]]
+    """
+    whole_number("pivots", pivots, least=2)
+    first, last = _end("start", start), _end("end", end)
+    if first.shape != last.shape:
+        raise ShapeError(
+            f"the ends have different shapes, {tuple(first.shape)} and {tuple(last.shape)}: give two positions of one "
+            "landscape"
+        )
+    t = torch.linspace(0, 1, pivots, dtype=torch.float64, device=first.device)[:, None]
+    return Path(torch.lerp(first.expand(pivots, -1), last.to(first.device).expand(pivots, -1), t))
+
+
+def initial_pivots(potential: Potential, start: Any, end: Any, pivots: int | None, *, end_tolerance: float) -> Tensor:
+    """Pivots from which a search for a path begins, in the potential's own dtype and on its device.
+
+    Warns
+    -----
+    UserWarning
+        If the gradient at an end is longer than `end_tolerance`: then it is no minimum.
+    """
+    if not isinstance(potential, Potential):
+        raise ConfigError(f"expected a potential first, got {type(potential).__name__}")
+    given = path_given(start)
+    if given is not None:
+        if end is not None:
+            raise ConfigError("a Path stands for both ends: give no `end` beside it")
+        path = given if pivots is None or pivots == len(given) else given.spline.resample(pivots)
+    else:
+        if end is None:
+            raise ConfigError("give two ends, or one Path")
+        if pivots is None:
+            raise ConfigError("the number of pivots is needed between two ends: pivots=17, say")
+        path = straight_line(start, end, pivots)
+    if path.pivots.shape[1] != potential.dim:
+        raise ShapeError(f"the ends have {path.pivots.shape[1]} coordinates, the potential has {potential.dim}")
+    device = getattr(potential, "device", path.pivots.device)
+    moving = path.pivots.to(device, working_dtype(potential))
+    for which, point in (("start", moving[0]), ("end", moving[-1])):
+        norm = float(potential.gradient(point).norm())
+        if not norm <= end_tolerance:
+            warnings.warn(
+                f"the {which} of the path is not a minimum: the gradient there has norm {norm:.3g}, more than "
+                f"end_tolerance = {end_tolerance:g}. Minimise it first, or raise end_tolerance",
+                UserWarning,
+                stacklevel=3,
+            )
+    return moving
+
+
+def path_given(start: Any) -> Path | None:
+    """The path that stands for both ends, if `start` is one, stored or not."""
+    if isinstance(start, xr.Dataset) and "pivots" in start:
+        return Path.from_dataset(start)
+    return start if isinstance(start, Path) else None
+
+
+def _end(name: str, value: Any) -> Tensor:
+    if isinstance(value, xr.Dataset):
+        stored = next((key for key in ("last_position", "position") if key in value), None)
+        if stored is None or "draw" in value[stored].dims:
+            raise ConfigError(f"the Dataset given as {name} has no last_position: expected a run or a minimum")
+        value = value[stored]
+    if isinstance(value, xr.DataArray):
+        if value.sizes.get("chain", 1) > 1:
+            raise ShapeError(f"{name} holds {value.sizes['chain']} chains: choose one with .isel(chain=0)")
+        value = value.squeeze("chain").values if "chain" in value.dims else value.values
+    point = real_tensor(value)
+    if point.ndim != 1 or not len(point):
+        raise ShapeError(f"{name} must be one position (coordinate,), got shape {tuple(point.shape)}")
+    point = point.double()
+    bad = torch.nonzero(~torch.isfinite(point))
+    if len(bad):
+        index = int(bad[0])
+        raise NonFiniteError(
+            f"coordinate {index} of the {name} is {float(point[index])}; expected finite numbers", coordinate=index
+        )
+    return point

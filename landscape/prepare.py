@@ -1,0 +1,323 @@
+"""Every setting of a run checked and resolved: the plan, the initial state, the specification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from landscape import random
+from landscape.constraints import Constraint, Walls, resolve_walls
+from landscape.engines.base import Plan, State
+from landscape.errors import ConfigError, NonFiniteError, ShapeError
+from landscape.integrators.base import Integrator, Memory, plain
+from landscape.per_chain import count_chains, length_of, per_chain
+from landscape.potentials.base import Potential, check_device
+from landscape.potentials.network import NetworkLoss
+from landscape.random import check_seed
+from landscape.record import Record
+from landscape.schedules import Schedule, as_schedule
+
+__all__ = ["prepare"]
+
+MOST_IN_SPEC = 4096  # numbers of a start that a specification holds
+
+
+def prepare(
+    potential: Potential,
+    integrator: Integrator,
+    *,
+    steps: int,
+    start: Any = None,
+    chains: int | None = None,
+    temperature: Any = 0.0,
+    record: Record | None = None,
+    constraint: Constraint | Sequence[Constraint] | None = None,
+    seed: int = 0,
+    data_seed: Any = None,
+    state: Literal["fresh", "keep"] = "fresh",
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> tuple[Plan, State, dict[str, Any]]:
+    """Check every setting of `simulate` and resolve it: the plan, the initial state and the specification."""
+    if not isinstance(potential, Potential):
+        raise ConfigError(f"expected a Potential first, got {type(potential).__name__}")
+    if not isinstance(integrator, Integrator):
+        hint = f": write {integrator.__name__}(...)" if isinstance(integrator, type) else ""
+        raise ConfigError(f"expected an Integrator such as EulerMaruyama(dt=1e-3), got {integrator!r}{hint}")
+    if isinstance(steps, bool) or not hasattr(steps, "__index__") or int(steps) < 0:
+        raise ConfigError(f"steps must be a whole number, 0 or more, got {steps!r}")
+    if record is not None and not isinstance(record, Record):
+        raise ConfigError(f"record must be a Record, such as Record(every=10), got {type(record).__name__}")
+    if state not in ("fresh", "keep"):
+        raise ConfigError(f'state must be "fresh" or "keep", got {state!r}')
+    _check_decay(potential, integrator)
+    positions = _start_positions(potential, start)
+    seeds = _data_seed_table(data_seed)
+    count = count_chains(
+        chains,
+        start=len(positions) if positions.ndim == 2 else None,
+        temperature=_length("temperature", temperature),
+        step_size=_length("the step size", integrator.step_size),
+        **{name: length_of(name, _attribute(integrator, name)) for name in integrator.per_chain},
+        data_seed=next((len(value) for _, value in seeds if isinstance(value, tuple)), None),
+    )
+    temperatures = _check_temperature(integrator, temperature, count)
+    walls = resolve_walls(potential, constraint)
+    dtype = dtype or (potential.dtype if isinstance(potential, NetworkLoss) else potential.default_dtype)
+    place = check_device(device) if device is not None else getattr(potential, "device", torch.device("cpu"))
+    _check_placement(potential, dtype, place)
+    if integrator.thermal:
+        integrator.thermal_noise.check(potential)
+    _check_batches(potential, integrator)
+    integrator.check(potential)
+    plan = Plan(
+        potential=potential,
+        integrator=integrator,
+        walls=walls,
+        chains=count,
+        temperature=temperatures,
+        step_size=_setting("the step size", integrator.step_size, count),
+        settings={name: per_chain(name, _attribute(integrator, name), count) for name in integrator.per_chain},
+        seed=check_seed(seed),
+        data_seeds=tuple((at, (value,) * count if isinstance(value, int) else value) for at, value in seeds),
+        dtype=dtype,
+        device=place,
+    )
+    position = positions.to(place, dtype).expand(count, potential.dim).clone().contiguous()
+    _check_start(position, walls, potential)
+    initial = _initial_state(plan, position, start, state == "keep")
+    spec = _spec(
+        potential,
+        integrator,
+        plan,
+        steps,
+        temperature,
+        record or Record(),
+        constraint,
+        data_seed,
+        start,
+        positions,
+        state == "keep",
+    )
+    return plan, initial, spec
+
+
+def _setting(name: str, value: Any, chains: int) -> NDArray[np.float64] | Schedule:
+    """One value per chain, or a schedule that speaks of all of them."""
+    schedule = as_schedule(name, value)
+    return schedule if schedule is not None else per_chain(name, value, chains)
+
+
+def _length(name: str, value: Any) -> int | None:
+    schedule = as_schedule(name, value)
+    return schedule.length() if schedule is not None else length_of(name, value)
+
+
+def _check_temperature(integrator: Integrator, temperature: Any, chains: int) -> NDArray[np.float64] | Schedule:
+    resolved = _setting("temperature", temperature, chains)
+    if not isinstance(resolved, Schedule) and (not np.isfinite(resolved).all() or (resolved < 0).any()):
+        raise ConfigError(f"temperature must be finite and not negative, got {temperature!r}")
+    if not integrator.thermal and (isinstance(resolved, Schedule) or resolved.any()):
+        raise ConfigError(
+            f"{type(integrator).__name__} has no thermal noise, so temperature must be 0, got {temperature!r}; "
+            "use EulerMaruyama for Langevin dynamics"
+        )
+    return resolved
+
+
+def _initial_state(plan: Plan, position: Tensor, start: Any, keep: bool) -> State:
+    state = State(position, {}, 0, np.zeros(plan.chains))
+    if keep:
+        if not isinstance(start, xr.Dataset):
+            raise ConfigError('state="keep" needs a run as start: its Dataset, not only its positions')
+        state.step = int(start.attrs.get("last_step", 0))
+        if "last_time" in start:
+            state.time = np.array(np.broadcast_to(start.last_time.values, (plan.chains,)), dtype=np.float64)
+    fresh = _fresh_memory(plan, state)
+    state.memory = _kept_memory(fresh, start, type(plan.integrator).__name__) if keep else fresh
+    if plan.integrator.metropolis:
+        state.memory["accepted"] = torch.zeros(plan.chains, dtype=torch.float64, device=plan.device)
+    if plan.walls.absorbs:
+        state.memory |= _exits(plan, start if keep else None)
+    return state
+
+
+def _fresh_memory(plan: Plan, state: State) -> Memory:
+    chains = torch.arange(plan.chains, device=plan.device)
+    heat = torch.as_tensor(np.array(plan.temperature_at(state.time[None])[0]), dtype=plan.dtype, device=plan.device)[
+        :, None
+    ]
+    draws = iter(range(100))
+
+    def normals() -> Tensor:
+        variates = random.normals(plan.seed, chains, next(draws), plan.potential.dim, stream=random.INITIAL)
+        return variates.to(plan.dtype)
+
+    memory = plan.integrator.start_memory(state.position, heat, normals)
+    if plan.integrator.thermal:
+        memory |= plan.integrator.thermal_noise.start_memory(state.position, heat, normals)
+    return memory
+
+
+def _kept_memory(fresh: Memory, start: xr.Dataset, integrator: str) -> Memory:
+    memory = {}
+    for name, value in fresh.items():
+        kept = start.get(f"last_{name}")
+        if kept is None:
+            raise ConfigError(
+                f'state="keep": the run given as start has no {name!r}, which {integrator} needs; use state="fresh"'
+            )
+        if kept.shape != value.shape and value.numel():  # what has no elements yet may come in any length
+            raise ShapeError(f"the kept {name} has shape {kept.shape}, expected {tuple(value.shape)}")
+        memory[name] = torch.as_tensor(np.array(kept.values)).to(value)
+    return memory
+
+
+def _exits(plan: Plan, start: xr.Dataset | None) -> Memory:
+    """Which chains have left by which wall (the coordinate's number from 1, with the side as its sign), and when."""
+    wall = np.zeros(plan.chains)
+    if start is not None and "exit_side" in start:
+        names = list(plan.potential.coordinates or ())
+        numbers = [names.index(name) + 1 if name in names else 0 for name in start.exit_coordinate.values]
+        wall = start.exit_side.values * np.array(numbers, dtype=np.float64)
+    return {
+        "exit_step": torch.full((plan.chains,), torch.nan, dtype=torch.float64, device=plan.device),
+        "exit_wall": torch.as_tensor(wall, device=plan.device),
+    }
+
+
+def _start_positions(potential: Potential, start: Any) -> Tensor:
+    """``(dim,)`` or ``(chain, dim)``."""
+    if start is None:
+        return potential.default_start().detach()
+    if isinstance(start, xr.Dataset):
+        for name in ("last_position", "position"):
+            if name in start and "draw" not in start[name].dims:
+                start = start[name].values
+                break
+        else:
+            raise ConfigError("the Dataset given as start has no last_position: expected a run or a minimum")
+    if isinstance(start, xr.DataArray):
+        start = start.values
+    tensor, _ = potential._tensor(start)
+    if not tensor.numel():
+        raise ShapeError(f"start holds no positions: its shape is {tuple(tensor.shape)}")
+    if tensor.ndim > 2:
+        raise ShapeError(
+            f"start must be ({potential.dim},) or (chain, {potential.dim}), got shape {tuple(tensor.shape)}"
+        )
+    return tensor.detach()
+
+
+def _check_start(position: Tensor, walls: Walls, potential: Potential) -> None:
+    values = position.cpu().numpy()
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        chain, index = (int(i) for i in bad[0])
+        name = potential.coordinates[index] if potential.coordinates is not None else index
+        raise NonFiniteError(
+            f"coordinate {name!r} of the start of chain {chain} is {values[chain, index]}; expected finite numbers",
+            step=0,
+            chain=chain,
+            coordinate=name,
+        )
+    outside = np.argwhere(walls.outside(values))
+    if len(outside):
+        chain, index = (int(i) for i in outside[0])
+        raise ConfigError(
+            f"the start of chain {chain} has {(potential.coordinates or ())[index]} = {values[chain, index]:g}, beyond "
+            f"the wall ({walls.lows[index]:g}, {walls.highs[index]:g}): give a start inside"
+        )
+
+
+def _data_seed_table(data_seed: Any) -> list[tuple[int, Any]]:
+    if data_seed is None:
+        return [(0, None)]
+    table = data_seed if isinstance(data_seed, Mapping) else {0: data_seed}
+    if 0 not in table:
+        raise ConfigError(f"a schedule of data seeds must begin at step 0, got steps {sorted(table)}")
+    rows: list[tuple[int, Any]] = []
+    if any(isinstance(step, bool) or not isinstance(step, int) or step < 0 for step in table):
+        raise ConfigError(f"a schedule of data seeds is keyed by steps, whole numbers of 0 or more, got {list(table)}")
+    for step in sorted(table):
+        value = table[step]
+        if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+            rows.append((int(step), tuple(check_seed(int(one), "data_seed") for one in value)))
+        else:
+            rows.append((int(step), check_seed(value, "data_seed")))
+    return rows
+
+
+def _check_decay(potential: Potential, integrator: Integrator) -> None:
+    own = getattr(potential, "weight_decay", 0.0)
+    other = getattr(integrator, "weight_decay", 0.0)
+    if own and other:
+        raise ConfigError(
+            f"weight decay stands twice: {own:g} in the loss and {other:g} in {type(integrator).__name__}; keep one"
+        )
+
+
+def _check_batches(potential: Potential, integrator: Integrator) -> None:
+    if integrator.metropolis and getattr(potential, "sampler", None) is not None:
+        raise ConfigError(
+            f"{type(integrator).__name__} compares energies of all data and cannot follow minibatches: give "
+            "loss.full_batch(), or use SGLD"
+        )
+
+
+def _attribute(integrator: Integrator, name: str) -> Any:
+    return getattr(getattr(integrator, "inner", integrator), name)
+
+
+def _check_placement(potential: Potential, dtype: torch.dtype, device: torch.device) -> None:
+    if dtype not in (torch.float32, torch.float64):
+        raise ShapeError(f"dtype must be a floating-point type, torch.float32 or torch.float64, got {dtype!r}")
+    if isinstance(potential, NetworkLoss) and (dtype != potential.dtype or device != potential.device):
+        raise ConfigError(
+            f"the network lives on {potential.device} in {potential.dtype}, the run is to use {device} and {dtype}: "
+            "give dtype and device to NetworkLoss"
+        )
+
+
+def _spec(
+    potential: Potential, integrator: Integrator, plan: Plan, steps: int, temperature: Any, record: Record,
+    constraint: Any, data_seed: Any, start: Any, positions: Tensor, kept: bool,
+) -> dict[str, Any]:  # fmt: skip
+    spec: dict[str, Any] = {
+        "task": "simulate",
+        "potential": _spec_of(potential),
+        "integrator": integrator.spec(),
+        "steps": int(steps),
+        "chains": plan.chains,
+        "temperature": plain(temperature),
+        "record": record.spec(),
+        "seed": plan.seed,
+    }
+    if constraint is not None:
+        constraints = [constraint] if not isinstance(constraint, Sequence) else constraint
+        spec["constraint"] = [one.spec() for one in constraints]
+    if data_seed is not None:
+        spec["data_seed"] = [[at, list(seeds) if seeds else None] for at, seeds in plan.data_seeds]
+    if start is not None:
+        spec["start"] = _spec_of_start(positions, kept)
+    return spec
+
+
+def _spec_of_start(positions: Tensor, kept: bool) -> Any:
+    """The positions themselves while they are few; a run that is continued has more to it than positions."""
+    if kept:
+        return {"kind": "run"}
+    return positions.tolist() if positions.numel() <= MOST_IN_SPEC else {"kind": "given"}
+
+
+def _spec_of(potential: Potential) -> dict[str, Any]:
+    try:
+        return potential.spec()
+    except NotImplementedError:
+        return {"kind": "python", "name": f"{type(potential).__module__}:{type(potential).__qualname__}"}

@@ -1,0 +1,277 @@
+"""Settings that change in time: temperature, dt and lr as functions of the time at the start of a step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape.errors import ConfigError, ShapeError
+from landscape.per_chain import numbers
+
+__all__ = ["Schedule", "cosine", "cycle", "piecewise", "ramp"]
+
+
+class Schedule(ABC):
+    """A setting as a function of time, one for all chains or one per chain."""
+
+    @abstractmethod
+    def values(self, time: NDArray[np.float64]) -> Any:
+        """Values at times ``(n, 1)`` or ``(n, chains)``, broadcast to ``(n, chains)``."""
+
+    @abstractmethod
+    def levels(self) -> list[Any]:
+        """The settings that may be given per chain."""
+
+    def at(self, time: NDArray[np.float64], chains: int) -> NDArray[np.float64]:
+        """Values ``(n, chains)`` at times ``(n, chains)``.
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            If a callable gives another shape, or something that is not finite or negative.
+        """
+        same = bool((time == time[:, :1]).all())
+        try:
+            values = np.asarray(self.values(time[:, :1] if same else time), dtype=np.float64)
+            table = np.broadcast_to(values, (len(time), chains))
+        except (TypeError, ValueError) as error:
+            raise ShapeError(
+                f"the schedule must take an array of times ({len(time)}, 1) to values of the same shape, or with one "
+                f"column per chain; write it with numpy ({error})"
+            ) from None
+        if not np.isfinite(table).all() or (table < 0).any():
+            raise ConfigError(
+                f"the schedule gives {table.min():g} to {table.max():g}; expected finite values, 0 or more"
+            )
+        return table
+
+    def length(self) -> int | None:
+        """How many chains it speaks of, None for any number."""
+        lengths = {len(level) for level in map(np.asarray, self.levels()) if level.ndim}
+        if len(lengths) > 1:
+            raise ShapeError(f"the values of a schedule are for different numbers of chains: {sorted(lengths)}")
+        return next(iter(lengths), None)
+
+    def spec(self) -> dict[str, Any]:
+        """Kind and settings as plain data."""
+        spec: dict[str, Any] = {"kind": type(self).__name__.lower()}
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            spec[field.name] = (
+                {repr(key): np.asarray(one).tolist() for key, one in value.items()}
+                if isinstance(value, Mapping)
+                else np.asarray(value).tolist()
+            )
+        return spec
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ramp(Schedule):
+    """See `ramp`."""
+
+    start: Any
+    end: Any
+    duration: float
+
+    def levels(self) -> list[Any]:
+        """Start and end."""
+        return [self.start, self.end]
+
+    def values(self, time: NDArray[np.float64]) -> Any:
+        """start + (end - start) min(t/duration, 1)."""
+        start, end = np.asarray(self.start), np.asarray(self.end)
+        return start + (end - start) * np.minimum(time / self.duration, 1.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cosine(Schedule):
+    """See `cosine`."""
+
+    start: Any
+    end: Any
+    duration: float
+
+    def levels(self) -> list[Any]:
+        """Start and end."""
+        return [self.start, self.end]
+
+    def values(self, time: NDArray[np.float64]) -> Any:
+        """end + (start - end) (1 + cos(pi min(t/duration, 1)))/2."""
+        start, end = np.asarray(self.start), np.asarray(self.end)
+        return end + (start - end) * (1.0 + np.cos(np.pi * np.minimum(time / self.duration, 1.0))) / 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cycle(Schedule):
+    """See `cycle`."""
+
+    low: Any
+    high: Any
+    period: float
+
+    def levels(self) -> list[Any]:
+        """Low and high."""
+        return [self.low, self.high]
+
+    def values(self, time: NDArray[np.float64]) -> Any:
+        """low + (high - low) (1 - cos(2 pi t/period))/2."""
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        return low + (high - low) * (1.0 - np.cos(2 * np.pi * time / self.period)) / 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piecewise(Schedule):
+    """See `piecewise`."""
+
+    table: Mapping[float, Any]
+
+    def levels(self) -> list[Any]:
+        """The values."""
+        return list(self.table.values())
+
+    def values(self, time: NDArray[np.float64]) -> Any:
+        """The value of the last time in the table that has come."""
+        starts = sorted(self.table)
+        which = np.searchsorted(starts, time, side="right") - 1
+        levels = [np.asarray(self.table[start], dtype=float) for start in starts]
+        return np.select([which == i for i in range(len(levels))], levels)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Callback(Schedule):
+    """A user's function of time."""
+
+    function: Callable[[NDArray[np.float64]], Any]
+
+    def levels(self) -> list[Any]:
+        """A function is for any number of chains."""
+        return []
+
+    def values(self, time: NDArray[np.float64]) -> Any:
+        """What the function gives."""
+        return self.function(time)
+
+    def spec(self) -> dict[str, Any]:
+        """The function's name."""
+        name = getattr(self.function, "__qualname__", type(self.function).__name__)
+        return {"kind": "python", "name": f"{self.function.__module__}:{name}"}
+
+
+def ramp(start: Any, end: Any, duration: float) -> Schedule:
+    """Linear from `start` to `end` over a time, constant afterwards.
+
+    v(t) = start + (end - start) min(t/duration, 1)
+
+    Parameters
+    ----------
+    start, end : float, or one per chain
+    duration : float
+        In units of time.
+
+    Examples
+    --------
+    >>> ramp(1.0, 3.0, duration=4.0).at(np.array([[0.0], [2.0], [9.0]]), chains=1).ravel()
+    array([1., 2., 3.])
+    """
+    return _checked(Ramp(start, end, _duration("duration", duration)))
+
+
+def cosine(start: Any, end: Any, duration: float) -> Schedule:
+    """Half a cosine from `start` to `end` over a time, constant afterwards.
+
+    v(t) = end + (start - end) (1 + cos(pi min(t/duration, 1)))/2
+
+    Parameters
+    ----------
+    start, end : float, or one per chain
+    duration : float
+        In units of time.
+
+    References
+    ----------
+    Loshchilov, Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR 2017, eq. 5.
+
+    Examples
+    --------
+    >>> cosine(1.0, 0.0, duration=4.0).at(np.array([[0.0], [2.0], [9.0]]), chains=1).ravel().round(12)
+    array([1. , 0.5, 0. ])
+    """
+    return _checked(Cosine(start, end, _duration("duration", duration)))
+
+
+def cycle(low: Any, high: Any, period: float) -> Schedule:
+    """Up and down without end, from `low` at time 0.
+
+    v(t) = low + (high - low) (1 - cos(2 pi t/period))/2
+
+    Parameters
+    ----------
+    low, high : float, or one per chain
+    period : float
+        In units of time.
+
+    Examples
+    --------
+    >>> cycle(1.0, 3.0, period=4.0).at(np.array([[0.0], [1.0], [2.0]]), chains=1).ravel().round(12)
+    array([1., 2., 3.])
+    """
+    return _checked(Cycle(low, high, _duration("period", period)))
+
+
+def piecewise(table: Mapping[float, Any]) -> Schedule:
+    """Constant between the times of a table, which begins at 0.
+
+    Parameters
+    ----------
+    table : mapping of time to value
+        A value, or one per chain, in force from that time on.
+
+    Examples
+    --------
+    >>> piecewise({0: 1.0, 5.0: 0.1}).at(np.array([[0.0], [4.9], [5.0]]), chains=1).ravel()
+    array([1. , 1. , 0.1])
+    """
+    if not isinstance(table, Mapping) or not table:
+        raise ConfigError(f"piecewise takes a mapping such as {{0: 1.0, 5.0: 0.1}}, got {table!r}")
+    try:
+        times = {float(time): value for time, value in table.items()}
+    except (TypeError, ValueError):
+        raise ConfigError(f"the keys of piecewise must be times, got {list(table)}") from None
+    if min(times) != 0:
+        raise ConfigError(f"piecewise must begin at time 0, got times {sorted(times)}")
+    return _checked(Piecewise(times))
+
+
+def as_schedule(name: str, value: Any) -> Schedule | None:
+    """The schedule that a setting is, None for plain numbers.
+
+    Raises
+    ------
+    ConfigError
+        For a mapping that is no schedule.
+    """
+    if isinstance(value, Schedule):
+        return value
+    if callable(value):
+        return Callback(value)
+    return None
+
+
+def _checked(schedule: Schedule) -> Schedule:
+    for level in schedule.levels():
+        array = numbers("a value of a schedule", level)
+        if not np.isfinite(array).all() or (array < 0).any():
+            raise ConfigError(f"the values of a schedule must be finite, 0 or more, got {level!r}")
+    schedule.length()
+    return schedule
+
+
+def _duration(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
+        raise ConfigError(f"{name} must be a positive time, got {value!r}")
+    return float(value)
