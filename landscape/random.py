@@ -111,7 +111,7 @@ def random_words(seed: int, stream: int, chain: Tensor, step: Tensor, call: Tens
 
 
 def normals(
-    seed: int, chains: Tensor, step: int, dim: int, *, precision: Precision = "float32", stream: int = NOISE
+    seed: int, chains: Tensor, step: int | Tensor, dim: int, *, precision: Precision = "float32", stream: int = NOISE
 ) -> Tensor:
     """Independent standard normal variates for one step of several chains.
 
@@ -120,7 +120,7 @@ def normals(
     seed : int
     chains : int64 tensor, shape ``(n,)``
         Numbers of the chains; its device is where the variates are made.
-    step : int
+    step : int, or int64 scalar on the device of `chains`
     dim : int
     precision : {"float32", "float64"}
         Resolution, see the module's description; also the dtype of the result.
@@ -138,12 +138,22 @@ def normals(
     """
     per_call = steps_per_call(dim, precision)
     calls = torch.arange(calls_per_step(dim, precision), device=chains.device)
-    at = torch.full((), step // per_call, dtype=torch.int64, device=chains.device)
-    words = random_words(seed, stream, chains[:, None], at, calls[None, :])  # (n, calls, 4)
+    words = random_words(seed, stream, chains[:, None], _scalar(step // per_call, chains), calls[None, :])
     variates = _normals_32(words) if precision == "float32" else _normals_64(words)
     flat = variates.transpose(1, 2).reshape(len(chains), -1)  # word by word, so that each word is a contiguous run
-    first = (step % per_call) * dim
-    return flat[:, first : first + dim]
+    return _columns(flat, (step % per_call) * dim, dim)
+
+
+def _scalar(value: int | Tensor, like: Tensor) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    return torch.full((), value, dtype=torch.int64, device=like.device)
+
+
+def _columns(table: Tensor, first: int | Tensor, count: int) -> Tensor:
+    if isinstance(first, Tensor):
+        return table.index_select(1, first + torch.arange(count, device=table.device))
+    return table[:, first : first + count]
 
 
 def signs_per_call(dim: int) -> int:
@@ -151,7 +161,7 @@ def signs_per_call(dim: int) -> int:
     return 1 << max(0, (128 // dim).bit_length() - 1) if dim <= 128 else 1
 
 
-def signs(seed: int, chains: Tensor, step: int, dim: int) -> Tensor:
+def signs(seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:
     """Independent variates of +1 and -1 with equal probability for one step, float32 ``(n, dim)``: one bit each.
 
     Examples
@@ -161,17 +171,14 @@ def signs(seed: int, chains: Tensor, step: int, dim: int) -> Tensor:
     """
     per_call = signs_per_call(dim)
     calls = torch.arange(-(-dim // 128), device=chains.device)
-    at = torch.full((), step // per_call, dtype=torch.int64, device=chains.device)
-    words = random_words(seed, NOISE, chains[:, None], at, calls[None, :])  # (n, calls, 4)
+    words = random_words(seed, NOISE, chains[:, None], _scalar(step // per_call, chains), calls[None, :])
     bits = (words[..., None] >> torch.arange(32, device=chains.device)) & 1
-    first = (step % per_call) * dim
-    return 1.0 - 2.0 * bits.reshape(len(chains), -1)[:, first : first + dim].to(torch.float32)
+    return 1.0 - 2.0 * _columns(bits.reshape(len(chains), -1), (step % per_call) * dim, dim).to(torch.float32)
 
 
-def uniforms(seed: int, chains: Tensor, step: int, *, stream: int, call: int = 0) -> Tensor:
+def uniforms(seed: int, chains: Tensor, step: int | Tensor, *, stream: int, call: int = 0) -> Tensor:
     """One uniform variate in (0, 1) per chain for one step, float64 ``(n,)``."""
-    at = torch.full((), step, dtype=torch.int64, device=chains.device)
-    words = random_words(seed, stream, chains, at, torch.full_like(at, call))
+    words = random_words(seed, stream, chains, _scalar(step, chains), _scalar(call, chains))
     return ((words[:, 0] << 21) | (words[:, 1] >> 11)).to(torch.float64) * 2.0**-53 + 2.0**-54
 
 

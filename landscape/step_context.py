@@ -25,6 +25,8 @@ class StepContext:
     ----------
     step : int
         Number of the step, from 0.
+    counter : int, or int64 scalar on the device
+        The same, where only tensors depend on it: a captured step is replayed with other values.
     dt, temperature : tensors ``(chains, 1)``
         Step size (`dt` or `lr`) and temperature of this step.
     amplitude : tensor ``(chains, 1)``
@@ -47,6 +49,7 @@ class StepContext:
     """
 
     step: int
+    counter: int | Tensor
     dt: Tensor
     temperature: Tensor
     amplitude: Tensor
@@ -54,7 +57,7 @@ class StepContext:
     potential: Potential
     gradient: Callable[[Tensor], Tensor]
     increment: Callable[[Tensor, Memory], Tensor]
-    draw: Callable[[int, Tensor, int, int], Tensor]
+    draw: Callable[[int, Tensor, int | Tensor, int], Tensor]
     seed: int
     chains: Tensor
     dtype: torch.dtype
@@ -65,11 +68,11 @@ class StepContext:
 
     def noise(self, offset: int = 0) -> Tensor:
         """Standard variates of step + offset in the state's dtype, ``(chains, variates * dim)``."""
-        return self.draw(self.seed, self.chains, self.step + offset, self.potential.dim).to(self.dtype)
+        return self.draw(self.seed, self.chains, self.counter + offset, self.potential.dim).to(self.dtype)
 
     def uniform(self) -> Tensor:
         """One uniform variate per chain, float64 ``(chains,)``, for the acceptance of this step."""
-        return random.uniforms(self.seed, self.chains, self.step, stream=random.ACCEPTANCE)
+        return random.uniforms(self.seed, self.chains, self.counter, stream=random.ACCEPTANCE)
 
     def energy(self, position: Tensor) -> Tensor:
         """Energy of every chain on all data, ``(chains,)``."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from landscape.engines.base import Engine, Plan, State, draws_between
 from landscape.engines.crossings import Crossings
+from landscape.engines.repeated import RepeatedStep, repeats
 from landscape.step_context import StepContext
 
 __all__ = ["BatchedEngine"]
@@ -24,7 +25,7 @@ class BatchedEngine(Engine):
         empty = torch.zeros(0, dtype=plan.dtype, device=plan.device)
         walls = plan.walls
         self.context = StepContext(
-            step=state.step, dt=empty, temperature=empty, amplitude=empty,
+            step=state.step, counter=state.step, dt=empty, temperature=empty, amplitude=empty,
             settings={name: self._column(values) for name, values in plan.settings.items()},
             potential=plan.potential, gradient=self._gradient, increment=self._increment,
             draw=plan.integrator.thermal_noise.draw, seed=plan.seed,
@@ -32,6 +33,7 @@ class BatchedEngine(Engine):
             fold=walls.apply if walls.any else None, outside=walls.beyond if walls.any else None,
         )  # fmt: skip
         self._constant: list[Tensor] | None = None
+        self._repeated: RepeatedStep | None = None
         self.crossings = Crossings(plan) if walls.absorbs else None
 
     def advance(self, steps: int) -> None:
@@ -43,6 +45,9 @@ class BatchedEngine(Engine):
         with torch.no_grad():
             for piece in self.plan.pieces(steps):
                 rows = self._rows(piece)
+                if self.state.step > 0 and repeats(self.plan):
+                    self._repeat(rows, piece)
+                    continue
                 for k in range(piece):
                     self._step(rows, k)
 
@@ -58,12 +63,25 @@ class BatchedEngine(Engine):
             self._constant = rows
         return rows
 
+    def _repeat(self, rows: list[Tensor], steps: int) -> None:
+        """Steps that differ in their number alone: one is captured, then replayed."""
+        if self._repeated is None:
+            self.context.dt, self.context.temperature, self.context.amplitude = (row[0] for row in rows)
+            self._repeated = RepeatedStep(self)
+        self._repeated.run(steps)
+
     def _step(self, rows: list[Tensor], k: int) -> None:
         plan, state, at = self.plan, self.state, self.context
         if at.keys is None or any(start == state.step for start, _ in plan.data_seeds):
             at.keys = plan.keys_at(state.step)
-        at.step = state.step
+        at.step = at.counter = state.step
         at.dt, at.temperature, at.amplitude = (row[min(k, len(row) - 1)] for row in rows)
+        self.transition()
+        state.step += 1
+
+    def transition(self) -> None:
+        """One step of rule, crossings and walls, with the settings and the number that the context has."""
+        plan, state, at = self.plan, self.state, self.context
         before = state.position
         state.position = plan.integrator.step(before, state.memory, at)
         if self.crossings is not None:
@@ -73,7 +91,6 @@ class BatchedEngine(Engine):
             for name in plan.integrator.turned_by_walls:
                 value = state.memory[name]
                 state.memory[name] = torch.where(mirrored, -value, value)
-        state.step += 1
 
     def advance_recording(
         self, steps: int, since: int, *, position_every: int, energy_every: int
@@ -107,6 +124,7 @@ class BatchedEngine(Engine):
         """Forget what was kept of the former state."""
         self.context.cache.clear()
         self.context.keys = None
+        self._repeated = None
 
     def _energy(self) -> Tensor:
         with torch.no_grad():

@@ -44,11 +44,11 @@ class Crossings:
             if self.bridge:
                 variance = at.amplitude.squeeze(1).square() * self._spread(before, d, at)
                 chance = torch.exp(-2.0 * inside * beyond / variance)
-                draw = random.uniforms(at.seed, at.chains, at.step, stream=random.CROSSING, call=2 * d + (side > 0))
+                draw = random.uniforms(at.seed, at.chains, at.counter, stream=random.CROSSING, call=2 * d + (side > 0))
                 crossed = crossed | (draw < chance)
             new = crossed & ~left
             fraction = inside / (inside + beyond.abs()).clamp_min(torch.finfo(inside.dtype).tiny)
-            exit_step = at.step + fraction.to(torch.float64)
+            exit_step = at.counter + fraction.to(torch.float64)
             memory["exit_step"] = torch.where(new, exit_step, memory["exit_step"])
             memory["exit_wall"] = torch.where(new, side * (d + 1), memory["exit_wall"])
             after = after.clone()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -50,7 +49,7 @@ class _Moments(Integrator):
         beta1, beta2 = self.betas
         m = memory["first_moment"] = beta1 * memory["first_moment"] + (1 - beta1) * gradient
         v = memory["second_moment"] = beta2 * memory["second_moment"] + (1 - beta2) * gradient.square()
-        bias1, bias2 = 1 - beta1 ** (at.step + 1), math.sqrt(1 - beta2 ** (at.step + 1))
+        bias1, bias2 = 1 - beta1 ** (at.counter + 1), (1 - beta2 ** (at.counter + 1)) ** 0.5
         decayed = position * (1 - at.dt * self.decay)
         return decayed - at.dt * (m / bias1) / (v.sqrt() / bias2 + self.eps)
 

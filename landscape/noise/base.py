@@ -38,7 +38,7 @@ class Noise(ABC):
     white: ClassVar[bool] = True
 
     @abstractmethod
-    def draw(self, seed: int, chains: Tensor, step: int, dim: int) -> Tensor:
+    def draw(self, seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:
         """Variates of mean 0 and variance 1 of one step, ``(chains, variates * dim)``."""
 
     @abstractmethod
@@ -61,9 +61,9 @@ class Noise(ABC):
         return {name: value for name, value in spec.items() if value is not None}
 
 
-def standard_normals(seed: int, chains: Tensor, step: int, dim: int, precision: Precision) -> Tensor:
+def standard_normals(seed: int, chains: Tensor, step: int | Tensor, dim: int, precision: Precision) -> Tensor:
     """Standard normal variates ``(chains, dim)``, made where `chains` lives."""
-    if chains.device.type != "cpu":
+    if chains.device.type != "cpu" or isinstance(step, Tensor):
         return random.normals(seed, chains, step, dim, precision=precision)
     from landscape.kernels.draws import draw_normals  # compiled: only where a run draws on the CPU
 

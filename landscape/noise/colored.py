@@ -66,7 +66,7 @@ class ColoredNoise(Noise):
         """eta from its stationary law, N(0, T/tau)."""
         return {"colored_noise": (temperature / self.correlation_time).sqrt() * normals()}
 
-    def draw(self, seed: int, chains: Tensor, step: int, dim: int) -> Tensor:
+    def draw(self, seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:
         """Standard normal variates of one step, ``(chains, 2 dim)``."""
         return standard_normals(seed, chains, step, 2 * dim, self.precision)
 

@@ -77,7 +77,7 @@ class CovarianceNoise(Noise):
         if potential.dim != len(self.matrix):
             raise ShapeError(f"the covariance is {self.matrix.shape}, the potential has {potential.dim} coordinates")
 
-    def draw(self, seed: int, chains: Tensor, step: int, dim: int) -> Tensor:
+    def draw(self, seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:
         """Standard normal variates of one step, ``(chains, dim)``."""
         return standard_normals(seed, chains, step, dim, self.precision)
 

@@ -82,7 +82,7 @@ class HessianNoise(Noise):
             return list(range(potential.dim))
         return [potential.coordinate_index(name) for name in self.coordinates]
 
-    def draw(self, seed: int, chains: Tensor, step: int, dim: int) -> Tensor:
+    def draw(self, seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:
         """Standard normal variates of one step, ``(chains, dim)``."""
         return standard_normals(seed, chains, step, dim, self.precision)
 

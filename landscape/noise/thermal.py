@@ -50,7 +50,7 @@ class ThermalNoise(Noise):
         ):
             raise ConfigError(f"refinement must be a positive integer, got {self.refinement!r}")
 
-    def draw(self, seed: int, chains: Tensor, step: int, dim: int) -> Tensor:
+    def draw(self, seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:
         """Standard normal variates of one step, ``(chains, dim)``."""
         first = step * self.refinement
         total = standard_normals(seed, chains, first, dim, self.precision)

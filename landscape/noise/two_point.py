@@ -34,7 +34,7 @@ class TwoPointNoise(Noise):
     [np.float64(-1.0), np.float64(1.0)]
     """
 
-    def draw(self, seed: int, chains: Tensor, step: int, dim: int) -> Tensor:
+    def draw(self, seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:
         """Signs of one step, ``(chains, dim)``."""
         return random.signs(seed, chains, step, dim)
 
