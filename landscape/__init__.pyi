@@ -31,6 +31,7 @@ from .observers import Histogram as Histogram
 from .observers import Moments as Moments
 from .observers import Residence as Residence
 from .per_chain import grid as grid
+from .projection import ProjectOntoPath as ProjectOntoPath
 from .record import Record as Record
 from .schedules import cosine as cosine
 from .schedules import cycle as cycle
@@ -65,6 +66,7 @@ __all__ = [
     "Optimizer",
     "Periodic",
     "Preconditioned",
+    "ProjectOntoPath",
     "Record",
     "Reflect",
     "Residence",

@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape import random
-from landscape.constraints import OPEN, Walls
+from landscape.constraints import Walls
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.potentials.base import Potential
@@ -56,7 +56,7 @@ def certify(run: xr.Dataset, halved: xr.Dataset, potential: Potential, walls: Wa
     109, 6519 (1998).
     """
     groups = _groups(run)
-    free = np.flatnonzero(walls.kinds == OPEN)
+    free = walls.free
     samples = _samples(run)
     gradient = np.asarray(potential.gradient(samples), dtype=float)[..., free]
     virial = (samples - samples.mean(axis=(0, 1)))[..., free] * gradient
@@ -73,7 +73,7 @@ def certify(run: xr.Dataset, halved: xr.Dataset, potential: Potential, walls: Wa
     return _attach(run, groups, potential, free, equipartition, heat, bias)
 
 
-def check_certifiable(integrator: Integrator, temperature: Any) -> None:
+def check_certifiable(integrator: Integrator, temperature: Any, steps: int, record: Record) -> None:
     """Refuse runs that are not meant to sample the Boltzmann law at a constant temperature.
 
     Raises
@@ -86,6 +86,10 @@ def check_certifiable(integrator: Integrator, temperature: Any) -> None:
         raise ConfigError("certify=True needs a constant temperature and step size")
     if not np.all(np.asarray(temperature) > 0):
         raise ConfigError(f"certify=True needs a temperature above 0, got {temperature!r}")
+    if steps // record.every < 2 * BATCHES:
+        raise ConfigError(
+            f"certify=True needs {2 * BATCHES} draws or more, got {steps // record.every}: lower Record(every=...)"
+        )
 
 
 def with_samples(record: Record, network: bool) -> Record:
@@ -120,10 +124,6 @@ def _samples(run: xr.Dataset) -> NDArray[np.float64]:
 
 
 def _second_half(values: NDArray[Any]) -> NDArray[Any]:
-    if values.shape[1] < 2 * BATCHES:
-        raise ConfigError(
-            f"a certificate needs {2 * BATCHES} draws or more, got {values.shape[1]}: lower Record(every=...)"
-        )
     return values[:, values.shape[1] // 2 :]
 
 

@@ -16,7 +16,7 @@ from landscape.potentials.base import Potential, check_bounds
 
 __all__ = ["Absorb", "Constraint", "Periodic", "Reflect", "Walls", "resolve_walls"]
 
-OPEN, REFLECT, PERIODIC, ABSORB = range(4)
+OPEN, REFLECT, PERIODIC = range(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,9 @@ class Absorb:
 
     Crossings between two steps count too: where both ends are inside, at distances d1 and d2 from the wall, a Brownian
     path has crossed it with probability exp(-d1 d2/(T dt)), and the chain leaves with that probability. Without the
-    test, a wall would be found late, as if it stood 0.5826 sqrt(2 T dt) further out. Rules whose paths are smooth
-    (`BAOAB`, optimisers) and colored noise need no such test and have none.
+    test, a wall would be found late, as if it stood 0.5826 sqrt(2 T dt) further out. There is no such test where the
+    path is not Brownian: for `BAOAB`, `HMC`, optimisers and colored noise, nor for `LeimkuhlerMatthews`, whose
+    positions lag the Brownian path by half a step. A coordinate may reflect on one side and absorb on the other.
 
     The run gains ``exit_time (chain)``, NaN for chains that stayed, ``exit_side (chain)`` (-1 low, 1 high, 0 stayed)
     and ``exit_coordinate (chain)``.
@@ -116,26 +117,42 @@ Constraint: TypeAlias = Reflect | Periodic | Absorb
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Walls:
-    """Kind of wall and its two sides for every coordinate, as arrays."""
+    """Walls of every coordinate as arrays ``(dim,)``: what folds it back, and where chains leave.
+
+    Attributes
+    ----------
+    kinds, lows, highs : arrays
+        OPEN, REFLECT or PERIODIC, and its two sides; an open side is infinite.
+    exit_lows, exit_highs : arrays
+        Absorbing walls, infinite where there are none.
+    """
 
     kinds: NDArray[np.int64]
     lows: NDArray[np.float64]
     highs: NDArray[np.float64]
+    exit_lows: NDArray[np.float64]
+    exit_highs: NDArray[np.float64]
 
     @property
     def any(self) -> bool:
         """Whether any coordinate has walls."""
-        return bool(self.kinds.any())
+        return self.folds or self.absorbs
 
     @property
     def folds(self) -> bool:
         """Whether any coordinate is mirrored or periodic."""
-        return bool(((self.kinds == REFLECT) | (self.kinds == PERIODIC)).any())
+        return bool(self.kinds.any())
 
     @property
     def absorbs(self) -> bool:
         """Whether chains may leave."""
-        return bool((self.kinds == ABSORB).any())
+        return bool(np.isfinite(self.exit_lows).any() or np.isfinite(self.exit_highs).any())
+
+    @property
+    def free(self) -> NDArray[np.int64]:
+        """Numbers of the coordinates without any wall."""
+        exits = np.isfinite(self.exit_lows) | np.isfinite(self.exit_highs)
+        return np.flatnonzero((self.kinds == OPEN) & ~exits)
 
     def apply(self, position: Tensor) -> tuple[Tensor, Tensor]:
         """Positions folded back, and where a coordinate was mirrored an odd number of times; both ``(..., dim)``."""
@@ -151,9 +168,8 @@ class Walls:
 
     def outside(self, position: NDArray[Any]) -> NDArray[np.bool_]:
         """Where coordinates lie beyond a reflecting or absorbing wall, same shape."""
-        hard = (self.kinds == REFLECT) | (self.kinds == ABSORB)
-        beyond: NDArray[np.bool_] = hard & ((position < self.lows) | (position > self.highs))
-        return beyond
+        beyond: NDArray[np.bool_] = (self.kinds == REFLECT) & ((position < self.lows) | (position > self.highs))
+        return beyond | (position < self.exit_lows) | (position > self.exit_highs)
 
     def beyond(self, position: Tensor) -> Tensor:
         """Which positions ``(..., dim)`` lie beyond a reflecting wall, ``(...)``."""
@@ -189,26 +205,32 @@ def resolve_walls(potential: Potential, constraint: Constraint | Sequence[Constr
         For unknown coordinates, a coordinate named twice, or a constraint of another kind.
     """
     constraints = [constraint] if isinstance(constraint, Constraint) else list(constraint or ())
-    named: dict[str, tuple[int, float, float]] = {}
+    dim, coordinates = potential.dim, potential.coordinates
+    kinds = np.zeros(dim, np.int64)
+    lows, highs, exit_lows, exit_highs = (np.full(dim, sign * np.inf) for sign in (-1, 1, -1, 1))
+    named: set[str] = set()
     for one in constraints:
         if not isinstance(one, Constraint):
             raise ConfigError(f"a constraint must be Reflect, Periodic or Absorb, got {type(one).__name__}")
-        if potential.coordinates is None:
+        if coordinates is None:
             raise ConfigError(f"{type(one).__name__} names coordinates, but this potential's have no names")
-        kind = {Reflect: REFLECT, Periodic: PERIODIC, Absorb: ABSORB}[type(one)]
         pairs = one.periods if isinstance(one, Periodic) else one.walls
-        for name, (low, high) in check_bounds(pairs, potential.coordinates).items():
-            if name in named:
-                raise ConfigError(f"coordinate {name!r} has two constraints: give it one")
-            if kind == PERIODIC and not np.isfinite([low, high]).all():
-                raise ConfigError(f"the period of {name!r} must be finite, got ({low}, {high})")
-            named[name] = (kind, low, high)
-    for name, (low, high) in potential.bounds.items():
-        named.setdefault(name, (REFLECT, low, high))
-    kinds = np.zeros(potential.dim, np.int64)
-    lows, highs = np.full(potential.dim, -np.inf), np.full(potential.dim, np.inf)
-    for name, (kind, low, high) in named.items():
-        if np.isfinite(low) or np.isfinite(high):
+        for name, (low, high) in check_bounds(pairs, coordinates).items():
             d = potential.coordinate_index(name)
-            kinds[d], lows[d], highs[d] = kind, low, high
-    return Walls(kinds, lows, highs)
+            sides = [(lows, exit_lows, low), (highs, exit_highs, high)]
+            taken = any(np.isfinite([fold[d], leave[d]]).any() and np.isfinite(side) for fold, leave, side in sides)
+            if taken or kinds[d] == PERIODIC or (isinstance(one, Periodic) and name in named):
+                raise ConfigError(f"coordinate {name!r} has two constraints on the same side: give it one")
+            if isinstance(one, Periodic) and not np.isfinite([low, high]).all():
+                raise ConfigError(f"the period of {name!r} must be finite, got ({low}, {high})")
+            named.add(name)
+            if isinstance(one, Absorb):
+                exit_lows[d], exit_highs[d] = max(exit_lows[d], low), min(exit_highs[d], high)
+            elif np.isfinite([low, high]).any():
+                kinds[d] = PERIODIC if isinstance(one, Periodic) else REFLECT
+                lows[d], highs[d] = max(lows[d], low), min(highs[d], high)
+    for name, (low, high) in potential.bounds.items():
+        d = potential.coordinate_index(name)
+        if name not in named and np.isfinite([low, high]).any():
+            kinds[d], lows[d], highs[d] = REFLECT, low, high
+    return Walls(kinds, lows, highs, exit_lows, exit_highs)

@@ -16,6 +16,7 @@ from landscape.engines.base import Engine, State
 from landscape.errors import NonFiniteError
 from landscape.observers.base import Accumulator, Observer, Variables
 from landscape.record import Observable, Record, columns_of, observe, source_key
+from landscape.schedules import Schedule
 
 __all__ = ["Driver", "Intervention", "snapshot_steps"]
 
@@ -55,7 +56,10 @@ class Samples:
 
 
 class Intervention(Protocol):
-    """Something that changes the state between steps, after what is due then was recorded."""
+    """Something that changes the state whenever the number of steps made is a multiple of `every`.
+
+    It comes after what is due at that step was recorded.
+    """
 
     every: int
 
@@ -115,7 +119,12 @@ class Driver:
             cadence[key] = gcd(cadence.get(key, 0), observer.every or self.record.every)
         self._cadence = cadence
         self._inline = [key for key in cadence if key in NATIVE and self._sources[key] is None]
+        self.draw_times: list[NDArray[np.float64]] = []  # of a run whose step size is scheduled
         self._budget = 1  # steps of the next piece
+
+    def times(self, steps: NDArray[Any]) -> NDArray[np.float64]:
+        """Times ``(n, chains)`` at steps of this run, for a constant step size."""
+        return self.engine.plan.time_after(self.first_step, self.first_time, steps)
 
     @property
     def done(self) -> int:
@@ -140,8 +149,9 @@ class Driver:
             self._budget = max(1, min(int(made * PIECE_SECONDS / seconds), 4 * max(made, self._budget)))
             self._check(before, samples)
             self._keep(samples)
+            self._note_exits(before)
             for intervention in self.interventions:
-                if self.done % intervention.every == 0:
+                if self.engine.state.step % intervention.every == 0:
                     intervention.apply(self.engine)
                     self.engine.replaced()
             report(self.done)
@@ -158,10 +168,13 @@ class Driver:
 
     def _next_stop(self) -> int:
         """The next step at which something is due that engines do not do on the way."""
-        done = self.done
+        done, step = self.done, self.engine.state.step
         cadences = [every for key, every in self._cadence.items() if key not in self._inline]
-        cadences += [intervention.every for intervention in self.interventions]
         stops = [(done // every + 1) * every for every in cadences]
+        # counted from the very first step, so that a run in two parts is the whole run
+        stops += [done + one.every - step % one.every for one in self.interventions]
+        if isinstance(self.engine.plan.step_size, Schedule):
+            stops.append((done // self.record.every + 1) * self.record.every)  # only the engine knows the time then
         later = np.searchsorted(self.snapshot_at, done, side="right")
         return min([*stops, *map(int, self.snapshot_at[later : later + 1]), self.steps])
 
@@ -170,7 +183,8 @@ class Driver:
         since, chains, dim = self.done, *self.start.shape
         cadences = {name: self._cadence[name] if name in self._inline else 0 for name in NATIVE}
         densest = min((every for every in cadences.values() if every), default=PIECE_BYTES)
-        steps = min(self._next_stop() - since, self._budget, densest * max(1, PIECE_BYTES // (8 * chains * (dim + 1))))
+        most = next(self.engine.plan.pieces(self._budget))  # of which the times may have to be known
+        steps = min(self._next_stop() - since, most, densest * max(1, PIECE_BYTES // (8 * chains * (dim + 1))))
         values = self.engine.advance_recording(
             steps, since, position_every=cadences["position"], energy_every=cadences["energy"]
         )
@@ -186,6 +200,8 @@ class Driver:
 
     def _keep(self, samples: dict[Hashable, Samples]) -> None:
         """Store samples and feed observers."""
+        if isinstance(self.engine.plan.step_size, Schedule) and self.done % self.record.every == 0:
+            self.draw_times.append(self.engine.state.time.copy())
         for name in self.observables:
             if name in samples:
                 due = samples[name].every(self.record.every)
@@ -204,6 +220,24 @@ class Driver:
                 self.accumulators[number].update(block)
         if self.done in self.snapshot_at:
             self.snapshots[:, np.searchsorted(self.snapshot_at, self.done)] = self.engine.positions()
+
+    def _note_exits(self, before: State) -> None:
+        """Times of the exits of this piece, interpolated within their steps."""
+        plan, state = self.engine.plan, self.engine.state
+        if not plan.walls.absorbs:
+            return
+        new = (state.memory["exit_wall"] != 0) & torch.isnan(state.memory["exit_time"])
+        chains = np.flatnonzero(new.cpu().numpy())
+        at = state.memory["exit_step"].cpu().numpy()[chains]
+        if isinstance(plan.step_size, Schedule):
+            times, _ = plan.clock(before.step, before.time, state.step - before.step)
+            whole = np.floor(at).astype(np.int64) - before.step
+            start, end = times[whole, chains], times[whole + 1, chains]
+            exits = start + (at % 1) * (end - start)
+        else:
+            advance = plan.integrator.time_per_step(plan.step_size)
+            exits = self.first_time[chains] + (at - self.first_step) * advance[chains]
+        state.memory["exit_time"][chains] = torch.as_tensor(exits, device=plan.device)
 
     def _store(self, name: str, draws: NDArray[np.int64], values: NDArray[Any]) -> None:
         if not len(draws):

@@ -181,12 +181,14 @@ def _kept_memory(fresh: Memory, start: xr.Dataset, integrator: str) -> Memory:
 
 def _exits(plan: Plan, start: xr.Dataset | None) -> Memory:
     """Which chains have left by which wall (the coordinate's number from 1, with the side as its sign), and when."""
-    wall = np.zeros(plan.chains)
+    wall, time = np.zeros(plan.chains), np.full(plan.chains, np.nan)
     if start is not None and "exit_side" in start:
         names = list(plan.potential.coordinates or ())
         numbers = [names.index(name) + 1 if name in names else 0 for name in start.exit_coordinate.values]
         wall = start.exit_side.values * np.array(numbers, dtype=np.float64)
+        time = np.array(start.exit_time.values)
     return {
+        "exit_time": torch.as_tensor(time, device=plan.device),
         "exit_step": torch.full((plan.chains,), torch.nan, dtype=torch.float64, device=plan.device),
         "exit_wall": torch.as_tensor(wall, device=plan.device),
     }

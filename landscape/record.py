@@ -34,7 +34,8 @@ OBSERVABLES: Mapping[str, tuple[str, str]] = {
 }
 RESERVED = (  # names of the run itself
     "chain", "draw", "step", "time", "temperature", "dt", "coordinate", "snapshot", "snapshot_step",
-    "acceptance", "exit_time", "exit_side", "exit_coordinate", "walker",
+    "acceptance", "exit_time", "exit_side", "exit_coordinate", "walker", "projection", "arc_length", "path_distance",
+    "segment", "at_vertex", "at_end", "jumps",
 )  # fmt: skip
 _NETWORK_ONLY = ("batch_energy", "sample_energies", "accuracy", "evaluation_energy")
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -52,16 +50,16 @@ def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Data
     """Assemble observables, observers' results, final state and coordinates of a run."""
     plan, state, draws = driver.engine.plan, driver.engine.state, driver.draw
     potential = plan.potential
-    times = _times(driver)
+    end = state.time if isinstance(plan.step_size, Schedule) else driver.times(np.array([driver.done]))[0]
     variables: dict[str, Any] = {}
     for name, values in driver.recorded.items():
         long_name, units = OBSERVABLES.get(name, (name.replace("_", " "), "1"))
         attributes = {"long_name": long_name, "units": units}
         variables[name] = (_dims(name, values, potential), values[:, :draws], attributes)
-    coordinates = _coordinates(driver, times)
-    step_time = plan.integrator.time_per_step(coordinates["dt"][1])
-    if isinstance(plan.step_size, Schedule):
-        step_time = (times.end - driver.first_time) / max(driver.done, 1)
+    coordinates = _coordinates(driver)
+    step_time = (end - driver.first_time) / max(driver.done, 1)
+    if not isinstance(plan.step_size, Schedule):
+        step_time = plan.integrator.time_per_step(plan.step_size)
     variables |= driver.results(lambda every: step_time * every)
     last = {"last_position": state.position} | {
         f"last_{name}": value for name, value in state.memory.items() if value.ndim == state.position.ndim
@@ -71,8 +69,8 @@ def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Data
         second = "coordinate" if tensor.is_floating_point() else f"{name.removeprefix('last_')}_byte"
         variables[name] = (("chain", second), tensor.cpu().numpy().copy(), {"long_name": label, "units": "1"})
     about = {"long_name": "time after the last step", "units": "time"}
-    variables["last_time"] = ("chain", times.end, about)
-    variables |= _of_each_chain(driver, times)
+    variables["last_time"] = ("chain", end, about)
+    variables |= _of_each_chain(driver)
     if driver.record.snapshots is not None:
         made = driver.snapshot_at <= driver.done
         about = {"long_name": "position at selected steps", "units": "1"}
@@ -92,40 +90,7 @@ def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Data
     return xr.Dataset(variables, coordinates, attributes)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Times:
-    """Times of a run: after a step (from 0, the start), as ``(n, chains)`` for an array of steps, and at its end."""
-
-    at: Callable[[NDArray[Any]], NDArray[np.float64]]
-    end: NDArray[np.float64]
-
-
-def _times(driver: Driver) -> _Times:
-    plan, start = driver.engine.plan, driver.first_time
-    if isinstance(plan.step_size, Schedule):
-        clock, _ = plan.clock(start, driver.done)
-
-        def at(steps: NDArray[Any]) -> NDArray[np.float64]:
-            whole = np.minimum(np.asarray(steps).astype(np.int64), driver.done)
-            after = np.minimum(whole + 1, driver.done)
-            part = (np.asarray(steps) - whole)[:, None]
-            times: NDArray[np.float64] = clock[whole] + part * (clock[after] - clock[whole])
-            return times
-    else:
-        advance = plan.integrator.time_per_step(plan.step_size)
-        before = start - driver.first_step * advance
-        before = np.where(np.abs(before) > 1e-9 * start, before, 0.0)  # a run in two parts has the times of the whole
-
-        def at(steps: NDArray[Any]) -> NDArray[np.float64]:
-            times: NDArray[np.float64] = before + np.multiply.outer(
-                driver.first_step + np.asarray(steps, float), advance
-            )
-            return times
-
-    return _Times(at, at(np.array([driver.done]))[0])
-
-
-def _of_each_chain(driver: Driver, times: _Times) -> dict[str, Any]:
+def _of_each_chain(driver: Driver) -> dict[str, Any]:
     """Acceptance, exits and dropped chains."""
     memory = driver.engine.state.memory
     found: dict[str, Any] = {}
@@ -133,9 +98,8 @@ def _of_each_chain(driver: Driver, times: _Times) -> dict[str, Any]:
         about = {"long_name": "fraction of the proposals of this run that were accepted", "units": "1"}
         found["acceptance"] = ("chain", memory["accepted"].cpu().numpy() / max(driver.done, 1), about)
     if "exit_wall" in memory:
-        wall, step = (memory[name].cpu().numpy() for name in ("exit_wall", "exit_step"))
-        since = np.where(np.isnan(step), 0.0, step - driver.first_step)
-        exit_time = np.where(np.isnan(step), np.nan, np.diagonal(times.at(since)))
+        wall = memory["exit_wall"].cpu().numpy()
+        exit_time = memory["exit_time"].cpu().numpy()
         names = np.array(["", *(driver.engine.plan.potential.coordinates or ())], dtype=np.str_)
         found["exit_time"] = ("chain", exit_time, {"long_name": "time of exit; NaN: stayed", "units": "time"})
         about = {"long_name": "wall of the exit: -1 low, 1 high, 0 stayed", "units": "1"}
@@ -157,10 +121,10 @@ def _dims(name: str, values: NDArray[Any], potential: Potential) -> tuple[str, .
     return dims + tuple(f"{name}_dim_{i}" for i in range(values.ndim - 2))
 
 
-def _coordinates(driver: Driver, times: _Times) -> dict[str, Any]:
+def _coordinates(driver: Driver) -> dict[str, Any]:
     plan, every = driver.engine.plan, driver.record.every
     since = np.arange(1, driver.draw + 1, dtype=np.int64) * every
-    at_draws = times.at(since)
+    at_draws = np.array(driver.draw_times[: driver.draw]) if driver.draw_times else driver.times(since)
     name = "learning rate" if hasattr(plan.integrator, "lr") else "dt"
     coordinates: dict[str, Any] = {
         "chain": ("chain", np.arange(plan.chains), {"long_name": "chain", "units": "1"}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from landscape.potentials.base import Potential
 from landscape.potentials.network import NetworkLoss
 from landscape.prepare import prepare
 from landscape.progress import progress_bar
+from landscape.projection import ProjectOntoPath, Projector, separate
 from landscape.record import Record
 from landscape.results import build_dataset
 
@@ -38,7 +39,7 @@ def simulate(
     chains: int | None = None,
     temperature: Any = 0.0,
     record: Record | None = None,
-    constraint: Constraint | Sequence[Constraint] | None = None,
+    constraint: Constraint | ProjectOntoPath | Sequence[Constraint | ProjectOntoPath] | None = None,
     seed: int = 0,
     data_seed: Any = None,
     state: Literal["fresh", "keep"] = "fresh",
@@ -69,8 +70,8 @@ def simulate(
         T in dx = -grad V dt + sqrt(2T) dW (k_B = 1), in units of energy.
     record : Record, optional
         What to keep and how often; by default every step.
-    constraint : Reflect, Periodic, or a sequence of them
-        Walls besides (or instead of) the potential's bounds.
+    constraint : Reflect, Periodic, Absorb, ProjectOntoPath, or a sequence of them
+        Walls besides (or instead of) the potential's bounds; and a path that chains are put back on.
     seed : int
         Of the noise, and of minibatches unless `data_seed` is given.
     data_seed : int, one per chain, or a mapping of step to either
@@ -120,18 +121,27 @@ def simulate(
     if on_nonfinite not in ("raise", "drop"):
         raise ConfigError(f'on_nonfinite must be "raise" or "drop", got {on_nonfinite!r}')
     record = record if record is not None else Record()
+    walls, projection = separate(constraint)
     if certify:
-        check_certifiable(integrator, temperature)
+        check_certifiable(integrator, temperature, steps, record)
+        if projection is not None:
+            raise ConfigError("certify=True compares with the Boltzmann law, which projections onto a path do not keep")
         record = with_samples(record, isinstance(potential, NetworkLoss))
     plan, initial, spec = prepare(
         potential, integrator, steps=steps, start=start, chains=chains, temperature=temperature, record=record,
-        constraint=constraint, seed=seed, data_seed=data_seed, state=state, dtype=dtype, device=device,
+        constraint=walls or None, seed=seed, data_seed=data_seed, state=state, dtype=dtype, device=device,
     )  # fmt: skip
     if on_nonfinite != "raise":
         spec["on_nonfinite"] = on_nonfinite
+    settings: dict[str, Any] = {}
+    if projection is not None:
+        spec["constraint"] = [*spec.get("constraint", []), projection.spec()]
+        projector = Projector(projection, plan, initial, start if state == "keep" else None, steps)
+        settings = {"interventions": [projector], "complete": projector.complete}
     run = execute(
-        plan, initial, spec, record, steps=steps, backend=backend, progress=progress, drop=on_nonfinite == "drop"
-    )
+        plan, initial, spec, record, steps=steps, backend=backend, progress=progress, drop=on_nonfinite == "drop",
+        **settings,
+    )  # fmt: skip
     if not certify:
         return run
     finer = replace(record, every=2 * record.every, observables=["energy"], snapshots=None)
@@ -146,8 +156,12 @@ def simulate(
 def execute(
     plan: Plan, initial: State, spec: dict[str, Any], record: Record, *, steps: int, backend: Backend = "auto",
     progress: bool | None = None, drop: bool = False, interventions: Sequence[Intervention] = (),
+    complete: Callable[[xr.Dataset], xr.Dataset] = lambda dataset: dataset,
 ) -> xr.Dataset:  # fmt: skip
-    """Run a plan from a state and collect the Dataset; an error of divergence carries what was recorded."""
+    """Run a plan from a state and collect the Dataset; an error of divergence carries what was recorded.
+
+    `complete` adds to the Dataset what interventions have seen.
+    """
     observables = record.resolve(plan.potential, tuple(initial.memory))
     check_memory(plan, record, observables, steps)
     engine, backend_name = make_engine(plan, initial, backend)
@@ -169,7 +183,7 @@ def execute(
         failure = error
     finally:
         engine.close()
-    dataset = build_dataset(driver, spec | {"backend": backend_name}, backend_name)
+    dataset = complete(build_dataset(driver, spec | {"backend": backend_name}, backend_name))
     if isinstance(plan.potential, NetworkLoss) and plan.potential.batchnorm in ("batch", "reestimate"):
         for name, values in _final_buffers(plan.potential, engine.state.position).items():
             dims = ("chain", *(f"{name}_dim_{i}" for i in range(values.ndim - 1)))

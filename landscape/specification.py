@@ -20,6 +20,7 @@ from landscape.minimize import minimize
 from landscape.paths.connection import connect
 from landscape.potentials import architectures, datasets, toys
 from landscape.potentials.base import Potential
+from landscape.projection import ProjectOntoPath
 from landscape.record import Record
 from landscape.simulate import simulate
 from landscape.storage import open as open_run
@@ -215,7 +216,9 @@ def build(spec: Mapping[str, Any]) -> Prepared:
     if "constraint" in settings:
         tables = settings["constraint"] if isinstance(settings["constraint"], list) else [settings["constraint"]]
         settings["constraint"] = [
-            _construct(table, {"Reflect": Reflect, "Periodic": Periodic, "Absorb": Absorb}, "constraint")
+            _construct(
+                table, {kind.__name__: kind for kind in (Reflect, Periodic, Absorb, ProjectOntoPath)}, "constraint"
+            )
             for table in tables
         ]
     settings["temperature"] = _scheduled(settings["temperature"], "temperature")

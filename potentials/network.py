@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from math import inf
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call, vmap
 
 from landscape import random
 from landscape.errors import ConfigError, ShapeError
-from landscape.potentials import architectures
 from landscape.potentials.base import Potential, check_device
 from landscape.potentials.batches import BatchKeys, BatchSampler, Sampling
+from landscape.potentials.composite import composite_attention
+from landscape.potentials.fingerprint import loss_name, module_recipe
 from landscape.potentials.layout import Layout
-from landscape.potentials.losses import SampleLoss, check_targets, cross_entropy, named_loss
+from landscape.potentials.losses import SampleLoss, cross_entropy, named_loss
+from landscape.potentials.mlp_hessian import mlp_hessian
+from landscape.potentials.network_data import check_count, check_dtype, check_settings, fitting_data
 from landscape.potentials.norms import apply_policy, check_policy, reestimated_statistics
 from landscape.potentials.plain_mlp import recognise
+from landscape.potentials.products import HessianProducts
 from landscape.potentials.samples import Samples, gather_samples
 
 __all__ = ["NetworkLoss"]
@@ -107,18 +108,9 @@ class NetworkLoss(Potential):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        if not isinstance(module, nn.Module):
-            raise ConfigError(f"module must be a torch.nn.Module, got {type(module).__name__}")
-        if dropout != "off":
-            raise ConfigError(f'dropout must be "off", got {dropout!r}: a random energy is no landscape')
-        if isinstance(weight_decay, bool) or not isinstance(weight_decay, int | float) or not 0 <= weight_decay < inf:
-            raise ConfigError(f"weight_decay must be a finite number of 0 or more, got {weight_decay!r}")
-        if augment is not None and not callable(augment):
-            raise ConfigError(f"augment must be a callable (inputs, words) -> inputs, got {augment!r}")
-        if sampling not in ("epoch", "replacement"):
-            raise ConfigError(f'sampling must be "epoch" or "replacement", got {sampling!r}')
-        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise ConfigError(f"dtype must be a floating-point type of torch, such as torch.float64, got {dtype!r}")
+        check_settings(
+            module=module, dropout=dropout, weight_decay=weight_decay, augment=augment, sampling=sampling, dtype=dtype
+        )
         self.module = module
         self.layout = Layout.of(module)
         self.dim = self.layout.dim
@@ -143,41 +135,22 @@ class NetworkLoss(Potential):
         self.weight_decay = float(weight_decay)
         data = gather_samples(inputs, targets, evaluation)
         self.data_spec = data.spec
-        self._place(data, self.dtype)
-        self.chunk_size = _check_count("chunk_size", chunk_size)
+        self.chunk_size = check_count("chunk_size", chunk_size)
+        start = self.position()
+        data = fitting_data(
+            data, lambda x: self._outputs(start, x, self._buffers), self.loss, dtype=self.dtype, device=self.device
+        )
+        self.inputs, self.targets, self.evaluation = data.inputs, data.targets, data.evaluation
         self.augment = augment
         self.shared_batches = shared_batches
         self.sampler = None
         if batch_size is not None:
-            size = _check_count("batch_size", batch_size)
+            size = check_count("batch_size", batch_size)
             whole = size == self.samples and sampling == "epoch" and augment is None
             self.sampler = None if whole else BatchSampler(self.samples, size or 0, sampling)
-        try:
-            outputs = self._try_module(self.inputs)
-        except ShapeError:
-            if data.inputs.is_floating_point():
-                raise
-            self._place(data, None)  # whole numbers may be indices, as of an embedding
-            outputs = self._try_module(self.inputs)
-        check_targets(outputs, self.targets, self.loss)
-        if self.evaluation is not None:
-            check_targets(self._try_module(self.evaluation.inputs), self.evaluation.targets, self.loss)
         self._check_smallest_batch()
         self.plain_mlp = recognise(module, self.layout, self.loss, self.inputs)
         self._vmaps = True
-
-    def _place(self, data: Samples, dtype: torch.dtype | None) -> None:
-        """Data on the device, inputs in a floating type unless `dtype` is None, labels as int64."""
-
-        def moved(samples: Samples) -> Samples:
-            kind = self.dtype if samples.targets.is_floating_point() else torch.int64
-            targets = samples.targets if samples.targets.dtype == torch.bool else samples.targets.to(kind)
-            inputs = samples.inputs.to(self.device) if dtype is None else samples.inputs.to(self.device, dtype)
-            return Samples(inputs, targets.to(self.device))
-
-        own = moved(data)
-        self.inputs, self.targets = own.inputs, own.targets
-        self.evaluation = None if data.evaluation is None else moved(data.evaluation)
 
     # -- the module and its vector --------------------------------------------------------------------------------
 
@@ -186,6 +159,11 @@ class NetworkLoss(Potential):
         """Size of the data set."""
         return len(self.inputs)
 
+    @property
+    def private_module(self) -> nn.Module:
+        """The copy that full-data quantities are computed with, in evaluation mode; its own weights are not used."""
+        return self._private
+
     def position(self) -> Tensor:
         """The module's own parameters as a vector ``(dim,)`` (a copy)."""
         return self.layout.flatten(self.module).to(self.device, self.dtype)
@@ -193,6 +171,14 @@ class NetworkLoss(Potential):
     def default_start(self) -> Tensor:
         """The module's own parameters."""
         return self.position()
+
+    def dynamics_module(self) -> nn.Module:
+        """A copy of the module as dynamics runs it: dropout off, normalisation as chosen, no frozen weight moving."""
+        module = copy.deepcopy(self._batch_module)
+        parameters = dict(module.named_parameters())
+        for slot in self.layout:
+            parameters[slot.name].requires_grad_(True)
+        return module
 
     def load(self, position: Any) -> None:
         """Write a vector ``(dim,)`` back into the user's module. The only call that changes it."""
@@ -225,6 +211,24 @@ class NetworkLoss(Potential):
         twin.sampler, twin.augment = None, None
         return twin
 
+    def converted(self, dtype: torch.dtype | None) -> NetworkLoss:
+        """The same landscape computed in another floating-point type; itself where the type is its own or None."""
+        check_dtype(dtype)
+        if dtype is None or dtype == self.dtype:
+            return self
+        twin = copy.copy(self)
+        twin.dtype = dtype
+        twin._private = copy.deepcopy(self._private).to(dtype)
+        twin._batch_module = copy.deepcopy(self._batch_module).to(dtype)
+        twin._estimator = None if self._estimator is None else copy.deepcopy(self._estimator).to(dtype)
+        twin._buffers = {name: buffer.detach() for name, buffer in twin._private.named_buffers()}
+        fixed = dict(twin._private.named_parameters())
+        twin._fixed = {name: fixed[name].detach() for name in self._fixed}
+        own = Samples(self.inputs, self.targets, self.evaluation)
+        placed = own.to(dtype)
+        twin.inputs, twin.targets, twin.evaluation = placed.inputs, placed.targets, placed.evaluation
+        return twin
+
     # -- full-data quantities -------------------------------------------------------------------------------------
 
     def sample_energies(self, position: Any) -> Any:
@@ -246,7 +250,7 @@ class NetworkLoss(Potential):
             raise ConfigError('with batchnorm="batch" the samples interact: there are no per-sample gradients')
 
         def one_sample(vector: Tensor, x: Tensor, y: Tensor) -> Tensor:
-            return self._losses(vector, x.unsqueeze(0), y.unsqueeze(0), self._evaluation_buffers(vector)).sum()
+            return self._losses(vector, x.unsqueeze(0), y.unsqueeze(0), self.statistics_at(vector)).sum()
 
         def gradients(at: Tensor) -> Tensor:
             flat = at.reshape(-1, self.dim)
@@ -266,7 +270,7 @@ class NetworkLoss(Potential):
 
         def fraction(at: Tensor) -> Tensor:
             def one(vector: Tensor) -> Tensor:
-                buffers = self._evaluation_buffers(vector)
+                buffers = self.statistics_at(vector)
                 right = [
                     (self._outputs(vector, x, buffers).argmax(1) == y).float().mean() * len(y)
                     for x, y in self._chunks(data)
@@ -284,7 +288,7 @@ class NetworkLoss(Potential):
 
         def energy(at: Tensor) -> Tensor:
             def one(vector: Tensor) -> Tensor:
-                buffers = self._evaluation_buffers(vector)
+                buffers = self.statistics_at(vector)
                 parts = [self._losses(vector, x, y, buffers).sum() for x, y in self._chunks(data)]
                 return torch.stack(parts).sum() / len(data.inputs)
 
@@ -305,6 +309,23 @@ class NetworkLoss(Potential):
             gradient += self._mean_and_gradient(flat, x[None], y[None], self._private)[1] * (len(x) / self.samples)
         return (gradient + self.weight_decay * flat).reshape(position.shape)
 
+    def _hvp(self, position: Tensor, vector: Tensor) -> Tensor:
+        rows = position.detach().reshape(-1, self.dim)
+        along = vector.reshape(-1, self.dim)
+        products = [HessianProducts(self, row)(v[None])[0] for row, v in zip(rows, along, strict=True)]
+        return torch.stack(products).reshape(position.shape)
+
+    def _hessian(self, position: Tensor) -> Tensor:
+        rows = [self._hessian_of_one(row) for row in position.detach().reshape(-1, self.dim)]
+        return torch.stack(rows).reshape(*position.shape, self.dim)
+
+    def _hessian_of_one(self, vector: Tensor) -> Tensor:
+        if self.plain_mlp is None:
+            return HessianProducts(self, vector).matrix().T
+        hessian = mlp_hessian(self.plain_mlp, vector, self.inputs.flatten(1), self.targets)
+        hessian.diagonal().add_(self.weight_decay)
+        return hessian
+
     # -- minibatches ----------------------------------------------------------------------------------------------
 
     def batch_keys(self, chains: int, seed: int, data_seeds: tuple[int, ...] | None = None) -> BatchKeys:
@@ -318,22 +339,34 @@ class NetworkLoss(Potential):
         """Energy of ``(chains, dim)`` positions on the minibatches of a step."""
         return self.batch_energy_and_gradient(self._apply(_unchanged, position), step=step, keys=keys)[0]
 
+    def batches(self, *, step: int, keys: BatchKeys) -> list[tuple[Tensor, Tensor]]:
+        """Inputs and targets ``(1 or chains, samples, ...)`` of a step: its minibatches, or all data in chunks."""
+        if self.sampler is None:
+            return [(x[None], y[None]) for x, y in self._chunks()]
+        indices = self.sampler.indices(keys, step, self.device)
+        x = self.inputs[indices]
+        if self.augment is not None:
+            x = self._augmented(x, indices, keys, step)
+        return [(x, self.targets[indices])]
+
     def batch_energy_and_gradient(self, position: Tensor, *, step: int, keys: BatchKeys) -> tuple[Tensor, Tensor]:
         """Energy and gradient of ``(chains, dim)`` positions on the minibatches of a step (all data without any)."""
+        return self.energy_and_gradient_on(self.batches(step=step, keys=keys), position)
+
+    def energy_and_gradient_on(
+        self, batches: Sequence[tuple[Tensor, Tensor]], position: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Energy and gradient of ``(chains, dim)`` positions on all samples of the batches, each as from `batches`."""
         position = position.detach()
-        if self.sampler is None:
-            energy = torch.zeros(len(position), dtype=self.dtype, device=self.device)
-            gradient = torch.zeros_like(position)
-            for x, y in self._chunks():
-                part = self._mean_and_gradient(position, x[None], y[None], self._batch_module)
-                energy += part[0] * (len(x) / self.samples)
-                gradient += part[1] * (len(x) / self.samples)
+        if len(batches) == 1:
+            energy, gradient = self._mean_and_gradient(position, *batches[0], self._batch_module)
         else:
-            indices = self.sampler.indices(keys, step, self.device)
-            x, y = self.inputs[indices], self.targets[indices]
-            if self.augment is not None:
-                x = self._augmented(x, indices, keys, step)
-            energy, gradient = self._mean_and_gradient(position, x, y, self._batch_module)
+            energy, gradient = position.new_zeros(len(position)), torch.zeros_like(position)
+            total = sum(x.shape[1] for x, _ in batches)
+            for x, y in batches:
+                part = self._mean_and_gradient(position, x, y, self._batch_module)
+                energy += part[0] * (x.shape[1] / total)
+                gradient += part[1] * (x.shape[1] / total)
         if self.weight_decay:
             energy, gradient = energy + self._decay(position), gradient + self.weight_decay * position
         return energy, gradient
@@ -352,16 +385,27 @@ class NetworkLoss(Potential):
 
     # -- one chain, and many --------------------------------------------------------------------------------------
 
-    def _outputs(self, vector: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor], module: Any = None) -> Tensor:
-        state = (self._fixed | self.layout.unflatten(vector), dict(buffers))
+    def forward(
+        self, parameters: Mapping[str, Tensor], inputs: Tensor, buffers: Mapping[str, Tensor], module: Any = None
+    ) -> Tensor:
+        """Outputs of the private module for trainable parameters by name."""
         with composite_attention():
-            outputs: Tensor = functional_call(module or self._private, state, (inputs,))
+            outputs: Tensor = functional_call(
+                module or self._private, ({**self._fixed, **parameters}, dict(buffers)), (inputs,)
+            )
         return outputs
+
+    def _outputs(self, vector: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor], module: Any = None) -> Tensor:
+        return self.forward(self.layout.unflatten(vector), inputs, buffers, module)
 
     def _losses(
         self, vector: Tensor, inputs: Tensor, targets: Tensor, buffers: Mapping[str, Tensor], module: Any = None
     ) -> Tensor:
-        losses = self.loss(self._outputs(vector, inputs, buffers, module), targets)
+        return self.losses_of(self._outputs(vector, inputs, buffers, module), inputs, targets)
+
+    def losses_of(self, outputs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of every sample ``(samples,)`` for given outputs."""
+        losses = self.loss(outputs, targets)
         if not isinstance(losses, Tensor):
             raise ShapeError(f"the loss returned {type(losses).__name__}; expected a tensor with one value per sample")
         if losses.shape != inputs.shape[:1]:
@@ -372,10 +416,11 @@ class NetworkLoss(Potential):
         return losses
 
     def _losses_of_one(self, vector: Tensor) -> Tensor:
-        buffers = self._evaluation_buffers(vector)
+        buffers = self.statistics_at(vector)
         return torch.cat([self._losses(vector, x, y, buffers) for x, y in self._chunks()])
 
-    def _evaluation_buffers(self, vector: Tensor) -> Mapping[str, Tensor]:
+    def statistics_at(self, vector: Tensor) -> Mapping[str, Tensor]:
+        """Buffers with which the full-data quantities at a position are computed."""
         return self.buffers_at(vector) if self.batchnorm == "reestimate" else self._buffers
 
     def _mean_and_gradient(
@@ -387,24 +432,44 @@ class NetworkLoss(Potential):
                 inputs = inputs.flatten(2)
             return self.plain_mlp.value_and_gradient(position, inputs, targets)
 
-        def mean(vector: Tensor, x: Tensor, y: Tensor) -> Tensor:
-            buffers = self._evaluation_buffers(vector) if module is self._private else self._dynamics_buffers()
-            return self._losses(vector, x, y, buffers, module).mean()
-
-        both = grad_and_value(mean)
-        if len(position) > 1 and self._vmaps and not (module is self._private and self.batchnorm == "reestimate"):
-            if len(inputs) == 1:
-                arguments = (position, inputs[0], targets[0])
-                dims: tuple[int | None, ...] = (0, None, None)
-            else:
-                arguments, dims = (position, inputs, targets), (0, 0, 0)
+        separate = module is self._private and self.batchnorm == "reestimate"  # statistics of its own for every chain
+        if self._vmaps and not separate:
             try:
-                gradient, energy = vmap(both, dims)(*arguments)
-                return energy, gradient
+                return self._one_backward_pass(position, inputs, targets, module)
             except RuntimeError:
+                if len(position) == 1:
+                    raise
                 self._vmaps = False  # a module that vmap cannot batch goes chain by chain from here on
-        rows = [both(vector, inputs[i % len(inputs)], targets[i % len(inputs)]) for i, vector in enumerate(position)]
-        return torch.stack([row[1] for row in rows]), torch.stack([row[0] for row in rows])
+        rows = [
+            self._one_backward_pass(vector[None], inputs[[i % len(inputs)]], targets[[i % len(inputs)]], module)
+            for i, vector in enumerate(position)
+        ]
+        return torch.cat([row[0] for row in rows]), torch.cat([row[1] for row in rows])
+
+    def _one_backward_pass(
+        self, position: Tensor, inputs: Tensor, targets: Tensor, module: nn.Module
+    ) -> tuple[Tensor, Tensor]:
+        """Mean loss and gradient per chain, from the slope of the sum over chains, whose terms share nothing."""
+        with torch.enable_grad():
+            # a leaf for every parameter: as slices of one vector each would have a gradient of its full length
+            leaves = {name: leaf.requires_grad_(True) for name, leaf in self.layout.stacked(position.detach()).items()}
+            buffers = self.statistics_at(position[0]) if module is self._private else self._dynamics_buffers()
+
+            def mean(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+                return self.losses_of(self.forward(parameters, x, buffers, module), x, y).mean()
+
+            if len(position) == 1:
+                energies = mean({name: leaf[0] for name, leaf in leaves.items()}, inputs[0], targets[0])[None]
+            elif len(inputs) == 1:
+                energies = vmap(mean, (0, None, None))(leaves, inputs[0], targets[0])
+            else:
+                energies = vmap(mean)(leaves, inputs, targets)
+            if not energies.requires_grad:
+                return energies, torch.zeros_like(position)
+            slopes = torch.autograd.grad(
+                energies.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
+            )
+        return energies.detach(), torch.cat([slope.reshape(len(position), -1) for slope in slopes], dim=1)
 
     def _dynamics_buffers(self) -> Mapping[str, Tensor]:
         return {name: buffer for name, buffer in self._batch_module.named_buffers() if buffer is not None}
@@ -448,15 +513,6 @@ class NetworkLoss(Potential):
             raise ConfigError("no held-out data: give NetworkLoss(..., evaluation=(inputs, targets))")
         return self.evaluation
 
-    def _try_module(self, inputs: Tensor) -> Tensor:
-        try:
-            with torch.no_grad():
-                return self._outputs(self.position(), inputs[:2], self._buffers)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            raise ShapeError(
-                f"the module cannot take inputs of shape {tuple(inputs.shape)} ({len(inputs)} samples): {error}"
-            ) from error
-
     def _check_smallest_batch(self) -> None:
         """One sample has no variance: better said before a run than in the middle of it."""
         if self.sampler is None or self.batchnorm not in ("batch", "reestimate"):
@@ -477,9 +533,9 @@ class NetworkLoss(Potential):
         """Settings, with module and data named by recipe where they have one and by fingerprint where not."""
         spec: dict[str, Any] = {
             "kind": "NetworkLoss",
-            "module": _recipe(self.module),
+            "module": module_recipe(self.module),
             "data": self.data_spec,
-            "loss": next((k for k in ("cross_entropy", "mse") if named_loss(k) is self.loss), _name(self.loss)),
+            "loss": loss_name(self.loss),
             "dtype": str(self.dtype).removeprefix("torch."),
         }
         if self.sampler is not None:
@@ -495,49 +551,6 @@ class NetworkLoss(Potential):
         if self.batchnorm is not None:
             spec["batchnorm"] = self.batchnorm
         return spec
-
-
-@contextmanager
-def composite_attention() -> Iterator[None]:
-    """Attention as plain products: its fused forms lack second derivatives, or cannot be batched over chains."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-
-
-def _check_count(name: str, value: int | None) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ConfigError(f"{name} must be a positive integer or None, got {value!r}")
-    return value
-
-
-def _name(thing: Any) -> str:
-    return f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', type(thing).__qualname__)}"
-
-
-def _recipe(module: nn.Module) -> dict[str, Any]:
-    """How to make the module again, if it still is as it was made; else its fingerprint."""
-    fingerprint = _fingerprint(module)
-    recipe = getattr(module, "architecture", None)
-    if isinstance(recipe, Mapping) and "kind" in recipe:
-        fresh = architectures.from_spec(recipe)
-        if _fingerprint(fresh)["sha256"] == fingerprint["sha256"]:
-            return dict(recipe)
-    return fingerprint
-
-
-def _fingerprint(module: nn.Module) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(
-            value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b""
-        )
-    return {"kind": "python", "name": _name(type(module)), "sha256": digest.hexdigest()}
 
 
 def _unchanged(tensor: Tensor) -> Tensor:

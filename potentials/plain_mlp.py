@@ -69,7 +69,7 @@ class PlainMLP:
             if number < len(layers) - 1:
                 z = z.relu_() if self.activation == "relu" else z.tanh_()
             activations.append(z)
-        energy, delta = self._loss_and_slope(activations.pop(), targets)
+        energy, delta = self.loss_and_slope(activations.pop(), targets)
         gradient = torch.empty_like(position)
         slots = list(self.layers(gradient))
         for number in range(len(layers) - 1, -1, -1):
@@ -82,7 +82,8 @@ class PlainMLP:
                 delta = delta.mul_(a > 0) if self.activation == "relu" else delta.mul_(1 - a * a)
         return energy, gradient
 
-    def _loss_and_slope(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_and_slope(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss ``(chains,)`` and its derivative ``(chains, samples, outputs)`` in the outputs (overwritten)."""
         samples = outputs.shape[1]
         if self.loss == "mse":
             residual = outputs - targets.reshape(targets.shape[0], samples, -1)

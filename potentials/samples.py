@@ -25,6 +25,15 @@ class Samples:
     evaluation: Samples | None = None
     spec: dict[str, Any] = field(default_factory=dict)
 
+    def to(self, dtype: torch.dtype) -> Samples:
+        """The same samples with floating-point inputs and targets in another type."""
+
+        def moved(values: Tensor) -> Tensor:
+            return values.to(dtype) if values.is_floating_point() else values
+
+        held_out = None if self.evaluation is None else self.evaluation.to(dtype)
+        return Samples(moved(self.inputs), moved(self.targets), held_out, self.spec)
+
 
 def gather_samples(inputs: Any, targets: Any, evaluation: Any = None) -> Samples:
     """Tensors from tensors, arrays, a torch Dataset or DataLoader, or an object with `inputs` and `targets`.

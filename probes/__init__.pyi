@@ -1,4 +1,5 @@
+from . import curvature as curvature
 from . import fluctuations as fluctuations
 from . import free_energy as free_energy
 
-__all__ = ["fluctuations", "free_energy"]
+__all__ = ["curvature", "fluctuations", "free_energy"]

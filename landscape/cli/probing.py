@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import xarray as xr
 from rich.table import Table
 
 from landscape.cli.console import console, measured, no_overwrite
 from landscape.errors import ConfigError
-from landscape.probes import fluctuations
+from landscape.probes import curvature, fluctuations
+from landscape.specification import build_potential
 from landscape.storage import open as open_run
-from landscape.storage import save
+from landscape.storage import read_spec, save
 
-__all__ = ["probe_fluctuations", "summary_table"]
+__all__ = ["curvature_table", "probe_curvature", "probe_fluctuations", "summary_table"]
+
+_CURVATURES = {
+    # quantity: (variable, its error)
+    "eigenvalues": ("eigenvalue", "eigenvalue_stderr"),
+    "largest_eigenvalue": ("largest", "largest_residual"),
+    "extreme_eigenvalues": ("smallest", "smallest_residual"),
+    "trace": ("trace", "trace_stderr"),
+    "fisher_trace": ("fisher_trace", "fisher_trace_stderr"),
+    "score_singular_values": ("singular_value", "singular_value_stderr"),
+}
 
 _COLUMNS = {
     # heading: (variable, power of the temperature it is divided by)
@@ -80,3 +93,84 @@ def scan_table(scan: xr.Dataset) -> Table:
             label = variable.attrs.get("long_name", str(name))
             table.add_row(label, measured(float(variable), float(scan[f"{name}_stderr"])))
     return table
+
+
+def probe_curvature(
+    path: Path, output: Path | None, quantity: str, *, labels: str | None, snapshots: int | None, seed: int, force: bool
+) -> None:
+    """Measure the curvature at the snapshots of a run; print a summary and store the result."""
+    if quantity not in _CURVATURES:
+        raise ConfigError(f"--quantity must be one of {sorted(_CURVATURES)}, got {quantity!r}")
+    if (quantity == "fisher_trace") != (labels is not None):
+        raise ConfigError(
+            '--labels "model", "sampled" or "empirical" has to be chosen for fisher_trace, and only for it'
+        )
+    target = no_overwrite(output or path.with_suffix(f".{quantity}.nc"), force=force)
+    with open_run(path) as dataset:
+        positions = _positions(dataset, path, snapshots)
+        potential = build_potential(read_spec(dataset)["potential"])
+    settings: dict[str, Any] = {"labels": labels} if labels else {}
+    if quantity not in ("eigenvalues", "score_singular_values"):
+        settings["seed"] = seed
+    found: xr.Dataset = getattr(curvature, quantity)(potential, positions, **settings)
+    console.print(curvature_table(found, *_CURVATURES[quantity]))
+    if quantity == "eigenvalues":
+        _print_scaling(found)
+    console.print(f"cost: {found.attrs['cost']}")
+    save(found, target)
+    console.print(f"wrote [bold]{target}[/bold]")
+
+
+def _positions(dataset: xr.Dataset, path: Path, snapshots: int | None) -> xr.DataArray:
+    """Snapshots of a run, evenly thinned to so many; of a run without, where its chains ended."""
+    name = next((name for name in ("snapshot", "last_position", "position") if name in dataset), None)
+    if name is None:
+        raise ConfigError(f"{str(path)!r} has no positions: record snapshots (record.snapshots), or probe another run")
+    positions = dataset[name]
+    if snapshots is not None and "snapshot" in positions.dims:
+        count = positions.sizes["snapshot"]
+        positions = positions.isel(
+            snapshot=np.unique(np.linspace(0, count - 1, min(snapshots, count)).round().astype(int))
+        )
+    return positions.load()
+
+
+def curvature_table(found: xr.Dataset, name: str, error: str) -> Table:
+    """One row per chain (or entry of the first dim): median over all else, with its median error; ends of spectra."""
+    values = found[name]
+    dims = [str(dim) for dim in values.dims]
+    spectrum = name in dims
+    rows = dims[0] if dims and dims[0] != name else None
+    table = Table(rows or "", box=None, header_style="bold", pad_edge=False)
+    thermal = rows is not None and "temperature" in found.coords and found.temperature.dims == (rows,)
+    for heading in (
+        *(["temperature"] if thermal else []),
+        *(["smallest", "median", "largest"] if spectrum else [name]),
+    ):
+        table.add_column(heading, no_wrap=True)
+    for i in range(found.sizes[rows] if rows else 1):
+        one = found.isel({rows: i}) if rows else found
+        cells = [f"{float(one.temperature):.3g}"] if thermal else []
+        numbers = one[name].to_numpy()
+        if spectrum:
+            ends = (np.nanmin(numbers), np.nanmedian(numbers), np.nanmax(numbers)) if np.isfinite(numbers).any() else ()
+            cells += [f"{value:.4g}" for value in ends]
+        else:
+            cells.append(measured(float(np.median(numbers)), float(np.median(one[error].to_numpy()))))
+        table.add_row(str(i), *cells)
+    return table
+
+
+def _print_scaling(found: xr.Dataset) -> None:
+    """Exponent of the median eigenvalue and the collapse, where there are temperatures."""
+    try:
+        scaling = curvature.temperature_scaling(found)
+    except ConfigError as error:
+        console.print(f"no exponent: {error}")
+        return
+    exponent = measured(float(scaling.exponent), float(scaling.exponent_stderr))
+    console.print(f"median positive eigenvalue ~ T^p, p = {exponent}")
+    console.print(
+        f"largest distance between distributions at different T: {float(scaling.scaled_distance):.3f} of lambda/T, "
+        f"{float(scaling.distance):.3f} of lambda"
+    )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.constraints import Walls
+from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory
 from landscape.potentials.base import Potential
 from landscape.schedules import Schedule
@@ -68,12 +69,12 @@ class Plan:
             yield min(steps, most)
             steps -= most
 
-    def settings_of(self, time: NDArray[np.float64], steps: int) -> tuple[Settings, NDArray[np.float64]]:
+    def settings_of(self, step: int, time: NDArray[np.float64], steps: int) -> tuple[Settings, NDArray[np.float64]]:
         """Settings of the next steps, and the time ``(chains,)`` after them.
 
         A step uses the values at the time at its start. Without a schedule there is one row for all steps.
         """
-        times, dt = self.clock(time, steps if self.scheduled else 1)
+        times, dt = self.clock(step, time, steps if self.scheduled else 1)
         temperature = self.temperature_at(times[:-1])
         amplitude = self.integrator.amplitude(temperature, dt, self.settings)
         table = [np.array(np.broadcast_to(part, amplitude.shape)) for part in (dt, temperature, amplitude)]
@@ -85,18 +86,32 @@ class Plan:
             return self.temperature.at(times, self.chains)
         return self.temperature[None]
 
-    def clock(self, time: NDArray[np.float64], steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def time_after(self, step: int, time: NDArray[np.float64], steps: NDArray[Any]) -> NDArray[np.float64]:
+        """Times ``(n, chains)`` at `steps` more than `step`, where it was `time`, for a constant step size.
+
+        Counted from step 0, so that a run in two parts has the times of the whole.
+        """
+        advance = self.integrator.time_per_step(np.asarray(self.step_size))
+        origin = time - step * advance
+        origin = np.where(np.abs(origin) > 1e-9 * time, origin, 0.0)
+        times: NDArray[np.float64] = origin + np.multiply.outer(step + np.asarray(steps), advance)
+        return times
+
+    def clock(
+        self, step: int, time: NDArray[np.float64], steps: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Times ``(steps + 1, chains)`` before and after each step, and step sizes ``(1 or steps, chains)``.
 
-        Times are added one by one, so that they do not depend on how the steps are divided into calls.
+        They do not depend on how the steps are divided into calls: scheduled step sizes are added one by one.
         """
         if not isinstance(self.step_size, Schedule):
-            advance = np.broadcast_to(self.integrator.time_per_step(self.step_size), (steps, self.chains))
-            return np.cumsum(np.vstack([time, advance]), axis=0), self.step_size[None]
+            return self.time_after(step, time, np.arange(steps + 1)), self.step_size[None]
         times, sizes = np.empty((steps + 1, self.chains)), np.empty((steps, self.chains))
         times[0] = time
         for k in range(steps):
             sizes[k] = self.step_size.at(times[k : k + 1], self.chains)[0]
+            if not (sizes[k] > 0).all():
+                raise ConfigError(f"the schedule of the step size gives {sizes[k].min():g} at time {times[k].min():g}")
             times[k + 1] = times[k] + self.integrator.time_per_step(sizes[k])
         return times, sizes
 

@@ -55,7 +55,7 @@ class BatchedEngine(Engine):
         """Columns over chains for the next steps, ``(1 or steps, chains, 1)``, moved to the device at once."""
         if self._constant is not None:
             return self._constant
-        settings, time = self.plan.settings_of(self.state.time, steps)
+        settings, time = self.plan.settings_of(self.state.step, self.state.time, steps)
         rows = [self._column(part) for part in (settings.dt, settings.temperature, settings.amplitude)]
         if self.plan.scheduled:
             self.state.time = time

@@ -77,7 +77,7 @@ class CompiledEngine(Engine):
         if isinstance(rule, Adam | AdamW):
             return [*rule.betas, rule.eps, rule.decay]
         if self.scheme == update.COLORED:
-            settings, _ = plan.settings_of(self.state.time, 1)
+            settings, _ = plan.settings_of(self.state.step, self.state.time, 1)
             dt, temperature = (torch.from_numpy(part[0]) for part in (settings.dt, settings.temperature))
             return [row.numpy() for row in coefficients(rule.thermal_noise.correlation_time, dt, temperature)]  # type: ignore[attr-defined]
         return [plan.settings[name] for name in rule.per_chain]
@@ -121,7 +121,7 @@ class CompiledEngine(Engine):
         done = 0
         while done < steps:
             piece = self.piece(steps - done)
-            settings, time = self.plan.settings_of(self.state.time, piece)
+            settings, time = self.plan.settings_of(self.state.step, self.state.time, piece)
             if self.scheme == update.LEIMKUHLER_MATTHEWS:
                 settings = Settings(settings.dt, settings.temperature, 0.5 * settings.amplitude)
             of_piece = [

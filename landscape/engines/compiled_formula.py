@@ -51,8 +51,8 @@ class CompiledFormula(CompiledEngine):
             rows, np.sqrt(getattr(noise, "isotropic", 0.0)), mixing,
         )  # fmt: skip
         walls = plan.walls
-        bridge = plan.integrator.brownian and noise.white
-        self.wall_settings = (walls.kinds, walls.lows, walls.highs, bridge, bool(plan.integrator.turned_by_walls))
+        self.wall_settings = (walls.kinds, walls.lows, walls.highs, bool(plan.integrator.turned_by_walls))
+        self.exit_settings = (walls.exit_lows, walls.exit_highs, plan.integrator.brownian and noise.white)
 
     @property
     def block_size(self) -> int:
@@ -72,14 +72,15 @@ class CompiledFormula(CompiledEngine):
         )
         noise_types, energy_program = (self.noise_type, self.noise_real), _arrays(self.energy_tape)
         x, step = self.positions()[chains], self.state.step
+        none = np.zeros(0)
+        left = tuple(memory[name][chains] if name in memory else none for name in ("exit_step", "exit_wall"))
+        exits = (*self.exit_settings, *left)
         if self.plan.integrator.metropolis:
             run_metropolis(
-                self.program, energy_program, x, noise_types, self.noise_settings, rows, self.wall_settings,
+                self.program, energy_program, x, noise_types, self.noise_settings, rows, self.wall_settings, exits,
                 self.scheme, self.leapfrog, memory["accepted"][chains], chains.start, step, steps, records,
             )  # fmt: skip
             return
-        none = np.zeros(0)
-        exits = tuple(memory[name][chains] if name in memory else none for name in ("exit_step", "exit_wall"))
         lanes = len(x) if len(x) > 1 else (1,)
         run_block(
             lanes, self.program, energy_program, x, m, v, noise_types, self.noise_settings, rows, self.wall_settings,

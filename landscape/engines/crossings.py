@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from landscape import random
-from landscape.constraints import ABSORB
 from landscape.engines.base import Plan
 from landscape.integrators.base import Memory, StepContext
 from landscape.noise.covariance import CovarianceNoise
@@ -28,8 +27,8 @@ class Crossings:
         self.plan = plan
         self.walls = [
             (int(d), side, float(value))
-            for d in np.flatnonzero(plan.walls.kinds == ABSORB)
-            for side, value in ((-1, plan.walls.lows[d]), (1, plan.walls.highs[d]))
+            for d in range(plan.potential.dim)
+            for side, value in ((-1, plan.walls.exit_lows[d]), (1, plan.walls.exit_highs[d]))
             if np.isfinite(value)
         ]
         self.bridge = plan.integrator.brownian and plan.integrator.thermal_noise.white
@@ -45,7 +44,8 @@ class Crossings:
                 variance = at.amplitude.squeeze(1).square() * self._spread(before, d, at)
                 chance = torch.exp(-2.0 * inside * beyond / variance)
                 draw = random.uniforms(at.seed, at.chains, at.counter, stream=random.CROSSING, call=2 * d + (side > 0))
-                crossed = crossed | (draw < chance)
+                moved = after[:, d] != before[:, d]  # not where a proposal was rejected
+                crossed = crossed | (moved & (draw < chance))
             new = crossed & ~left
             fraction = inside / (inside + beyond.abs()).clamp_min(torch.finfo(inside.dtype).tiny)
             exit_step = at.counter + fraction.to(torch.float64)

@@ -52,7 +52,6 @@ class LeimkuhlerMatthews(Integrator):
     strong_order: ClassVar[float | None] = 0.5  # the averaged noise lags the Brownian path by half a step
     samples_boltzmann: ClassVar[bool] = True
     thermal: ClassVar[bool] = True
-    brownian: ClassVar[bool] = True
     memory_names: ClassVar[tuple[str, ...]] = ("pending_noise",)
     turned_by_walls: ClassVar[tuple[str, ...]] = ("pending_noise",)
 

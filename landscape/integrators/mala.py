@@ -79,6 +79,9 @@ class MALA(Integrator):
         energy, gradient = energy_and_gradient_here(position, at)
         move = at.increment(position, memory) - at.dt * gradient
         proposal = position + move
+        outside = None if at.outside is None else at.outside(proposal)
+        if at.fold is not None:
+            proposal, _ = at.fold(proposal)
         new_energy, new_gradient = slope_at(proposal, at)
         forward = (move + at.dt * gradient).square().sum(1)
         backward = (at.dt * new_gradient - move).square().sum(1)
@@ -89,4 +92,6 @@ class MALA(Integrator):
             (energy - new_energy) / temperature + (forward - backward) / spread,
             torch.where(new_energy <= energy, math.inf, -math.inf),
         )
+        if outside is not None:
+            ratio = torch.where(outside, -math.inf, ratio)
         return accept(ratio, position, proposal, (energy, new_energy), (gradient, new_gradient), memory, at)

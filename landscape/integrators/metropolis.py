@@ -29,8 +29,6 @@ def accept(
 ) -> Tensor:  # fmt: skip
     """The proposal with probability min(1, exp(log_ratio)), else the present position; NaN rejects."""
     taken = at.uniform().log() < log_ratio
-    if at.outside is not None:
-        taken = taken & ~at.outside(proposal)
     memory["accepted"] += taken
     column = taken.unsqueeze(1)
     at.cache["here"] = (torch.where(taken, energies[1], energies[0]), torch.where(column, gradients[1], gradients[0]))

@@ -13,9 +13,9 @@ from landscape.kernels.compilation import exact, exact_inline
 from landscape.kernels.noise_rows import draw, tile_of
 from landscape.kernels.philox import fill_words, uniform
 from landscape.kernels.tape import execute, execute_block, exponential
-from landscape.kernels.update import ABSORB, DIFFUSION, LEIMKUHLER_MATTHEWS, OPEN, stages_of, update, wall
+from landscape.kernels.update import DIFFUSION, LEIMKUHLER_MATTHEWS, OPEN, stages_of, update, wall
 
-__all__ = ["keep_energies", "keep_positions", "run_block", "until_next"]
+__all__ = ["absorb", "keep_energies", "keep_positions", "run_block", "until_next"]
 
 _CROSSING = random.CROSSING
 
@@ -40,11 +40,11 @@ def _shape(n, dim, registers, factors, isotropic, mixing, noise, mixed):  # type
 
 
 @exact
-def _absorb(  # type: ignore[no-untyped-def]
-    n, dim, registers, before, walls, lows, highs, bridge, factors, isotropic, mixing, amplitude, at, seed, chain, step,
-    word, exit_step, exit_wall,
+def absorb(  # type: ignore[no-untyped-def]
+    n, dim, registers, before, exits, factors, isotropic, mixing, amplitude, at, seed, chain, step, word
 ):  # fmt: skip
     """Mark chains that crossed an absorbing wall in this step, keep them where they left; returns how many stay."""
+    lows, highs, bridge, exit_step, exit_wall = exits
     inside = 0
     for i in range(n):
         if exit_wall[i] != 0.0:
@@ -52,8 +52,6 @@ def _absorb(  # type: ignore[no-untyped-def]
                 registers[d, i] = before[d, i]
             continue
         for d in range(dim):
-            if walls[d] != ABSORB or exit_wall[i] != 0.0:
-                continue
             spread = amplitude[at, i] * amplitude[at, i]
             if factors.size:
                 factor = registers[factors[d], i] if factors[d] >= 0 else isotropic
@@ -69,7 +67,7 @@ def _absorb(  # type: ignore[no-untyped-def]
                     continue
                 near, far = side * (value - before[d, i]), side * (value - registers[d, i])
                 crossed = far <= 0.0
-                if bridge and not crossed and 2.0 * near * far < 40.0 * spread:
+                if bridge and not crossed and near != far and 2.0 * near * far < 40.0 * spread:
                     fill_words(word, seed, _CROSSING, chain + i, step, 2 * d + (1 if side > 0 else 0), 0, 0, 0)
                     draw = uniform(word, 0)
                     crossed = draw < exponential(-2.0 * near * far / spread)
@@ -142,10 +140,11 @@ def run_block(  # type: ignore[no-untyped-def]
         of factors on the noise of each coordinate (-1: `isotropic`), ``mixing`` a matrix on it; both may be empty.
     rows : (dt, amplitude, temperature)
         Arrays ``(1 or steps, n)``.
-    wall_settings : (kinds, lows, highs, bridge, turns)
-        `bridge` tests for crossings between steps; `turns` says whether mirrors turn `m` round.
-    exits : (exit_step, exit_wall)
-        Arrays ``(n,)`` if there are absorbing walls, else empty.
+    wall_settings : (kinds, lows, highs, turns)
+        `turns` says whether mirrors turn `m` round.
+    exits : (lows, highs, bridge, exit_step, exit_wall)
+        Absorbing walls; `bridge` tests for crossings between steps. The last two are arrays ``(n,)``, or empty where
+        there are no such walls.
     records : (position_every, energy_every, since, positions, energies)
         After each so many steps (never if 0), `since` of them made before, the state goes to ``positions (n, draws,
         dim)`` and its energy to ``energies (n, draws)``.
@@ -156,10 +155,9 @@ def run_block(  # type: ignore[no-untyped-def]
     seed, refinement, shift, places, factors, isotropic, mixing = noise_settings
     noise_type, noise_real = noise_types
     dt, amplitude, _ = rows
-    walls, lows, highs, bridge, turns = wall_settings
-    exit_step, exit_wall = exits
+    walls, lows, highs, turns = wall_settings
     position_every, energy_every, since, positions, energies = records
-    absorbing, noisy = exit_wall.size > 0, np.any(amplitude != 0.0)
+    absorbing, noisy = exits[4].size > 0, np.any(amplitude != 0.0)
 
     registers, energy_registers = np.empty((count, n)), np.empty((energy_count if energies.shape[1] else 0, n))
     first, second, idle = np.empty((dim, n)), np.empty((dim, n)), np.zeros((dim, n))
@@ -214,12 +212,11 @@ def run_block(  # type: ignore[no-untyped-def]
                     first, second, step,
                 )  # fmt: skip
         if absorbing:
-            inside = _absorb(
-                n, dim, registers, before, walls, lows, highs, bridge, factors, isotropic, mixing, amplitude, at, seed,
-                chain, step, word, exit_step, exit_wall,
-            )  # fmt: skip
+            inside = absorb(
+                n, dim, registers, before, exits, factors, isotropic, mixing, amplitude, at, seed, chain, step, word
+            )
         for d in range(dim):
-            if walls[d] != OPEN and walls[d] != ABSORB:
+            if walls[d] != OPEN:
                 wall(n, walls[d], registers, d, lows[d], highs[d], turned)
         to_position -= 1
         if to_position == 0:

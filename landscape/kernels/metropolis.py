@@ -7,7 +7,7 @@ from numba import int64
 
 from landscape import random
 from landscape.kernels.compilation import exact, exact_inline
-from landscape.kernels.formula import keep_energies, keep_positions, until_next
+from landscape.kernels.formula import absorb, keep_energies, keep_positions, until_next
 from landscape.kernels.noise_rows import draw, tile_of
 from landscape.kernels.philox import fill_words, uniform
 from landscape.kernels.tape import execute_block
@@ -93,18 +93,19 @@ def _propose(  # type: ignore[no-untyped-def]
 
 @exact
 def run_metropolis(  # type: ignore[no-untyped-def]
-    program, energy_program, x, noise_types, noise_settings, rows, wall_settings, scheme, leapfrog, accepted, chain,
-    first_step, steps, records,
+    program, energy_program, x, noise_types, noise_settings, rows, wall_settings, exits, scheme, leapfrog, accepted,
+    chain, first_step, steps, records,
 ):  # fmt: skip
     """Advance the chains ``x (n, dim)`` by `steps` proposals, as `formula.run_block` does; `program` gives the gradient
     and then the energy. ``accepted (n,)`` counts.
     """
     code, constants, outputs, count = program
     energy_code, energy_constants, energy_outputs, energy_count = energy_program
-    seed, refinement, shift, places, _, _, _ = noise_settings
+    seed, refinement, shift, places, factors, isotropic, mixing = noise_settings
     noise_type, noise_real = noise_types
     dt, amplitude, temperature = rows
-    walls, lows, highs, _, _ = wall_settings
+    walls, lows, highs, _ = wall_settings
+    absorbing, before, word = exits[4].size > 0, np.empty((x.shape[1], x.shape[0])), np.empty((4, 1), np.uint32)
     position_every, energy_every, since, positions, energies = records
     n, dim = x.shape
     tile, words, made = tile_of(n, places, noise_type)
@@ -130,6 +131,7 @@ def run_metropolis(  # type: ignore[no-untyped-def]
         if dt.shape[0] > 1:
             at = k
         tile_start = draw(n, step, drawing, tile_start, drawn, chain)
+        before[:] = registers[:dim]
         fill_words(chance, seed, _ACCEPTANCE, chain, step, 0, 1, 0, 0)
         for i in range(n):
             uniforms[i] = uniform(chance, i)
@@ -137,6 +139,11 @@ def run_metropolis(  # type: ignore[no-untyped-def]
             n, dim, scheme, leapfrog, code, outputs, registers, walls, lows, highs, noise, dt, amplitude, temperature,
             at, momentum, kept, slopes, energy, ratio, uniforms, accepted,
         )  # fmt: skip
+        if absorbing:
+            absorb(n, dim, registers, before, exits, factors, isotropic, mixing, amplitude, at, seed, chain, step, word)
+            for d in range(dim):
+                for i in range(n):
+                    kept[d, i] = registers[d, i]
         to_position -= 1
         if to_position == 0:
             keep_positions(n, dim, registers, positions, position_draw, position_draw + 1)

@@ -21,7 +21,7 @@ __all__ = ["stages_of", "update", "wall"]
     EULER_MARUYAMA, LEIMKUHLER_MATTHEWS, DIFFUSION, SGD, NESTEROV, ADAM, HEUN, BAOAB, SGHMC, COLORED, MALA, HMC,
 ) = range(12)  # fmt: skip
 # Kinds of wall.
-OPEN, REFLECT, PERIODIC, ABSORB = range(4)
+OPEN, REFLECT, PERIODIC = range(3)
 
 
 @exact_inline

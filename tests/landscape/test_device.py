@@ -20,7 +20,7 @@ SYNCHRONISING = ("local_scalar_dense", "nonzero", "is_nonzero", "masked_select",
 HOST_RANDOM = ("normal", "rand", "bernoulli", "uniform", "dropout", "multinomial")
 
 
-class Moved(AssertionError):
+class MovedError(AssertionError):
     """Something would have moved to the host."""
 
 
@@ -30,7 +30,7 @@ class NoMethods(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
         if name in TO_HOST:
-            raise Moved(name)
+            raise MovedError(name)
         return function(*args, **(kwargs or {}))
 
 
@@ -40,7 +40,7 @@ class NoOperations(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.overloadpacket.__name__.strip("_")
         if name in SYNCHRONISING or name.startswith(HOST_RANDOM):
-            raise Moved(name)
+            raise MovedError(name)
         return function(*args, **(kwargs or {}))
 
 
@@ -139,7 +139,7 @@ def test_the_watch_sees_what_it_is_for(on_the_device):
     }
     for energy in offences.values():
         engine = engine_for(Function(energy, 2), ls.EulerMaruyama(0.01), chains=3)
-        with pytest.raises(Moved):
+        with pytest.raises(MovedError):
             watched(engine)
 
 

@@ -124,32 +124,46 @@ def test_every_integrator_is_absorbed(name, backend):
     assert abs(z_score(sides, 0.0)) < Z_MAX
 
 
+@pytest.mark.parametrize("name", INTEGRATORS)
+def test_backends_agree_on_exits(name):
+    """The same noise and the same test between steps: rounding may turn one exit in many."""
+    rule, hill = INTEGRATORS[name](0.02), Expression("cos(x) + x*y/5 + y**2/2", ["x", "y"])
+    settings = {"start": [0.3, 0.2], "chains": 200, "steps": 60, "temperature": 0.6 if rule.thermal else 0.0}
+    first, second = (
+        ls.simulate(hill, rule, constraint=ls.Absorb({"x": (-0.6, None)}), seed=80, backend=backend, **settings)
+        for backend in BACKENDS
+    )
+    same = np.isclose(first.exit_time, second.exit_time, equal_nan=True)
+    assert same.mean() > 0.98
+    assert np.allclose(first.last_position[same], second.last_position[same], rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_metropolis_leaves_an_interval(backend):
     """Free diffusion again: every move of MALA is accepted, walls that absorb turn none of them down."""
     times, sides = exits(
-        FLAT, ls.MALA(1e-3), {"x": (0.0, 1.0)}, start=[0.3], temperature=1.0, chains=2000, time=3.0, seed=80,
+        FLAT, ls.MALA(2e-3), {"x": (0.0, 1.0)}, start=[0.3], temperature=1.0, chains=1000, time=1.6, seed=80,
         backend=backend,
     )  # fmt: skip
     assert abs(z_score(times, 0.105)) < Z_MAX
     assert abs(z_score(sides > 0, 0.3)) < Z_MAX
-    assert abs(z_score(times, 1.3 * 0.105)) > Z_CONTROL
+    assert abs(z_score(times, 1.5 * 0.105)) > Z_CONTROL
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_temperature_and_step_of_every_chain(backend):
     """Exits of one temperature and step per chain, and of a ramp: on the clock s = int T dt all leave like T = 1."""
-    temperature, dt = np.repeat([0.4, 1.5], 4000), np.tile([0.004, 0.002], 4000)
+    temperature, dt = np.repeat([0.4, 1.5], 2000), np.tile([0.004, 0.002], 2000)
     settings = {"start": [0.5], "constraint": ls.Absorb({"x": (0.0, 1.0)}), "seed": 84, "backend": backend}
-    run = ls.simulate(FLAT, ls.Diffusion(dt), temperature=temperature, steps=4000, record=ls.Record(4000), **settings)
+    run = ls.simulate(FLAT, ls.Diffusion(dt), temperature=temperature, steps=2200, record=ls.Record(2200), **settings)
     for hot in (0.4, 1.5):
         for step in (0.004, 0.002):
             times = run.exit_time.values[(temperature == hot) & (dt == step)]
             assert abs(z_score(times, 1 / (8 * hot))) < Z_MAX
             assert abs(z_score(times, 1.3 / (8 * hot))) > Z_CONTROL
     run = ls.simulate(
-        FLAT, ls.Diffusion(0.002), temperature=ls.ramp(0.2, 2.0, 0.5), chains=4000, steps=1500,
-        record=ls.Record(1500), **settings,
+        FLAT, ls.Diffusion(0.002), temperature=ls.ramp(0.2, 2.0, 0.5), chains=2000, steps=700,
+        record=ls.Record(700), **settings,
     )  # fmt: skip
     t = run.exit_time.values
     clock = np.where(t < 0.5, 0.2 * t + 1.8 * t**2, 0.55 + 2 * (t - 0.5))

@@ -75,12 +75,16 @@ def test_both_wells_at_a_temperature_where_plain_chains_stay():
     assert np.all(plain.position > 0)  # without exchange: all in the wrong well
 
 
-@pytest.mark.parametrize("make", [lambda: ls.EulerMaruyama(0.01), lambda: ls.BAOAB(0.1, 1.0), lambda: ls.HMC(0.15, 4)])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: ls.EulerMaruyama(0.01), lambda: ls.BAOAB(0.1, 1.0), lambda: ls.HMC(0.15, 4)],
+    ids=["EulerMaruyama", "BAOAB", "HMC"],
+)
 def test_other_integrators_and_momenta(make):
     """Momenta are rescaled with the temperature, so that no swap heats: energies stay those of every rung."""
     rule = make()
     start = np.repeat([-1.0, 1.0], [180 * len(TEMPERATURES), 20 * len(TEMPERATURES)])[:, None]
-    run = exchange(rule, ladders=200, steps=8000, every=40, start=start, seed=92, swap_every=2)
+    run = exchange(rule, ladders=200, steps=5000, every=40, start=start, seed=92, swap_every=2)
     x = run.position.values[:, 50:, 0]
     for temperature, members in zip(TEMPERATURES[1:], ladders_of(run)[1:], strict=True):
         nodes, law = NODES, boltzmann(temperature)

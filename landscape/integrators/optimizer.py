@@ -1,0 +1,331 @@
+"""Any optimizer of torch, or of a library built on it, as dynamics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import ConfigError
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive, plain
+from landscape.integrators.optimizer_state import NotPlainError, numbers_of, restore, state_bytes
+from landscape.per_chain import per_chain
+from landscape.potentials.base import Potential
+from landscape.potentials.network import NetworkLoss
+from landscape.schedules import Schedule
+
+__all__ = ["Optimizer"]
+
+Batches = list[tuple[Tensor, Tensor]]
+STATE = "optimizer_state"
+_HOOKED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass(frozen=True, slots=True, eq=False, init=False)
+class Optimizer(Integrator):
+    """Steps of a torch.optim.Optimizer, one instance per chain; its noise is that of the minibatches.
+
+    Parameters
+    ----------
+    factory : class or callable, or the name of a class of torch.optim
+        Called as ``factory(parameters, lr=lr, **settings)`` for every chain: with a list of parameters in the module's
+        shapes (tied weights once), or with one of shape ``(dim,)`` where the landscape is not a network; and once on
+        trial before a run.
+    lr : float, one per chain, or a schedule
+        Learning rate. Under a schedule every parameter group follows it.
+    of : {"parameters", "module"}
+        What the factory is called with. "module" is for optimizers that hook the layers of a module, such as K-FAC: a
+        copy of the network runs forward and backward on the minibatch, with the loss averaged over it.
+    settings : mapping, optional
+        Further settings of the factory; they may be given as keyword arguments as well.
+
+    Raises
+    ------
+    ConfigError
+        For what is no optimizer, and for settings that the factory does not take.
+
+    Notes
+    -----
+    With ``of="parameters"`` a step is ``optimizer.step(closure)``, and the closure evaluates loss and gradient on the
+    minibatch of the step as often as it is called (LBFGS). With ``of="module"`` it is one forward and backward pass,
+    then ``optimizer.step()``.
+
+    The state of a chain is ``optimizer.state_dict()``. Made of tensors and numbers it is kept as bytes,
+    ``last_optimizer_state (chain, optimizer_state_byte)``, and a run with ``state="keep"`` continues to the same bits;
+    an optimizer whose state is anything else can neither be continued nor replayed, and says so. A reflecting wall
+    folds the position and leaves the state as it is. A matrix factorisation that fails counts as divergence.
+    Optimizers that draw random numbers draw them from (seed, chain, step).
+
+    References
+    ----------
+    Martens, Grosse, "Optimizing neural networks with Kronecker-factored approximate curvature", ICML 2015;
+    Gupta, Koren, Singer, "Shampoo: preconditioned stochastic tensor optimization", ICML 2018.
+
+    Examples
+    --------
+    >>> import landscape as ls
+    >>> import torch
+    >>> bowl = ls.potentials.Expression("x**2/2", ["x"])
+    >>> run = ls.simulate(bowl, ls.Optimizer(torch.optim.SGD, lr=0.5, momentum=0.5), start=[1.0], steps=3)
+    >>> run.position.values.ravel()  # as SGD: the step is 0.5 (gradient + 0.5 last direction)
+    array([ 0.5 ,  0.  , -0.25])
+    """
+
+    factory: Callable[..., torch.optim.Optimizer]
+    lr: PerChain | Schedule
+    of: Literal["parameters", "module"]
+    settings: Mapping[str, Any]
+
+    def __init__(
+        self,
+        factory: Callable[..., torch.optim.Optimizer] | str,
+        *,
+        lr: PerChain | Schedule,
+        of: Literal["parameters", "module"] = "parameters",
+        settings: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        if of not in ("parameters", "module"):
+            raise ConfigError(f'of must be "parameters" or "module", got {of!r}')
+        check_positive("lr", lr)
+        values = {"factory": _checked(factory), "lr": lr, "of": of, "settings": {**(settings or {}), **more}}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def step_size(self) -> PerChain | Schedule:
+        """`lr`."""
+        return self.lr
+
+    def check(self, potential: Potential) -> None:
+        """Make an optimizer on trial.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if self.of == "module" and not isinstance(potential, NetworkLoss):
+            raise ConfigError(
+                f'of="module" needs the module of a NetworkLoss, and a {type(potential).__name__} has none: '
+                'use of="parameters"'
+            )
+        start = potential.default_start()
+        with _random_numbers(start.device) as draw_from:
+            draw_from((0,))
+            groups = self._make(start, potential, 1e-3).optimizer.param_groups
+        own = getattr(potential, "weight_decay", 0.0)
+        other = max((float(group.get("weight_decay") or 0.0) for group in groups), default=0.0)
+        if own and other:
+            raise ConfigError(
+                f"weight decay stands twice: {own:g} in the loss and {other:g} in {_name(self.factory)}; keep one"
+            )
+
+    def start_memory(self, position: Tensor, temperature: Tensor, normals: Callable[[], Tensor]) -> Memory:
+        """No bytes yet: optimizers make their state at the first step."""
+        return {STATE: position.new_empty((len(position), 0), dtype=torch.uint8)}
+
+    def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
+        """One step of every chain's optimizer, chain by chain: no chain sees how many there are."""
+        if "optimizers" not in at.cache:
+            at.cache["optimizers"] = self._begin(position, memory[STATE], at)
+        chains: list[_Chain] = at.cache["optimizers"]
+        if isinstance(self.lr, Schedule) or callable(self.lr):
+            for chain, rate in zip(chains, at.dt[:, 0].tolist(), strict=True):
+                chain.set_rate(rate)
+        potential, batches = at.potential, []
+        if isinstance(potential, NetworkLoss):
+            batches = potential.batches(step=at.step, keys=at.keys)
+        rows = []
+        with _random_numbers(position.device) as draw_from:
+            for number, (chain, row) in enumerate(zip(chains, position, strict=True)):
+                draw_from((at.seed, number, at.step))
+                own = [(x[number % len(x)], y[number % len(y)]) for x, y in batches]
+                chain.place(row, potential)
+                try:
+                    chain.step(potential, own, at)
+                    rows.append(chain.position())
+                except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+                    rows.append(torch.full_like(row, torch.nan))
+        return torch.stack(rows)
+
+    def settle(self, memory: Memory, cache: dict[str, Any]) -> None:
+        """Write the optimizers' states to memory; no bytes where one cannot be written down."""
+        if "optimizers" not in cache:
+            return
+        device = memory[STATE].device
+        try:
+            rows = [state_bytes(chain.optimizer, chain.settings, device) for chain in cache["optimizers"]]
+        except NotPlainError:
+            rows = [torch.empty(0, dtype=torch.uint8, device=device) for _ in cache["optimizers"]]
+        memory[STATE] = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+    def spec(self) -> dict[str, Any]:
+        """Kind and settings as plain data; a factory from elsewhere than torch.optim is named only."""
+        spec: dict[str, Any] = {"kind": "Optimizer", "lr": plain(self.lr)}
+        known = getattr(torch.optim, _name(self.factory), None) is self.factory
+        spec["factory"] = _name(self.factory) if known else plain(self.factory)
+        if self.of != "parameters":
+            spec["of"] = self.of
+        if self.settings:
+            spec["settings"] = json.loads(json.dumps(dict(self.settings), default=_as_plain))
+        return spec
+
+    def _begin(self, position: Tensor, states: Tensor, at: StepContext) -> list[_Chain]:
+        """Every chain's optimizer, in the state that the memory holds."""
+        if at.step and not states.shape[1]:
+            raise ConfigError(
+                f"the state of {_name(self.factory)} is not made of tensors and numbers alone, so it was not kept, and "
+                f'step {at.step} cannot follow from it: use state="fresh", or one run without interruption'
+            )
+        constant = not (isinstance(self.lr, Schedule) or callable(self.lr))
+        rates = per_chain("lr", self.lr, len(position)) if constant else at.dt[:, 0]
+        with _random_numbers(position.device) as draw_from:
+            chains = []
+            for number, (row, rate) in enumerate(zip(position, rates.tolist(), strict=True)):
+                draw_from((at.seed, number))
+                chains.append(self._make(row, at.potential, rate))
+        if states.shape[1]:
+            for chain, state in zip(chains, states, strict=True):
+                restore(chain.optimizer, state)
+        return chains
+
+    def _make(self, position: Tensor, potential: Potential, rate: float) -> _Chain:
+        """A chain of its own module or parameters."""
+        module = None
+        if isinstance(potential, NetworkLoss) and self.of == "module":
+            module = potential.dynamics_module()
+            for layer in module.modules():
+                if isinstance(layer, _HOOKED):  # they do the same in either mode, but hooks may heed training only
+                    layer.train()
+            named: dict[str, Any] = dict(module.named_parameters())
+            parameters = [named[slot.name] for slot in potential.layout]
+        else:
+            parameters = [nn.Parameter(part.clone()) for part in _parts(position.detach(), potential)]
+        name = _name(self.factory)
+        try:
+            optimizer = self.factory(module or parameters, lr=rate, **self.settings)
+        except TypeError as error:
+            raise ConfigError(f"{name} does not take these settings: {error}") from error
+        except ValueError as error:
+            raise ConfigError(f"{name} refuses its settings: {error}") from error
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise ConfigError(f"{name} gave a {type(optimizer).__name__}; expected a torch.optim.Optimizer")
+        return _Chain(optimizer, parameters, module, numbers_of(optimizer))
+
+
+@dataclass(slots=True, eq=False)
+class _Chain:
+    """An optimizer and what it moves.
+
+    Attributes
+    ----------
+    module : the chain's own copy of the network, or None where the optimizer takes parameters
+    settings : numbers in the parameter groups, as they were set
+    """
+
+    optimizer: torch.optim.Optimizer
+    parameters: list[nn.Parameter]
+    module: nn.Module | None
+    settings: list[dict[str, Any]]
+
+    def position(self) -> Tensor:
+        """The parameters as one vector."""
+        return torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
+
+    def place(self, position: Tensor, potential: Potential) -> None:
+        """Set the parameters."""
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters, _parts(position, potential), strict=True):
+                parameter.copy_(value)
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate."""
+        for group, settings in zip(self.optimizer.param_groups, self.settings, strict=True):
+            group["lr"] = settings["lr"] = rate
+
+    def step(self, potential: Potential, batches: Batches, at: StepContext) -> None:
+        """One step on this chain's minibatch."""
+        if self.module is not None and isinstance(potential, NetworkLoss):
+            self._run_module(potential, batches)
+            self.optimizer.step()
+            return
+
+        def closure() -> Tensor:
+            energy, gradient = _slope(potential, self.position(), batches, at)
+            for parameter, part in zip(self.parameters, _parts(gradient, potential), strict=True):
+                parameter.grad = part.clone()
+            return energy
+
+        self.optimizer.step(closure)  # type: ignore[arg-type]  # annotated to return a float, and used as a tensor
+
+    def _run_module(self, loss: NetworkLoss, batches: Batches) -> None:
+        """Forward and backward, with the mean loss of the minibatch; hooks see one pass per chunk of it."""
+        module: Any = self.module
+        self.optimizer.zero_grad()
+        total = sum(len(x) for x, _ in batches)
+        with torch.enable_grad():
+            for x, y in batches:
+                mean = loss.losses_of(module(x), x, y).mean()
+                (mean * (len(x) / total)).backward()
+            if loss.weight_decay:
+                squares = torch.stack([parameter.square().sum() for parameter in self.parameters])
+                (0.5 * loss.weight_decay * squares.sum()).backward()
+
+
+def _slope(potential: Potential, position: Tensor, batches: Batches, at: StepContext) -> tuple[Tensor, Tensor]:
+    """Energy and gradient of one chain on its minibatch."""
+    one = position[None]
+    if isinstance(potential, NetworkLoss):
+        energy, gradient = potential.energy_and_gradient_on([(x[None], y[None]) for x, y in batches], one)
+    else:
+        energy, gradient = at.energy(one), potential.step_gradient(one, step=at.step, keys=at.keys)
+    return energy[0], gradient[0]
+
+
+def _parts(vector: Tensor, potential: Potential) -> list[Tensor]:
+    """A vector in the shapes of the parameters."""
+    return list(potential.layout.unflatten(vector).values()) if isinstance(potential, NetworkLoss) else [vector]
+
+
+@contextmanager
+def _random_numbers(device: torch.device) -> Iterator[Callable[[tuple[int, ...]], None]]:
+    """Torch's random numbers drawn from given keys for a while, and left as they were found."""
+    cuda = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
+
+    def draw_from(key: tuple[int, ...]) -> None:
+        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+        torch.default_generator.manual_seed(seed)
+        for index in cuda:
+            torch.cuda.default_generators[index].manual_seed(seed)
+
+    with torch.random.fork_rng(cuda):
+        yield draw_from
+
+
+def _checked(factory: Any) -> Callable[..., torch.optim.Optimizer]:
+    found: Any = getattr(torch.optim, factory, None) if isinstance(factory, str) else factory
+    wrong_class = isinstance(found, type) and not issubclass(found, torch.optim.Optimizer)
+    if not callable(found) or wrong_class:
+        hint = ": give its class, and its settings by name" if isinstance(factory, torch.optim.Optimizer) else ""
+        raise ConfigError(
+            "expected a class such as torch.optim.RMSprop, the name of one of torch.optim, or a callable that makes an "
+            f"optimizer, got {factory!r}{hint}"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def _name(factory: Any) -> str:
+    return getattr(factory, "__qualname__", type(factory).__name__)
+
+
+def _as_plain(value: Any) -> Any:
+    """A setting that JSON does not know."""
+    if isinstance(value, np.ndarray | np.generic | Tensor):
+        return value.tolist()
+    return {"kind": "python", "name": f"{value.__module__}:{_name(value)}"} if callable(value) else str(value)

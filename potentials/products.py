@@ -1,0 +1,275 @@
+"""Products of vectors with second-order matrices of a network's loss, summed over chunks of the data."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from landscape.errors import ConfigError
+from landscape.potentials.sampled_loss import SampledLoss
+
+__all__ = ["GaussNewtonProducts", "HessianProducts", "LossFisherProducts", "data_chunks"]
+
+Product = Callable[[Tensor], Tensor]
+
+GRAPH_BYTES: Final = 2**30  # what the graph of one chunk may hold
+BATCH_BYTES: Final = 2**26  # what several vectors at once may hold
+
+
+def data_chunks(loss: SampledLoss, size: int) -> Iterator[tuple[Tensor, Tensor, slice]]:
+    """Inputs, targets and place of every chunk of the data; the last may be shorter."""
+    for start in range(0, loss.samples, size):
+        rows = slice(start, min(start + size, loss.samples))
+        yield loss.inputs[rows], loss.targets[rows], rows
+
+
+def check_chunks(loss: SampledLoss, size: int | None) -> None:
+    """Refuse chunks of a landscape whose samples interact.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if loss.batchnorm == "batch" and size is not None and size < loss.samples:
+        raise ConfigError(
+            f'with batchnorm="batch" the statistics are those of all {loss.samples} samples at once, so chunks of '
+            f"{size} would be another landscape: leave chunk_size out, or make the loss with "
+            'batchnorm="frozen" or "reestimate"'
+        )
+
+
+class _Products(ABC):
+    """Products with a matrix that is a mean over samples, at one position.
+
+    The graph of a chunk serves all vectors that are multiplied at once; where the data are a single chunk it is kept
+    and serves later vectors too, so that a product costs one backward pass.
+
+    Parameters
+    ----------
+    loss : SampledLoss
+        A `NetworkLoss`.
+    position : tensor, shape ``(dim,)``
+    block : slice, optional
+        Part of the vector of weights that the matrix is restricted to: whole parameters.
+    chunk_size : int, optional
+        Samples at once; by default the loss's own, else as many as a graph of 1 GiB holds.
+
+    Attributes
+    ----------
+    size : int
+        Order of the matrix.
+    gradients : int
+        Gradients over all data spent so far on graphs; products are counted by the caller.
+    """
+
+    def __init__(
+        self, loss: SampledLoss, position: Tensor, block: slice | None = None, chunk_size: int | None = None
+    ) -> None:
+        chunk_size = loss.chunk_size if chunk_size is None and loss.batchnorm != "batch" else chunk_size
+        check_chunks(loss, chunk_size)
+        self.loss = loss
+        self.block = slice(0, loss.dim) if block is None else block
+        self.size = self.block.stop - self.block.start
+        self._parameters = {name: value.detach() for name, value in loss.layout.unflatten(position.detach()).items()}
+        inside = [slot for slot in loss.layout if self.block.start <= slot.offset < self.block.stop]
+        self._leaves = [self._parameters[slot.name].requires_grad_(True) for slot in inside]
+        self._buffers = loss.statistics_at(position)
+        self._sample_bytes = self._measure()
+        whole = loss.samples if loss.batchnorm == "batch" else max(1, GRAPH_BYTES // self._sample_bytes)
+        self.chunk_size = min(chunk_size or whole, loss.samples)
+        self._kept: Product | None = None
+
+    @abstractmethod
+    def _product(self, inputs: Tensor, targets: Tensor, rows: slice) -> Product:
+        """What takes vectors ``(k, size)`` to products with a chunk's share of the matrix."""
+
+    def _regular(self, vectors: Tensor) -> Tensor | None:
+        """What weight decay adds to the products."""
+        return self.loss.weight_decay * vectors if self.loss.weight_decay else None
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """Products with the rows of ``(k, size)``, of the same shape."""
+        total = torch.zeros_like(vectors)
+        at_once = max(1, BATCH_BYTES // (self._sample_bytes * self.chunk_size))
+        with torch.enable_grad():
+            for inputs, targets, rows in data_chunks(self.loss, self.chunk_size):
+                product = self._kept or self._product(inputs, targets, rows)
+                for part, into in zip(vectors.split(at_once), total.split(at_once), strict=True):
+                    into.add_(product(part).detach())
+                if self.chunk_size >= self.loss.samples:
+                    self._kept = product
+        regular = self._regular(vectors)
+        return total if regular is None else total.add_(regular)
+
+    def matrix(self) -> Tensor:
+        """The matrix itself, ``(size, size)``: row i is the product with the i-th axis."""
+        return self(torch.eye(self.size, dtype=self.loss.dtype, device=self.loss.device))
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        return self.loss.forward(self._parameters, inputs, self._buffers)
+
+    def _flat(self, gradients: Sequence[Tensor | None], batch: tuple[int, ...] = ()) -> Tensor:
+        parts = [
+            leaf.new_zeros(*batch, leaf.numel()) if gradient is None else gradient.reshape(*batch, -1)
+            for gradient, leaf in zip(gradients, self._leaves, strict=True)
+        ]
+        return torch.cat(parts, dim=-1)
+
+    def _columns(self, outputs: Tensor, leaves: Sequence[Tensor], vectors: Tensor) -> list[Tensor | None]:
+        """Vector-Jacobian products of `outputs` with each of `vectors` ``(k, ...)``, by leaf; the graph stays."""
+        if not outputs.requires_grad:
+            return [None] * len(leaves)
+        if len(vectors) == 1:
+            found = torch.autograd.grad(outputs, leaves, vectors[0], retain_graph=True, allow_unused=True)
+            return [None if part is None else part.unsqueeze(0) for part in found]
+        return list(
+            torch.autograd.grad(outputs, leaves, vectors, retain_graph=True, allow_unused=True, is_grads_batched=True)
+        )
+
+    def _measure(self) -> int:
+        """Bytes that a sample adds to the graph of a product."""
+        count = min(2, self.loss.samples)
+        held: dict[int, Tensor] = {}
+        own = {leaf.untyped_storage().data_ptr() for leaf in self._leaves}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage().data_ptr()
+            if storage not in own:
+                held[storage] = tensor
+            return tensor
+
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            self._product(self.loss.inputs[:count], self.loss.targets[:count], slice(0, count))
+        total = sum(tensor.untyped_storage().nbytes() for tensor in held.values())
+        return max(1, total // count)
+
+
+class HessianProducts(_Products):
+    """H v for the Hessian of a network's loss, weight decay included.
+
+    Reverse mode over reverse mode without function transforms, which is exact through fused normalisation layers too.
+
+    Examples
+    --------
+    >>> from landscape.potentials import NetworkLoss
+    >>> x = torch.tensor([[1.0], [3.0]])
+    >>> loss = NetworkLoss(torch.nn.Linear(1, 1, bias=False), x, x, loss="mse")  # V = mean(x^2) (w - 1)^2
+    >>> HessianProducts(loss, torch.zeros(1))(torch.tensor([[1.0], [0.5]])).tolist()
+    [[10.0], [5.0]]
+    """
+
+    def _product(self, inputs: Tensor, targets: Tensor, rows: slice) -> Product:
+        losses = self.loss.losses_of(self._outputs(inputs), inputs, targets)
+        mean = losses.sum() / self.loss.samples
+        slopes = torch.autograd.grad(mean, self._leaves, create_graph=True, allow_unused=True)
+        gradient = self._flat(slopes)
+        return lambda vectors: self._flat(self._columns(gradient, self._leaves, vectors), (len(vectors),))
+
+
+class _Sandwich(_Products):
+    """J^T M J v, with J the Jacobian of what `_inner` returns and M what `_middle` applies."""
+
+    @abstractmethod
+    def _inner(self, inputs: Tensor, targets: Tensor, rows: slice) -> Tensor:
+        """Function of the weights whose Jacobian is taken."""
+
+    @abstractmethod
+    def _middle(self, inner: Tensor, inputs: Tensor, targets: Tensor) -> Product:
+        """What takes J v ``(k, ...)`` to M J v, with the mean over all samples."""
+
+    def _product(self, inputs: Tensor, targets: Tensor, rows: slice) -> Product:
+        inner = self._inner(inputs, targets, rows)
+        if not inner.requires_grad:
+            return torch.zeros_like
+        # J v is the derivative of J^T u, which is linear in u, along v
+        dummy = torch.zeros_like(inner, requires_grad=True)
+        slopes = torch.autograd.grad(inner, self._leaves, dummy, create_graph=True, allow_unused=True)
+        pulled, middle = self._flat(slopes), self._middle(inner.detach(), inputs, targets)
+
+        def product(vectors: Tensor) -> Tensor:
+            (pushed,) = self._columns(pulled, [dummy], vectors)
+            if pushed is None:
+                return torch.zeros_like(vectors)
+            return self._flat(self._columns(inner, self._leaves, middle(pushed)), (len(vectors),))
+
+        return product
+
+
+class GaussNewtonProducts(_Sandwich):
+    """G v with G = (1/n) sum_i J_i^T (d^2 loss / d outputs^2) J_i, J_i the Jacobian of the outputs of sample i.
+
+    Parameters are those of `HessianProducts`, and `decay`.
+
+    Parameters
+    ----------
+    decay : bool
+        Whether weight decay is part of the matrix.
+    """
+
+    def __init__(
+        self,
+        loss: SampledLoss,
+        position: Tensor,
+        block: slice | None = None,
+        chunk_size: int | None = None,
+        *,
+        decay: bool = True,
+    ) -> None:
+        self._decays = decay
+        super().__init__(loss, position, block, chunk_size)
+
+    def _inner(self, inputs: Tensor, targets: Tensor, rows: slice) -> Tensor:
+        return self._outputs(inputs)
+
+    def _middle(self, inner: Tensor, inputs: Tensor, targets: Tensor) -> Product:
+        outputs = inner.requires_grad_(True)
+        mean = self.loss.losses_of(outputs, inputs, targets).sum() / self.loss.samples
+        (slope,) = torch.autograd.grad(mean, outputs, create_graph=True)
+
+        def curved(vectors: Tensor) -> Tensor:
+            (product,) = self._columns(slope, [outputs], vectors)
+            return torch.zeros_like(vectors) if product is None else product
+
+        return curved
+
+    def _regular(self, vectors: Tensor) -> Tensor | None:
+        return super()._regular(vectors) if self._decays else None
+
+
+class LossFisherProducts(_Sandwich):
+    """F v with F = (1/(n m)) sum_i sum_k g_ik g_ik^T, g_ik the gradient of the loss of sample i with its k-th target.
+
+    Without weight decay. Parameters are those of `HessianProducts`, and `targets`.
+
+    Parameters
+    ----------
+    targets : tensor, shape ``(m, samples, ...)``
+        Labels or values that stand for the data's own: drawn from the model, or the data's.
+    """
+
+    def __init__(
+        self,
+        loss: SampledLoss,
+        position: Tensor,
+        block: slice | None = None,
+        chunk_size: int | None = None,
+        *,
+        targets: Tensor,
+    ) -> None:
+        self._targets = targets
+        super().__init__(loss, position, block, chunk_size)
+
+    def _inner(self, inputs: Tensor, targets: Tensor, rows: slice) -> Tensor:
+        outputs = self._outputs(inputs)
+        return torch.stack([self.loss.losses_of(outputs, inputs, row) for row in self._targets[:, rows]])
+
+    def _middle(self, inner: Tensor, inputs: Tensor, targets: Tensor) -> Product:
+        share = 1.0 / (self.loss.samples * len(self._targets))
+        return lambda vectors: vectors * share
+
+    def _regular(self, vectors: Tensor) -> Tensor | None:
+        return None

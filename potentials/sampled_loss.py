@@ -1,0 +1,40 @@
+"""What second derivatives need to know of a loss that is a mean over samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from landscape.potentials.layout import Layout
+
+__all__ = ["SampledLoss"]
+
+
+class SampledLoss(Protocol):
+    """A mean of per-sample losses of a module's outputs; `NetworkLoss` is one."""
+
+    dim: int
+    layout: Layout
+    inputs: Tensor
+    targets: Tensor
+    weight_decay: float
+    chunk_size: int | None
+    batchnorm: str | None
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def samples(self) -> int:
+        """Size of the data set."""
+
+    def forward(self, parameters: Mapping[str, Tensor], inputs: Tensor, buffers: Mapping[str, Tensor]) -> Tensor:
+        """Outputs for trainable parameters by name."""
+
+    def losses_of(self, outputs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of every sample for given outputs."""
+
+    def statistics_at(self, vector: Tensor) -> Mapping[str, Tensor]:
+        """Buffers with which quantities at a position are computed."""

@@ -1,0 +1,292 @@
+"""Curvature matrices known by their products with vectors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator
+from torch import Tensor
+
+from landscape.errors import ConfigError, ShapeError
+from landscape.potentials import NetworkLoss, Potential
+from landscape.potentials.checks import one_of, whole_number
+from landscape.potentials.layout import Slot
+from landscape.potentials.products import GaussNewtonProducts, HessianProducts, LossFisherProducts
+from landscape.potentials.sample_scores import check_samples_apart
+from landscape.probes.curvature.model_labels import check_model, drawn_targets
+from landscape.random import check_seed
+
+__all__ = ["FisherOperator", "GaussNewtonOperator", "HessianOperator", "layer_blocks", "layer_name"]
+
+
+def layer_name(slot: Slot) -> str:
+    """The layer that a parameter belongs to: its module's name, or its own at the top.
+
+    Examples
+    --------
+    >>> layer_name(Slot("block.conv.weight", (3,), 0)), layer_name(Slot("scale", (1,), 3))
+    ('block.conv', 'scale')
+    """
+    return slot.name.rpartition(".")[0] or slot.name
+
+
+def layer_blocks(potential: Potential) -> Mapping[str, slice]:
+    """Part of the weight vector that each layer owns, by its name in the module.
+
+    Raises
+    ------
+    ConfigError
+        If the potential is no network.
+
+    Examples
+    --------
+    >>> from landscape.potentials import architectures
+    >>> loss = NetworkLoss(architectures.mlp((2, 3, 2)), torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64))
+    >>> list(layer_blocks(loss).items())
+    [('0', slice(0, 9, None)), ('2', slice(9, 17, None))]
+    """
+    if not isinstance(potential, NetworkLoss):
+        raise ConfigError(f'blocks="layer" needs the layers of a NetworkLoss, got {type(potential).__name__}')
+    blocks: dict[str, slice] = {}
+    for slot in potential.layout:
+        name = layer_name(slot)
+        start = blocks[name].start if name in blocks else slot.offset
+        blocks[name] = slice(start, slot.offset + slot.size)
+    return MappingProxyType(blocks)
+
+
+class _Operator(ABC):
+    """What the operators share.
+
+    Attributes
+    ----------
+    shape : (int, int)
+    dtype : torch.dtype
+    device : torch.device
+    """
+
+    takes_matrices = True
+
+    def __init__(
+        self, potential: Potential, position: Any, *, block: str | None, chunk_size: int | None, dtype: Any
+    ) -> None:
+        if not isinstance(potential, Potential):
+            raise ConfigError(f"expected a potential, got {type(potential).__name__}")
+        if chunk_size is not None:
+            whole_number("chunk_size", chunk_size)
+        self.potential = potential.converted(dtype) if isinstance(potential, NetworkLoss) else potential
+        vector = torch.as_tensor(np.array(position) if not isinstance(position, Tensor) else position).detach()
+        if vector.shape != (potential.dim,):
+            raise ShapeError(f"expected one position of shape ({potential.dim},), got {tuple(vector.shape)}")
+        if isinstance(self.potential, NetworkLoss):
+            self.device: torch.device = self.potential.device
+            self.dtype: torch.dtype = self.potential.dtype
+        else:
+            self.device, self.dtype = vector.device, dtype or torch.float64
+        self.position = vector.to(self.device, self.dtype)
+        if block is None:
+            self.block = slice(0, potential.dim)
+        else:
+            self.block = layer_blocks(potential)[one_of("block", block, list(layer_blocks(potential)))]
+        size = self.block.stop - self.block.start
+        self.shape = (size, size)
+
+    @abstractmethod
+    def _multiply(self, rows: Tensor) -> Tensor:
+        """Products with the rows of ``(k, size)``."""
+
+    def __matmul__(self, vectors: Any) -> Any:
+        """Product with a vector ``(size,)`` or the columns of ``(size, k)``: a tensor for a tensor, else an array."""
+        given = isinstance(vectors, Tensor)
+        columns = vectors if given else torch.from_numpy(np.array(vectors, dtype=np.float64))
+        if columns.ndim not in (1, 2) or len(columns) != self.shape[1]:
+            raise ShapeError(f"expected ({self.shape[1]},) or ({self.shape[1]}, k), got {tuple(columns.shape)}")
+        rows = columns.to(self.device, self.dtype)
+        rows = rows[None] if columns.ndim == 1 else rows.T
+        product = self._multiply(rows)
+        product = product[0] if columns.ndim == 1 else product.T
+        return product if given else product.cpu().numpy()
+
+    def to_scipy(self) -> LinearOperator:
+        """The same operator for `scipy.sparse.linalg`, in float64 on the CPU."""
+        return LinearOperator(self.shape, matvec=self._array, rmatvec=self._array, matmat=self._array, dtype=np.float64)
+
+    def _array(self, vectors: Any) -> Any:
+        squeezed = np.asarray(vectors)
+        flat = squeezed.reshape(-1) if squeezed.ndim == 2 and squeezed.shape[1] == 1 else squeezed
+        return np.asarray(self @ flat, dtype=np.float64).reshape(squeezed.shape)
+
+
+class HessianOperator(_Operator):
+    """The Hessian d^2 V / dx^2 of a potential at a position; of a network the mean over all samples, with weight decay.
+
+    Parameters
+    ----------
+    potential : Potential
+    position : tensor or array, shape ``(dim,)``
+    block : str, optional
+        Name of a layer: the diagonal block of its parameters.
+    chunk_size : int, optional
+        Samples of a network at once; need not divide their number.
+    dtype : torch.dtype, optional
+        Of the products: the network's own, for other potentials float64.
+
+    Attributes
+    ----------
+    shape, dtype, device
+        As of a matrix.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+        For unknown blocks, positions that do not fit, chunks of a network with batch statistics.
+
+    Notes
+    -----
+    A product costs about 2.5 gradients where the graph of all data fits in 1 GiB and is kept, else about 4.
+
+    Examples
+    --------
+    >>> from landscape.potentials import Quadratic
+    >>> hessian = HessianOperator(Quadratic([1.0, 3.0]), [0.0, 0.0])
+    >>> hessian @ np.array([1.0, 1.0]), hessian.shape
+    (array([1., 3.]), (2, 2))
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        position: Any,
+        *,
+        block: str | None = None,
+        chunk_size: int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(potential, position, block=block, chunk_size=chunk_size, dtype=dtype)
+        self._products = (
+            HessianProducts(self.potential, self.position, self.block, chunk_size)
+            if isinstance(self.potential, NetworkLoss)
+            else None
+        )
+
+    def _multiply(self, rows: Tensor) -> Tensor:
+        if self._products is not None:
+            return self._products(rows)
+        product: Tensor = self.potential.hvp(self.position.expand_as(rows), rows)
+        return product
+
+
+class GaussNewtonOperator(_Operator):
+    r"""The Gauss-Newton matrix of a network, with weight decay.
+
+    G = (1/n) sum_i J_i^T L_i J_i + w I, with J_i = d outputs_i / d weights and L_i = d^2 loss_i / d outputs_i^2.
+
+    Parameters and attributes are those of `HessianOperator`, for a `NetworkLoss`.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[1.0], [3.0]])
+    >>> loss = NetworkLoss(torch.nn.Linear(1, 1, bias=False), x, x, loss="mse")  # linear: G = H = 2 mean(x^2)
+    >>> GaussNewtonOperator(loss, [0.0]) @ np.array([1.0])
+    array([10.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        loss: NetworkLoss,
+        position: Any,
+        *,
+        block: str | None = None,
+        chunk_size: int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        network = need_network(loss, "the Gauss-Newton matrix")
+        super().__init__(network, position, block=block, chunk_size=chunk_size, dtype=dtype)
+        self._products = GaussNewtonProducts(network.converted(dtype), self.position, self.block, chunk_size)
+
+    def _multiply(self, rows: Tensor) -> Tensor:
+        return self._products(rows)
+
+
+class FisherOperator(_Operator):
+    r"""The Fisher matrix of a network's outputs as a probability model of the targets, without weight decay.
+
+    F = (1/n) sum_i <g_i g_i^T>, g_i = d log p(y | x_i) / d weights. The average over y is the question:
+
+    * ``labels="model"``: over p(y | x_i) exactly;
+    * ``labels="sampled"``: over `draws` labels drawn from p(y | x_i);
+    * ``labels="empirical"``: y is the label of the data, which is another matrix: near interpolation smaller by
+      orders of magnitude.
+
+    Cross-entropy is -log p of a softmax. The squared error (1/K) |f - y|^2 is that of a Gaussian with variance K/2.
+
+    Parameters
+    ----------
+    loss : NetworkLoss
+    position : tensor or array, shape ``(dim,)``
+    labels : {"model", "sampled", "empirical"}
+        There is no default.
+    draws : int
+        Labels per sample, where they are drawn.
+    seed : int
+        Of the drawn labels.
+    block, chunk_size, dtype
+        As for `HessianOperator`.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[1.0], [3.0]])
+    >>> loss = NetworkLoss(torch.nn.Linear(1, 1, bias=False), x, x, loss="mse")  # g = (2 x) eps, <eps^2> = 1/2
+    >>> FisherOperator(loss, [1.0], labels="model") @ np.array([1.0])
+    array([10.], dtype=float32)
+    >>> FisherOperator(loss, [1.0], labels="empirical") @ np.array([1.0])  # a perfect fit
+    array([0.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        loss: NetworkLoss,
+        position: Any,
+        *,
+        labels: Literal["model", "sampled", "empirical"],
+        draws: int = 1,
+        seed: int = 0,
+        block: str | None = None,
+        chunk_size: int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        one_of("labels", labels, ("model", "sampled", "empirical"))
+        network = need_network(loss, "the Fisher matrix").converted(dtype)
+        super().__init__(network, position, block=block, chunk_size=chunk_size, dtype=dtype)
+        self._products: GaussNewtonProducts | LossFisherProducts
+        if labels == "model":
+            check_model(network)
+            self._products = GaussNewtonProducts(network, self.position, self.block, chunk_size, decay=False)
+            return
+        check_samples_apart(network)
+        if labels == "sampled":
+            whole_number("draws", draws)
+            targets = drawn_targets(network, self.position, draws, check_seed(seed))
+        else:
+            targets = network.targets[None]
+        self._products = LossFisherProducts(network, self.position, self.block, chunk_size, targets=targets)
+
+    def _multiply(self, rows: Tensor) -> Tensor:
+        return self._products(rows)
+
+
+def need_network(loss: Any, what: str) -> NetworkLoss:
+    """The loss, if it is one of a network.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not isinstance(loss, NetworkLoss):
+        raise ConfigError(f"{what} is one of a NetworkLoss, got {type(loss).__name__}")
+    return loss

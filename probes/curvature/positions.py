@@ -1,0 +1,223 @@
+"""Where the curvature is measured: positions with any leading dimensions, layers, and the dataset that comes back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from landscape.errors import ConfigError, ShapeError
+from landscape.potentials import NetworkLoss, Potential
+from landscape.potentials.checks import whole_number
+from landscape.probes._describe import annotate
+from landscape.probes.curvature.operators import HessianOperator, layer_blocks
+
+__all__ = ["Places", "Sites"]
+
+_LEADING = {0: (), 1: ("position",), 2: ("chain", "snapshot")}
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Positions in a row, and the dims that they are to be put back into.
+
+    Attributes
+    ----------
+    rows : array or tensor, shape ``(n, dim)``
+    dims : tuple of str
+    shape : tuple of int
+        n is their product.
+    coords : mapping
+        Coordinates of those dims.
+    """
+
+    rows: Any
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    coords: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, positions: Any, dim: int) -> Places:
+        """From a DataArray, a Dataset (its `snapshot`, else its `position`), a Path, a tensor or an array.
+
+        Raises
+        ------
+        ShapeError
+            If the last dimension is not `dim`, or positions are not real numbers.
+        """
+        positions = getattr(positions, "pivots", positions)
+        if isinstance(positions, xr.Dataset):
+            found = [name for name in ("snapshot", "position", "last_position") if name in positions]
+            if not found:
+                raise ShapeError(
+                    "the dataset has neither `snapshot` nor `position`: record them with Record(snapshots=...); it has "
+                    f"{sorted(map(str, positions.data_vars))}"
+                )
+            positions = positions[found[0]]
+        coords: dict[str, Any] = {}
+        if isinstance(positions, xr.DataArray):
+            if "coordinate" not in positions.dims:
+                raise ShapeError(f"got dims {positions.dims}; expected `coordinate` among them")
+            positions = positions.transpose(..., "coordinate")
+            dims = tuple(str(name) for name in positions.dims[:-1])
+            coords = {str(name): c for name, c in positions.coords.items() if "coordinate" not in c.dims}
+            values: Any = positions.to_numpy()
+        else:
+            values = positions if isinstance(positions, torch.Tensor) else _real(positions)
+            count = values.ndim - 1
+            dims = _LEADING.get(count, tuple(f"axis_{i}" for i in range(count)))
+        if values.ndim == 0 or values.shape[-1] != dim:
+            raise ShapeError(f"got positions of shape {tuple(values.shape)}; expected the last dimension to be {dim}")
+        return cls(values.reshape(-1, dim), dims, tuple(values.shape[:-1]), coords)
+
+
+def _real(positions: Any) -> np.ndarray:
+    try:
+        values = np.asarray(positions)
+    except ValueError:
+        raise ShapeError("positions must be real numbers in rows of equal length") from None
+    if values.dtype.kind not in "fiu":
+        raise ShapeError(f"positions must be real numbers, got dtype {values.dtype}")
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """A potential at positions, whole or layer by layer; or a single matrix.
+
+    Attributes
+    ----------
+    potential : Potential, or anything with `shape` and `@`
+    places : Places or None
+        None for a matrix.
+    layers : tuple of (str or None, int)
+        Name and size of each block; None for the whole.
+    chunk_size, dtype
+        Of the products with a network's matrices.
+    """
+
+    potential: Any
+    places: Places | None
+    layers: tuple[tuple[str | None, int], ...]
+    chunk_size: int | None = None
+    dtype: torch.dtype | None = None
+
+    @classmethod
+    def of(
+        cls,
+        potential: Any,
+        positions: Any,
+        *,
+        blocks: str | None = None,
+        chunk_size: int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Sites:
+        """Check what a user gave.
+
+        Raises
+        ------
+        ConfigError, ShapeError
+        """
+        if blocks not in (None, "layer"):
+            raise ConfigError(f'blocks must be None or "layer", got {blocks!r}')
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ConfigError(f"dtype must be a floating-point type of torch, such as torch.float64, got {dtype!r}")
+        if chunk_size is not None:
+            whole_number("chunk_size", chunk_size)
+        if not isinstance(potential, Potential):
+            if blocks is not None:
+                raise ConfigError('blocks="layer" needs the layers of a NetworkLoss, not a matrix')
+            if positions is not None:
+                raise ConfigError(
+                    f"positions need a potential, got {type(potential).__name__}: a matrix has none, leave them out"
+                )
+            return cls(potential, None, ((None, 0),), chunk_size, dtype)
+        if positions is None:
+            raise ConfigError("positions are missing: give snapshots of a run, pivots of a path, or one position")
+        layers: tuple[tuple[str | None, int], ...] = ((None, potential.dim),)
+        if blocks is not None:
+            layers = tuple((name, part.stop - part.start) for name, part in layer_blocks(potential).items())
+        return cls(potential, Places.of(positions, potential.dim), layers, chunk_size, dtype)
+
+    @property
+    def count(self) -> int:
+        """Number of positions."""
+        return 1 if self.places is None else math.prod(self.places.shape)
+
+    @property
+    def row(self) -> int:
+        """Number of positions along the last leading dim, which neighbours are taken along."""
+        return 1 if self.places is None or not self.places.shape else self.places.shape[-1]
+
+    @property
+    def by_layer(self) -> bool:
+        """Whether layers are looked at one by one."""
+        return self.layers[0][0] is not None
+
+    def finite(self, number: int) -> bool:
+        """Whether the position of a number is finite: chains that were lost are not."""
+        return self.places is None or bool(torch.as_tensor(self.places.rows[number]).isfinite().all())
+
+    def position(self, number: int) -> Any:
+        """The position of a number."""
+        return None if self.places is None else self.places.rows[number]
+
+    def operators(self, number: int, make: Callable[..., Any] = HessianOperator) -> Iterator[tuple[int, Any]]:
+        """Number of the layer (0 for the whole) and its operator, at one position."""
+        for layer, (name, _) in enumerate(self.layers):
+            if self.places is None:
+                yield layer, self.potential
+            else:
+                at = self.places.rows[number]
+                yield layer, make(self.potential, at, block=name, chunk_size=self.chunk_size, dtype=self.dtype)
+
+    def empty(self, *extra: int, fill: float = np.nan, dtype: type = float) -> np.ndarray:
+        """An array with an entry for each position and layer."""
+        return np.full((self.count, len(self.layers), *extra), fill, dtype=dtype)
+
+    def dataset(
+        self,
+        variables: Mapping[str, tuple[tuple[str, ...], np.ndarray]],
+        names: Mapping[str, tuple[str, str]],
+        **attributes: Any,
+    ) -> xr.Dataset:
+        """Variables ``name: (extra dims, (position, layer, ...))`` as a dataset with the dims of the positions."""
+        dims: tuple[str, ...] = ()
+        shape: tuple[int, ...] = ()
+        coords: dict[str, Any] = {}
+        if self.places is not None:
+            dims, shape, coords = self.places.dims, self.places.shape, dict(self.places.coords)
+        if self.by_layer:
+            dims, shape = (*dims, "layer"), (*shape, len(self.layers))
+            coords["layer"] = ("layer", [str(name) for name, _ in self.layers], {"long_name": "layer", "units": "1"})
+            sizes = [size for _, size in self.layers]
+            coords["weights"] = ("layer", sizes, {"long_name": "number of weights of the layer", "units": "1"})
+        data = {}
+        for name, (extra, values) in variables.items():
+            data[name] = ((*dims, *extra), values.reshape((*shape, *values.shape[2:])))
+        dataset = xr.Dataset(data, coords=coords)
+        dataset.attrs.update(self._conventions())
+        dataset.attrs.update({key: value for key, value in attributes.items() if value is not None})
+        return annotate(dataset, names=names)
+
+    def _conventions(self) -> dict[str, Any]:
+        if not isinstance(self.potential, NetworkLoss):
+            return {"conventions": "the energy as it is", "dtype": _type_name(self.dtype or torch.float64)}
+        loss = self.potential
+        return {
+            "conventions": (
+                f"energy = mean over {loss.samples} samples of the loss"
+                + (f" + ({loss.weight_decay:g}/2) |theta|^2" if loss.weight_decay else "")
+            ),
+            "dtype": _type_name(self.dtype or loss.dtype),
+            "batchnorm": loss.batchnorm or "none",
+        }
+
+
+def _type_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

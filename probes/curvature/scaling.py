@@ -1,0 +1,152 @@
+"""How a spectrum of eigenvalues changes with temperature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.stats import ks_2samp
+
+from landscape.errors import ConfigError
+from landscape.probes._correlation import student_factor
+from landscape.probes._describe import annotate
+
+__all__ = ["ROUNDING", "temperature_scaling"]
+
+_NAMES = {
+    "median": ("median positive eigenvalue", "1"),
+    "negative_fraction": ("share of eigenvalues that are negative", "1"),
+    "zero_fraction": ("share of eigenvalues that are zero within rounding", "1"),
+    "snapshots": ("number of spectra", "1"),
+    "exponent": ("exponent p of the median positive eigenvalue, median ~ T^p", "1"),
+    "scaled_distance": ("largest distance between distributions of lambda / T at different T", "1"),
+    "distance": ("largest distance between distributions of lambda at different T", "1"),
+}
+ROUNDING = 1e-12  # of the largest eigenvalue of a spectrum: what a dense float64 solver leaves of a zero
+
+
+def temperature_scaling(spectrum: xr.Dataset) -> xr.Dataset:
+    r"""Median positive eigenvalue at each temperature, its exponent, and the collapse of the spectra in lambda / T.
+
+    The exponent p of median ~ T^p is the slope of a line in the logarithms, weighted by their errors. Exponential
+    walls make all curvatures proportional to T: p = 1, and distributions of lambda / T that coincide; in a quadratic
+    nothing depends on T, p = 0. Coincidence is measured by the Kolmogorov-Smirnov distance, the largest difference of
+    two cumulative distributions, of lambda / T and for comparison of lambda.
+
+    Parameters
+    ----------
+    spectrum : xarray.Dataset
+        Result of `eigenvalues` at the snapshots of a run with `temperature` per chain.
+
+    Returns
+    -------
+    xarray.Dataset
+        On `temperature`: `median` of the eigenvalues above 1e-12 of a spectrum's largest with `median_stderr`,
+        `negative_fraction`, `zero_fraction`, `snapshots`. Numbers: `exponent` with `exponent_stderr`,
+        `scaled_distance`, `distance` (largest over pairs of temperatures).
+
+    Raises
+    ------
+    ConfigError
+        If there are no eigenvalues, or fewer than two positive temperatures.
+
+    Notes
+    -----
+    The error of a median is the scatter between chains of equal temperature; of a single chain that between its
+    snapshots, which is too small if they are closer than a correlation time. The error of the exponent is widened where
+    the medians scatter about the line more than their errors say. Negative and zero eigenvalues are left out: their
+    shares are given.
+
+    References
+    ----------
+    Jules, Brenner, Kachman, Levi, Bar-Sinai (2023), Charting the Topography of the Neural Network Landscape with
+    Thermal-Like Noise, Fig. 3.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> values = np.array([1.0, 2.0])[:, None, None] * np.array([[1.0, 3.0, 5.0], [1.1, 3.3, 5.5]])
+    >>> given = xr.Dataset({"eigenvalue": (("chain", "snapshot", "eigenvalue"), values)})
+    >>> found = temperature_scaling(given.assign_coords(temperature=("chain", [1, 2])))
+    >>> round(float(found.exponent), 6), round(float(found.scaled_distance), 6)
+    (1.0, 0.0)
+    """
+    levels, rows = _by_temperature(spectrum)
+    medians, errors, negative, zero, pooled, counts = [], [], [], [], [], []
+    for chains in rows:
+        flat = chains.reshape(-1, chains.shape[-1])
+        top = np.nanmax(np.abs(flat), axis=1, keepdims=True)
+        positive = np.where(flat > ROUNDING * top, flat, np.nan)
+        own = np.nanmedian(positive, axis=1).reshape(chains.shape[:2])
+        independent = own.mean(axis=1) if len(own) > 1 else own[0]
+        medians.append(independent.mean())
+        errors.append(_stderr(independent))
+        negative.append(np.mean(flat < -ROUNDING * top))
+        zero.append(np.mean(np.abs(flat) <= ROUNDING * top))
+        pooled.append(positive[np.isfinite(positive)])
+        counts.append(own.size)
+    exponent, error = _slope(np.log(levels), np.log(medians), np.array(errors) / np.array(medians))
+    dataset = xr.Dataset(
+        {
+            "median": ("temperature", medians),
+            "median_stderr": ("temperature", errors),
+            "negative_fraction": ("temperature", negative),
+            "zero_fraction": ("temperature", zero),
+            "snapshots": ("temperature", counts),
+            "exponent": ((), exponent),
+            "exponent_stderr": ((), error),
+            "scaled_distance": ((), _distance([v / t for v, t in zip(pooled, levels, strict=True)])),
+            "distance": ((), _distance(pooled)),
+        },
+        coords={"temperature": levels},
+    )
+    dataset.attrs.update(
+        title="Scaling of the Hessian's eigenvalues with temperature",
+        conventions="median of the eigenvalues above 1e-12 of each spectrum's largest; weighted line in the logarithms",
+        cost="none beyond the eigenvalues",
+    )
+    return annotate(dataset, names=_NAMES)
+
+
+def _by_temperature(spectrum: xr.Dataset) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Temperatures, and the spectra of each as ``(chain, snapshot, eigenvalue)`` without those of lost chains."""
+    if "eigenvalue" not in spectrum or "temperature" not in spectrum.coords or spectrum.temperature.dims != ("chain",):
+        raise ConfigError(
+            "expected the eigenvalues of a run with a temperature per chain, got "
+            f"variables {sorted(map(str, spectrum.variables))}"
+        )
+    values: Any = spectrum["eigenvalue"].transpose("chain", ..., "eigenvalue").to_numpy()
+    values = values.reshape(len(values), -1, values.shape[-1])
+    kept = np.isfinite(values).any(axis=(1, 2))
+    temperature = spectrum.temperature.to_numpy().astype(float)
+    levels = np.unique(temperature[kept & (temperature > 0)])
+    if levels.size < 2:
+        raise ConfigError(f"a slope needs two or more positive temperatures, got {levels.tolist()}")
+    return levels, [values[kept & (temperature == level)] for level in levels]
+
+
+def _stderr(samples: np.ndarray) -> float:
+    if len(samples) < 2:
+        return float("nan")
+    return float(samples.std(ddof=1) / len(samples) ** 0.5 * student_factor(np.array(len(samples) - 1.0)))
+
+
+def _slope(x: np.ndarray, y: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
+    """Slope of a weighted line and its error, widened by the scatter about the line where that is larger."""
+    known = np.all(np.isfinite(errors)) and np.all(errors > 0)
+    weights = 1 / errors**2 if known else np.ones_like(x)
+    centre = np.average(x, weights=weights)
+    spread = np.sum(weights * (x - centre) ** 2)
+    slope = float(np.sum(weights * (x - centre) * y) / spread)
+    rest = y - np.average(y, weights=weights) - slope * (x - centre)
+    degrees = len(x) - 2
+    scatter = np.sum(weights * rest**2) / degrees if degrees else np.nan
+    if not known:
+        return slope, float(np.sqrt(scatter / spread))
+    return slope, float(np.sqrt(np.fmax(scatter, 1.0) / spread))
+
+
+def _distance(groups: list[np.ndarray]) -> float:
+    pairs = [ks_2samp(a, b).statistic for i, a in enumerate(groups) for b in groups[:i]]
+    return float(max(pairs))

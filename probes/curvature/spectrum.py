@@ -1,0 +1,326 @@
+"""Eigenvalues: all of them, or the two ends."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from landscape.errors import ConfigError
+from landscape.potentials import NetworkLoss
+from landscape.potentials.checks import one_of, whole_number
+from landscape.probes.curvature.lanczos import Ends, lanczos_ends, power_end
+from landscape.probes.curvature.linear import LinearMap, as_linear, gaussian_probes
+from landscape.probes.curvature.positions import Sites
+from landscape.random import check_seed
+
+__all__ = ["eigenvalues", "extreme_eigenvalues", "largest_eigenvalue"]
+
+_NAMES = {
+    "eigenvalue": ("eigenvalue of the Hessian", "1"),
+    "asymmetry": ("largest |H - H^T| before symmetrisation", "1"),
+    "largest": ("largest eigenvalue of the Hessian", "1"),
+    "smallest": ("smallest eigenvalue of the Hessian", "1"),
+    "largest_residual": ("|H v - theta v| at the largest eigenvalue", "1"),
+    "smallest_residual": ("|H v - theta v| at the smallest eigenvalue", "1"),
+    "products": ("Hessian-vector products spent", "1"),
+    "converged": ("whether the residual test was met", "1"),
+}
+_RANDOM_SHARE = 0.5  # of a warm start: an eigenvalue that has overtaken is found in a few products more
+
+
+def eigenvalues(
+    potential: Any,
+    positions: Any = None,
+    *,
+    blocks: Literal["layer"] | None = None,
+    chunk_size: int | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> xr.Dataset:
+    r"""All eigenvalues of the Hessian, H u_k = lambda_k u_k.
+
+    Parameters
+    ----------
+    potential : Potential, or a square matrix or operator with `shape` and `@`
+    positions : DataArray, Dataset, tensor or array, shape ``(..., dim)``
+        A DataArray keeps its dims and coordinates; of a run its `snapshot`. Left out for a matrix.
+    blocks : {"layer"}, optional
+        The diagonal block of each layer of a network instead of the whole.
+    chunk_size : int, optional
+        Samples of a network at once.
+    dtype : torch.dtype
+        Of the whole computation: float32 would get the small eigenvalues wrong.
+
+    Returns
+    -------
+    xarray.Dataset
+        `eigenvalue (..., eigenvalue)` ascending, `eigenvalue_stderr` (rounding: machine epsilon times the norm),
+        `asymmetry` and `converged` (...). With blocks there is a dim `layer`, and NaN beyond a layer's size. NaN
+        where a position is not finite.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+
+    Notes
+    -----
+    Of plain multilayer perceptrons the Hessian is computed from its structure, else by `dim` products; attribute
+    `products`. The dense matrix is held: meant for a few thousand coordinates.
+
+    References
+    ----------
+    Jules, Brenner, Kachman, Levi, Bar-Sinai (2023), Charting the Topography of the Neural Network Landscape with
+    Thermal-Like Noise: spectra at snapshots of a run.
+
+    Examples
+    --------
+    >>> from landscape.potentials import Quadratic
+    >>> eigenvalues(Quadratic([3.0, 1.0]), [[0.0, 0.0], [1.0, 2.0]]).eigenvalue.values
+    array([[1., 3.],
+           [1., 3.]])
+    """
+    sites = Sites.of(potential, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
+    size = max(size for _, size in sites.layers) or as_linear(potential).size
+    found, error, asymmetry = sites.empty(size), sites.empty(size), sites.empty()
+    products = 0
+    for number in range(sites.count):
+        if not sites.finite(number):
+            continue
+        for layer, matrix, spent in _matrices(sites, number):
+            products += spent
+            asymmetry[number, layer] = float((matrix - matrix.T).abs().max())
+            values = torch.linalg.eigvalsh((matrix + matrix.T) / 2 if asymmetry[number, layer] else matrix)
+            found[number, layer, : len(values)] = values.cpu().numpy()
+            rounding = torch.finfo(values.dtype).eps * float(values.abs().max())
+            error[number, layer, : len(values)] = rounding
+    return sites.dataset(
+        {
+            "eigenvalue": (("eigenvalue",), found),
+            "eigenvalue_stderr": (("eigenvalue",), error),
+            "asymmetry": ((), asymmetry),
+            "converged": ((), np.isfinite(asymmetry)),
+        },
+        _NAMES,
+        title="Eigenvalues of the Hessian",
+        method="dense, eigvalsh",
+        products=products,
+        cost=f"{products} Hessian-vector products" if products else "the exact Hessian, layer by layer",
+    )
+
+
+def _matrices(sites: Sites, number: int) -> Any:
+    """Layer, dense matrix and products spent, at one position."""
+    loss = sites.potential
+    if isinstance(loss, NetworkLoss) and loss.plain_mlp is not None and not sites.by_layer:
+        whole = loss.converted(sites.dtype)
+        yield 0, whole.hessian(torch.as_tensor(sites.position(number))), 0
+        return
+    for layer, operator in sites.operators(number):
+        linear = as_linear(operator)
+        identity = torch.eye(linear.size, dtype=linear.dtype, device=linear.device)
+        yield layer, linear(identity).to(torch.float64 if sites.dtype is None else sites.dtype), linear.products
+
+
+def extreme_eigenvalues(
+    potential: Any,
+    positions: Any = None,
+    *,
+    rtol: float = 1e-3,
+    products: int = 200,
+    method: Literal["lanczos", "power"] = "lanczos",
+    warm_start: bool = True,
+    blocks: Literal["layer"] | None = None,
+    seed: int = 0,
+    chunk_size: int | None = None,
+    dtype: torch.dtype | None = None,
+) -> xr.Dataset:
+    r"""Largest and smallest eigenvalue of the Hessian, with signs, from the same products.
+
+    Lanczos with full re-orthogonalisation. After every product the residuals r = |H v - theta v| of both ends are
+    tested; an eigenvalue lies within r of theta, and theta is off by about r^2 / gap only.
+
+    Parameters
+    ----------
+    potential : Potential, or a square matrix or operator with `shape` and `@`
+    positions : DataArray, Dataset, tensor or array, shape ``(..., dim)``
+        Left out for a matrix.
+    rtol : float
+        Both residuals have to fall to rtol times the larger |theta|.
+    products : int
+        Most products at a position; where they run out `converged` is false.
+    method : {"lanczos", "power"}
+        Power iteration converges to the eigenvalue of largest magnitude, whatever its sign, with ratio
+        |lambda_2 / lambda_1| a product; the other end comes from a second iteration on H shifted by the first.
+    warm_start : bool
+        Start from the vectors of the neighbour along the last leading dim (a path, a run) and a random component of
+        half their length, so that an eigenvector orthogonal to them is found too.
+    blocks : {"layer"}, optional
+        The diagonal block of each layer of a network instead of the whole.
+    seed : int
+        Of the random starts.
+    chunk_size : int, optional
+        Samples of a network at once.
+    dtype : torch.dtype, optional
+        Of the products.
+
+    Returns
+    -------
+    xarray.Dataset
+        `largest`, `smallest`, `largest_residual`, `smallest_residual`, `converged` and `products` (...); attribute
+        `products` is the sum.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+
+    Warns
+    -----
+    UserWarning
+        Always for ``method="power"``.
+
+    References
+    ----------
+    Paige (1972), Computational variants of the Lanczos method for the eigenproblem.
+    Di Carlo, Goddard, Schwab (2026), Entropic Confinement and Mode Connectivity in Overparameterized Neural Networks:
+    the power iteration.
+
+    Examples
+    --------
+    >>> ends = extreme_eigenvalues(np.diag([-1.0, 0.2, 0.9]))
+    >>> round(float(ends.smallest), 9), round(float(ends.largest), 9)
+    (-1.0, 0.9)
+    """
+    settings = _settings(rtol, products, method, warm_start, seed)
+    sites = Sites.of(potential, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
+    return _ends(sites, "both", **settings)
+
+
+def largest_eigenvalue(
+    potential: Any,
+    positions: Any = None,
+    *,
+    rtol: float = 1e-3,
+    products: int = 200,
+    method: Literal["lanczos", "power"] = "lanczos",
+    warm_start: bool = True,
+    blocks: Literal["layer"] | None = None,
+    seed: int = 0,
+    chunk_size: int | None = None,
+    dtype: torch.dtype | None = None,
+) -> xr.Dataset:
+    r"""Largest eigenvalue of the Hessian (the most positive, not the largest in magnitude).
+
+    As `extreme_eigenvalues`, but it stops once the largest has converged: residual at most rtol |theta|. `smallest`
+    is what the same products say of the other end, with its own residual.
+
+    Parameters
+    ----------
+    potential : Potential, or a square matrix or operator with `shape` and `@`
+    positions : DataArray, Dataset, tensor or array, shape ``(..., dim)``
+    rtol, products, method, warm_start, blocks, seed, chunk_size, dtype
+        As for `extreme_eigenvalues`; ``method="power"`` finds the eigenvalue of largest magnitude, with its sign, and
+        `smallest` is NaN.
+
+    Returns
+    -------
+    xarray.Dataset
+        `largest`, `smallest`, `largest_residual`, `smallest_residual`, `converged` and `products` (...); attribute
+        `products` is the sum.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+
+    Warns
+    -----
+    UserWarning
+        Always for ``method="power"``.
+
+    Examples
+    --------
+    >>> float(largest_eigenvalue(np.diag([-1.0, 0.2, 0.9])).largest.round(6))
+    0.9
+    """
+    settings = _settings(rtol, products, method, warm_start, seed)
+    sites = Sites.of(potential, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
+    return _ends(sites, "largest", **settings)
+
+
+def _settings(rtol: Any, products: Any, method: Any, warm_start: Any, seed: Any) -> dict[str, Any]:
+    if isinstance(rtol, bool) or not isinstance(rtol, int | float) or not 0 < rtol < 1:
+        raise ConfigError(f"rtol must be a number between 0 and 1, got {rtol!r}")
+    one_of("method", method, ("lanczos", "power"))
+    limit = whole_number("products", products)
+    if method == "power":
+        warnings.warn(
+            "power iteration finds the eigenvalue of largest magnitude, which may be the most negative one, and it "
+            'stops early where two are close: method="lanczos" gives both ends with residuals in fewer products',
+            UserWarning,
+            stacklevel=3,
+        )
+    return {"rtol": float(rtol), "limit": limit, "method": method, "warm": bool(warm_start), "seed": check_seed(seed)}
+
+
+def _ends(
+    sites: Sites, which: Literal["largest", "both"], *, rtol: float, limit: int, method: str, warm: bool, seed: int
+) -> xr.Dataset:
+    keys = ("largest", "smallest", "largest_residual", "smallest_residual")
+    values = {key: sites.empty() for key in keys}
+    converged, spent = sites.empty(fill=0, dtype=bool), sites.empty(fill=0, dtype=int)
+    before: dict[int, Tensor] = {}
+    for number in range(sites.count):
+        if number % sites.row == 0:
+            before.clear()
+        if not sites.finite(number):
+            continue
+        for layer, operator in sites.operators(number):
+            linear = as_linear(operator)
+            start = _start(linear, seed, before.get(layer) if warm else None, which)
+            if method == "lanczos":
+                ends = lanczos_ends(linear, start, rtol=rtol, limit=limit, which=which)
+            else:
+                ends = _power_ends(linear, start, which, rtol=rtol, limit=limit)
+            before[layer] = ends.vectors
+            for key in keys:
+                values[key][number, layer] = getattr(ends, key)
+            converged[number, layer], spent[number, layer] = ends.converged, linear.products
+    total = int(spent.sum())
+    return sites.dataset(
+        {key: ((), value) for key, value in {**values, "converged": converged, "products": spent}.items()},
+        _NAMES,
+        title="Largest eigenvalue of the Hessian" if which == "largest" else "Ends of the spectrum of the Hessian",
+        method=method,
+        rtol=rtol,
+        seed=seed,
+        warm_start=int(warm),
+        products=total,
+        cost=f"{total} Hessian-vector products",
+    )
+
+
+def _start(linear: LinearMap, seed: int, vectors: Tensor | None, which: str) -> Tensor:
+    """A random vector; beside a neighbour's vectors, half as long as they are."""
+    random: Tensor = gaussian_probes(linear, 1, seed)[0]
+    random = random / torch.linalg.vector_norm(random)
+    if vectors is None:
+        return random
+    known = vectors[0] if which == "largest" else vectors.sum(0)
+    length = torch.linalg.vector_norm(known)
+    if length > 0:
+        random = known / length + _RANDOM_SHARE * random
+    return random
+
+
+def _power_ends(linear: LinearMap, start: Tensor, which: str, *, rtol: float, limit: int) -> Ends:
+    """The end of largest magnitude; for both, the other end from H shifted by it."""
+    first, residual, settled, vector, count = power_end(linear, start, rtol=rtol, limit=limit)
+    if which == "largest":
+        return Ends(first, np.nan, residual, np.nan, settled, count, torch.stack([vector, torch.zeros_like(vector)]))
+    other, rest, also, across, more = power_end(linear, start, rtol=rtol, limit=limit - count, shift=first)
+    pairs = sorted([(first, residual, vector), (other, rest, across)], key=lambda pair: -pair[0])
+    vectors = torch.stack([pair[2] for pair in pairs])
+    return Ends(pairs[0][0], pairs[1][0], pairs[0][1], pairs[1][1], settled and also, count + more, vectors)

@@ -1,0 +1,280 @@
+"""The trace of the Hessian, and that of the Fisher matrix."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from landscape.errors import ConfigError
+from landscape.potentials import NetworkLoss
+from landscape.potentials.checks import one_of, whole_number
+from landscape.potentials.piecewise import why_curved
+from landscape.potentials.sample_scores import SampleScores, check_samples_apart
+from landscape.probes.curvature.linear import as_linear
+from landscape.probes.curvature.model_labels import check_model, drawn_targets, fisher_factor
+from landscape.probes.curvature.operators import layer_name, need_network
+from landscape.probes.curvature.positions import Sites
+from landscape.probes.curvature.trace_estimators import hutch_plus_plus, hutchinson, xtrace
+from landscape.random import check_seed
+
+__all__ = ["fisher_trace", "trace"]
+
+_ESTIMATORS = {"hutch++": hutch_plus_plus, "xtrace": xtrace, "hutchinson": hutchinson}
+_NAMES = {
+    "trace": ("trace of the Hessian", "1"),
+    "fisher_trace": ("trace of the Fisher matrix", "1"),
+    "converged": ("whether the result is a finite number", "1"),
+}
+
+
+def trace(
+    potential: Any,
+    positions: Any = None,
+    *,
+    method: Literal["hutch++", "xtrace", "hutchinson", "exact"] = "hutch++",
+    probes: int = 30,
+    blocks: Literal["layer"] | None = None,
+    seed: int = 0,
+    chunk_size: int | None = None,
+    dtype: torch.dtype | None = None,
+) -> xr.Dataset:
+    r"""Trace of the Hessian, tr H = sum of its eigenvalues = Laplacian of the energy.
+
+    Parameters
+    ----------
+    potential : Potential, or a square matrix or operator with `shape` and `@`
+    positions : DataArray, Dataset, tensor or array, shape ``(..., dim)``
+        Left out for a matrix.
+    method : {"hutch++", "xtrace", "hutchinson", "exact"}
+        Three estimates from random probes; or without sampling error. Of a network the exact one is the trace of its
+        Fisher matrix (plus weight decay times `dim`), to which tr H is equal where the outputs are piecewise linear in
+        every single weight: no curved activation, no normalisation by statistics of the activations, no weight used
+        twice. Elsewhere it is refused. Of other potentials and matrices it is the sum of the diagonal.
+    probes : int
+        Products with the Hessian at each position; not used by the exact method.
+    blocks : {"layer"}, optional
+        Trace of each layer's diagonal block.
+    seed : int
+        Of the probes, which are the same at every position: differences along a path have little error.
+    chunk_size : int, optional
+        Samples of a network at once.
+    dtype : torch.dtype, optional
+        Of the products.
+
+    Returns
+    -------
+    xarray.Dataset
+        `trace`, `trace_stderr` (0 where exact) and `converged` (...); attribute `products`, or `gradients`.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+        Also where the exact method does not hold.
+
+    Notes
+    -----
+    The standard errors are widened by Student's factor, so that +- 1.96 of them is a 95 % interval. They say how far
+    the estimate is from the trace, not how much it fluctuates along a path.
+
+    References
+    ----------
+    Hutchinson (1990), Commun. Stat. Simul. Comput. 19, 433. Meyer, Musco, Musco, Woodruff (2021), Hutch++: optimal
+    stochastic trace estimation, SOSA. Epperly, Tropp, Webber (2024), XTrace, SIAM J. Matrix Anal. Appl. 45, 1.
+
+    Examples
+    --------
+    >>> from landscape.potentials import Quadratic
+    >>> float(trace(Quadratic([3.0, 1.0]), [0.0, 0.0], method="exact").trace)
+    4.0
+    """
+    one_of("method", method, (*_ESTIMATORS, "exact"))
+    whole_number("probes", probes, least=6)
+    check_seed(seed)
+    sites = Sites.of(potential, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
+    if method == "exact" and isinstance(potential, NetworkLoss):
+        reason = why_curved(potential)
+        if reason is not None:
+            raise ConfigError(
+                f'method="exact" is the trace of the Fisher matrix, which is not that of the Hessian here: {reason}. '
+                'Use method="hutch++"'
+            )
+        return _through_fisher(sites)
+    value, error = sites.empty(), sites.empty()
+    products = 0
+    for number in range(sites.count):
+        if not sites.finite(number):
+            continue
+        for layer, operator in sites.operators(number):
+            linear = as_linear(operator)
+            if method == "exact":
+                diagonal = linear(torch.eye(linear.size, dtype=linear.dtype, device=linear.device)).diagonal()
+                value[number, layer], error[number, layer] = float(diagonal.double().sum()), 0.0
+            else:
+                estimate = _ESTIMATORS[method](linear, probes, seed)
+                value[number, layer], error[number, layer] = estimate.value, estimate.stderr
+            products += linear.products
+    return sites.dataset(
+        {"trace": ((), value), "trace_stderr": ((), error), "converged": ((), np.isfinite(value))},
+        _NAMES,
+        title="Trace of the Hessian",
+        method=method,
+        probes=None if method == "exact" else probes,
+        seed=None if method == "exact" else seed,
+        products=products,
+        cost=f"{products} Hessian-vector products",
+    )
+
+
+def _through_fisher(sites: Sites) -> xr.Dataset:
+    loss = sites.potential
+    value, _, gradients = _norms(sites, "model", 1, 0)
+    sizes = np.array([size for _, size in sites.layers], dtype=float)
+    value = value + loss.weight_decay * sizes
+    return sites.dataset(
+        {"trace": ((), value), "trace_stderr": ((), 0.0 * value), "converged": ((), np.isfinite(value))},
+        _NAMES,
+        title="Trace of the Hessian",
+        method="exact: equal to the trace of the Fisher matrix of the model's labels",
+        gradients=gradients,
+        cost=f"{gradients} gradients of single samples, forward pass shared",
+    )
+
+
+def fisher_trace(
+    loss: NetworkLoss,
+    positions: Any,
+    *,
+    labels: Literal["model", "sampled", "empirical"],
+    draws: int = 2,
+    blocks: Literal["layer"] | None = None,
+    seed: int = 0,
+    chunk_size: int | None = None,
+    dtype: torch.dtype | None = None,
+) -> xr.Dataset:
+    r"""Trace of the Fisher matrix, tr F = (1/n) sum_i <|d log p(y | x_i) / d weights|^2>.
+
+    The average over y is what `labels` says; the three numbers differ by orders of magnitude near interpolation.
+
+    Parameters
+    ----------
+    loss : NetworkLoss
+        Cross-entropy is -log p of a softmax, the squared error (1/K) |f - y|^2 that of a Gaussian of variance K/2.
+    positions : DataArray, Dataset, tensor or array, shape ``(..., dim)``
+    labels : {"model", "sampled", "empirical"}
+        y from p(y | x_i), summed exactly over its C values (C - 1 directions); `draws` labels drawn from it; or the
+        labels of the data. There is no default.
+    draws : int
+        Labels drawn per sample.
+    blocks : {"layer"}, optional
+        Trace of each layer's diagonal block.
+    seed : int
+        Of the drawn labels.
+    chunk_size : int, optional
+        Samples at once.
+    dtype : torch.dtype, optional
+        Of the gradients; sums are in float64.
+
+    Returns
+    -------
+    xarray.Dataset
+        `fisher_trace`, `fisher_trace_stderr` (0 unless labels are drawn; NaN for a single draw) and `converged`
+        (...); attribute `gradients`, the gradients over all data that it cost if nothing were shared.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+
+    Notes
+    -----
+    Weight decay is no part of it. Di Carlo, Goddard, Schwab (2026) use the name for more than one of the three.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[1.0], [3.0]])
+    >>> loss = NetworkLoss(torch.nn.Linear(1, 1, bias=False), x, x, loss="mse")
+    >>> round(float(fisher_trace(loss, [1.0], labels="model").fisher_trace), 5)  # 2 mean(x^2)
+    10.0
+    """
+    one_of("labels", labels, ("model", "sampled", "empirical"))
+    network = need_network(loss, "the Fisher matrix")
+    whole_number("draws", draws)
+    sites = Sites.of(network, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
+    value, error, gradients = _norms(sites, labels, draws, check_seed(seed))
+    return sites.dataset(
+        {"fisher_trace": ((), value), "fisher_trace_stderr": ((), error), "converged": ((), np.isfinite(value))},
+        _NAMES,
+        title="Trace of the Fisher matrix",
+        labels=labels,
+        draws=draws if labels == "sampled" else None,
+        seed=seed if labels == "sampled" else None,
+        gradients=gradients,
+        cost=f"{gradients} gradients of single samples, forward pass shared",
+    )
+
+
+def _norms(sites: Sites, labels: str, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Mean over samples of the squared norms of the scores, their errors, and the number of directions."""
+    loss = sites.potential.converted(sites.dtype)
+    check_samples_apart(loss)
+    if labels != "empirical":
+        check_model(loss)
+    value, error = sites.empty(), sites.empty()
+    gradients = 0
+    for number in range(sites.count):
+        if not sites.finite(number):
+            continue
+        position = torch.as_tensor(sites.position(number)).to(loss.device, loss.dtype)
+        targets = drawn_targets(loss, position, draws, seed) if labels == "sampled" else loss.targets[None]
+
+        def directions(outputs: Tensor, rows: slice, targets: Tensor = targets) -> Tensor:
+            return fisher_factor(loss, outputs) if labels == "model" else _slopes(loss, outputs, targets, rows)
+
+        scores = SampleScores(loss, position, directions, chunk_size=sites.chunk_size)
+        found: list[Tensor] = []
+        layer_of = _layer_of(sites)
+        for _, parts in scores.chunks():
+            norms: dict[int, Tensor] = {}  # squared, (layers, samples) for each direction
+            for slot, direction, gradient in parts:
+                if direction not in norms:
+                    norms[direction] = torch.zeros(
+                        len(sites.layers), len(gradient), dtype=torch.float64, device=loss.device
+                    )
+                norms[direction][layer_of[slot.name]] += torch.linalg.vector_norm(gradient, dim=1).double().square()
+            found.append(torch.stack([norms[direction] for direction in sorted(norms)], dim=1))
+        squared = torch.cat(found, dim=2)
+        gradients = squared.shape[1]
+        share = len(targets) if labels == "sampled" else 1
+        value[number] = (squared.sum((1, 2)) / (share * loss.samples)).cpu().numpy()
+        error[number] = _sampling_error(squared) if labels == "sampled" else 0.0
+    return value, error, gradients * sites.count
+
+
+def _layer_of(sites: Sites) -> dict[str, int]:
+    if not sites.by_layer:
+        return {slot.name: 0 for slot in sites.potential.layout}
+    numbers = {name: number for number, (name, _) in enumerate(sites.layers)}
+    return {slot.name: numbers[layer_name(slot)] for slot in sites.potential.layout}
+
+
+def _sampling_error(norms: Tensor) -> np.ndarray:
+    """Error that comes from drawing labels, from the scatter of draws within samples: ``(layers, draws, samples)``."""
+    draws, samples = norms.shape[1:]
+    if draws < 2:
+        return np.full(len(norms), np.nan)
+    variance = norms.var(dim=1, correction=1) / draws
+    return np.asarray((variance.sum(1).sqrt() / samples).cpu().numpy())
+
+
+def _slopes(loss: NetworkLoss, outputs: Tensor, targets: Tensor, rows: slice) -> Tensor:
+    """d loss / d outputs of every sample for several sets of targets, ``(sets, b, ...)``."""
+    with torch.enable_grad():
+        leaf = outputs.detach().requires_grad_(True)
+        found = []
+        for own in targets[:, rows]:
+            losses = loss.losses_of(leaf, loss.inputs[rows], own)
+            found.append(torch.autograd.grad(losses.sum(), leaf)[0])
+    return torch.stack(found)

@@ -1,0 +1,220 @@
+"""Curvature as ratios to peers measured in the same process, in seconds of one core. Run with `make bench`."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from landscape import potentials
+from landscape.probes import curvature
+
+REPEATS = 3
+
+
+@pytest.fixture(autouse=True)
+def _one_core():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def seconds(**functions: Callable[[], object]) -> dict[str, float]:
+    """Processor time of each function: best of several, taken in turns so that a slow spell hits all alike."""
+    best = dict.fromkeys(functions, np.inf)
+    for function in functions.values():
+        function()
+    for _ in range(REPEATS):
+        for name, function in functions.items():
+            began = time.process_time()
+            function()
+            best[name] = min(best[name], time.process_time() - began)
+    return best
+
+
+def report(title: str, found: dict[str, float], unit: str) -> None:
+    print(f"\n{title}")
+    for name, value in found.items():
+        print(f"  {name:<34} {1e3 * value:10.1f} ms   {value / found[unit]:7.2f} x {unit}")
+
+
+def small_network() -> potentials.NetworkLoss:
+    module = potentials.architectures.mlp((10, 20, 20, 10, 3))
+    return potentials.NetworkLoss(module, potentials.datasets.random_labels(), dtype=torch.float64)
+
+
+def residual_network(samples: int = 64) -> potentials.NetworkLoss:
+    """ResNet-20 after a little training on images with a class-dependent mean."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(10, (samples,), generator=generator)
+    means = torch.randn(10, 3, 1, 1, generator=generator)
+    images = means[labels] + 0.5 * torch.randn(samples, 3, 32, 32, generator=generator)
+    torch.manual_seed(0)
+    module = potentials.architectures.resnet_cifar(20)
+    optimiser = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9)
+    for _ in range(10):
+        optimiser.zero_grad()
+        functional.cross_entropy(module(images), labels).backward()
+        optimiser.step()
+    return potentials.NetworkLoss(module, images, labels, batchnorm="frozen")
+
+
+def plain(loss: potentials.NetworkLoss) -> tuple[Callable[..., torch.Tensor], list[torch.Tensor]]:
+    """Mean loss as a function of a list of parameters, as one would write it."""
+    module = loss.module_at(loss.position()).eval().to(loss.dtype)
+    names = [name for name, _ in module.named_parameters()]
+    parameters = [p.detach().clone().requires_grad_(True) for p in module.parameters()]
+
+    def value(*leaves: torch.Tensor) -> torch.Tensor:
+        outputs = torch.func.functional_call(module, dict(zip(names, leaves, strict=True)), (loss.inputs,))
+        return functional.cross_entropy(outputs, loss.targets)
+
+    return value, parameters
+
+
+def gradient(loss: potentials.NetworkLoss) -> Callable[[], object]:
+    value, parameters = plain(loss)
+    return lambda: torch.autograd.grad(value(*parameters), parameters)
+
+
+def curvlinops_hessian(loss: potentials.NetworkLoss):
+    """The same Hessian by curvlinops, or None where it is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from curvlinops import HessianLinearOperator
+    except ImportError:
+        return None
+    module = loss.module_at(loss.position()).eval().to(loss.dtype)
+    data = [(loss.inputs, loss.targets)]
+    parameters = list(module.parameters())
+    return HessianLinearOperator(module, torch.nn.CrossEntropyLoss(), parameters, data, check_deterministic=False)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_spectrum_of_the_small_network():
+    loss = small_network()
+    at = loss.position()
+    value, parameters = plain(loss)
+    sizes = [p.numel() for p in parameters]
+    matrix = loss.hessian(at)
+
+    def flat(vector: torch.Tensor) -> torch.Tensor:
+        parts = [part.view(p.shape) for part, p in zip(vector.split(sizes), parameters, strict=True)]
+        return value(*parts)
+
+    functions: dict[str, Callable[[], object]] = {
+        "eigenvalues": lambda: curvature.eigenvalues(loss, at),
+        "its Hessian": lambda: loss.hessian(at),
+        "eigvalsh": lambda: torch.linalg.eigvalsh(matrix),
+        "torch.func.hessian": lambda: torch.func.hessian(flat)(at),
+    }
+    peer = curvlinops_hessian(loss)
+    if peer is not None:
+        eye = torch.eye(loss.dim, dtype=torch.float64)
+        np.testing.assert_allclose(peer @ eye, loss.hessian(at), atol=1e-10)
+        functions["curvlinops"] = lambda: peer @ eye
+    found = seconds(**functions)
+    report("Hessian of MLP 10-20-20-10-3 (883 weights), 300 points, float64", found, "torch.func.hessian")
+    assert found["eigenvalues"] < 0.3 * found["torch.func.hessian"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_products_of_a_residual_network():
+    loss = residual_network()
+    at = loss.position()
+    vector = torch.randn(loss.dim)
+    operator = curvature.HessianOperator(loss, at)
+    value, parameters = plain(loss)
+    along = [
+        part.view(p.shape) for part, p in zip(vector.split([p.numel() for p in parameters]), parameters, strict=True)
+    ]
+
+    def forward_over_reverse() -> object:
+        slopes = torch.func.grad(value, argnums=tuple(range(len(parameters))))
+        return torch.func.jvp(slopes, tuple(p.detach() for p in parameters), tuple(along))
+
+    functions: dict[str, Callable[[], object]] = {
+        "gradient": gradient(loss),
+        "product, graph kept": lambda: operator @ vector,
+        "product, fresh": lambda: curvature.HessianOperator(loss, at) @ vector,
+        "torch.func, forward over reverse": forward_over_reverse,
+    }
+    peer = curvlinops_hessian(loss)
+    if peer is not None:
+        functions["curvlinops"] = lambda: peer @ vector
+        torch.testing.assert_close(peer @ vector, operator @ vector, rtol=1e-2, atol=1e-3)
+    report("Hessian-vector product, ResNet-20, 64 images", seconds(**functions), "gradient")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_largest_eigenvalue_in_products():
+    loss = residual_network()
+    at = loss.position()
+    truth = float(curvature.largest_eigenvalue(loss, at, rtol=1e-6, seed=9).largest)
+    ours = curvature.largest_eigenvalue(loss, at)
+    power = curvature.largest_eigenvalue(loss, at, method="power", products=100)
+    rows = {
+        "Lanczos": (int(ours.products), float(ours.largest)),
+        "power iteration": (int(power.products), float(power.largest)),
+    }
+    counted = curvature.HessianOperator(loss, at).to_scipy()
+    calls = [0]
+
+    def multiply(v: np.ndarray) -> np.ndarray:
+        calls[0] += 1
+        return counted @ v
+
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    operator = LinearOperator(counted.shape, matvec=multiply, dtype=np.float64)
+    rows["eigsh"] = (calls, float(eigsh(operator, k=1, tol=1e-3, which="LA", return_eigenvectors=False)[0]))
+    try:
+        from pyhessian import hessian
+
+        module = loss.module_at(loss.position()).eval()
+        peer = hessian(module, torch.nn.CrossEntropyLoss(), data=(loss.inputs, loss.targets), cuda=False)
+        torch.manual_seed(0)
+        rows["PyHessian (at most 100)"] = ("?", float(peer.eigenvalues()[0][0]))
+    except ImportError:
+        pass
+    print(f"\nlargest eigenvalue of ResNet-20, 64 images: {truth:.6g}")
+    for name, (count, value) in rows.items():
+        print(f"  {name:<26} products {count!s:>5}   relative error {value / truth - 1:+.1e}")
+    print(f"  smallest, same products: {float(ours.smallest):.4g} +- {float(ours.smallest_residual):.2g}")
+    assert int(ours.products) <= 20
+    assert abs(float(ours.largest) / truth - 1) < 1e-3
+
+
+def test_exact_fisher_trace_in_gradients():
+    loss = residual_network()
+    at = loss.position()
+    found = seconds(
+        gradient=gradient(loss),
+        **{
+            "exact Fisher trace": lambda: curvature.fisher_trace(loss, at, labels="model"),
+            "empirical Fisher trace": lambda: curvature.fisher_trace(loss, at, labels="empirical"),
+            "Hutchinson, 30 probes": lambda: curvature.trace(loss, at, method="hutchinson"),
+        },
+    )
+    report("traces, ResNet-20, 64 images, 10 classes", found, "gradient")
+    assert found["exact Fisher trace"] < 0.3 * found["Hutchinson, 30 probes"]
+
+
+def test_singular_values_of_the_scores():
+    loss = residual_network()
+    at = loss.position()
+    rows = torch.randn(320, loss.dim)
+    found = seconds(
+        **{
+            "320 x 270k scores, float64 Gram": lambda: curvature.score_singular_values(loss, at, examples=32),
+            "float64 Gram of given scores": lambda: torch.linalg.eigvalsh(rows.double() @ rows.double().T),
+        }
+    )
+    report("singular values of the score matrix, ResNet-20", found, "float64 Gram of given scores")
