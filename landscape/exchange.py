@@ -107,7 +107,8 @@ def replica_exchange(
         raise ConfigError("replica_exchange has no absorbing walls: a chain that left cannot exchange")
     swaps = _Swaps(swap_every, len(ladder), ladders, record.every)
     spec |= {"task": "replica_exchange", "temperatures": ladder.tolist(), "swap_every": swap_every, "ladders": ladders}
-    spec.pop("temperature")
+    for name in ("temperature", "chains"):
+        spec.pop(name)
     run = execute(plan, initial, spec, record, steps=steps, backend=backend, progress=progress, interventions=[swaps])
     return run.assign(swaps.results(run.sizes["draw"])).assign_coords(
         ladder=("chain", np.repeat(np.arange(ladders), len(ladder)), {"long_name": "ladder", "units": "1"})

@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 from rich.table import Table
 
+from landscape.building import build_potential
 from landscape.cli.console import console, measured, no_overwrite
 from landscape.errors import ConfigError
 from landscape.probes import curvature, fluctuations
-from landscape.specification import build_potential
 from landscape.storage import open as open_run
 from landscape.storage import read_spec, save
 

@@ -42,6 +42,8 @@ def run_config(config: Path, output: Path | None, assignments: list[str], *, dry
         raise
     save(dataset, target)
     console.print(f"wrote [bold]{target}[/bold]: {dict(dataset.sizes)}")
+    if "certificate" in dataset.attrs:
+        console.print(f"certificate: {dataset.attrs['certificate']}")
 
 
 def read_config(path: Path) -> dict[str, Any]:
