@@ -25,6 +25,7 @@ from landscape.prepare import prepare
 from landscape.progress import progress_bar
 from landscape.projection import ProjectOntoPath, Projector, separate
 from landscape.record import Record
+from landscape.restraints import Restrain, take_restraints
 from landscape.results import build_dataset
 
 __all__ = ["simulate"]
@@ -39,7 +40,11 @@ def simulate(
     chains: int | None = None,
     temperature: Any = 0.0,
     record: Record | None = None,
-    constraint: Constraint | ProjectOntoPath | Sequence[Constraint | ProjectOntoPath] | None = None,
+    constraint: Constraint
+    | Restrain
+    | ProjectOntoPath
+    | Sequence[Constraint | Restrain | ProjectOntoPath]
+    | None = None,
     seed: int = 0,
     data_seed: Any = None,
     state: Literal["fresh", "keep"] = "fresh",
@@ -66,12 +71,13 @@ def simulate(
         run or minimum.
     chains : int, optional
         Number of chains; by default what `start`, `temperature` or the step size give one value each for, else 1.
-    temperature : float, or one per chain
-        T in dx = -grad V dt + sqrt(2T) dW (k_B = 1), in units of energy.
+    temperature : float, one per chain, or a schedule
+        T in dx = -grad V dt + sqrt(2T) dW (k_B = 1), in units of energy. A schedule is `ramp`, `cycle`, `piecewise`,
+        `cosine` or a callable of the time at the start of a step; the integrator's step size may be one too.
     record : Record, optional
         What to keep and how often; by default every step.
-    constraint : Reflect, Periodic, Absorb, ProjectOntoPath, or a sequence of them
-        Walls besides (or instead of) the potential's bounds; and a path that chains are put back on.
+    constraint : Reflect, Periodic, Absorb, Restrain, ProjectOntoPath, or a sequence of them
+        Walls besides (or instead of) the potential's bounds; springs; and a path that chains are put back on.
     seed : int
         Of the noise, and of minibatches unless `data_seed` is given.
     data_seed : int, one per chain, or a mapping of step to either
@@ -96,7 +102,9 @@ def simulate(
     xarray.Dataset
         ``energy (chain, draw)``, ``position (chain, draw, coordinate)`` and other observables; ``last_position
         (chain, coordinate)`` and the rest of the final state; coordinates ``chain``, ``draw``, ``step (draw)``,
-        ``time``, ``temperature (chain)``, ``dt (chain)``; the specification as the attribute `spec`.
+        ``time``, ``temperature (chain)``, ``dt (chain)`` (of a schedule ``(chain, draw)``); the specification as the
+        attribute `spec`. `MALA` and `HMC` add ``acceptance (chain)``, `Absorb` ``exit_time (chain)`` with its side and
+        coordinate, observers their results.
 
     Raises
     ------
@@ -124,8 +132,8 @@ def simulate(
     walls, projection = separate(constraint)
     if certify:
         check_certifiable(integrator, temperature, steps, record)
-        if projection is not None:
-            raise ConfigError("certify=True compares with the Boltzmann law, which projections onto a path do not keep")
+        if projection is not None or take_restraints(walls)[0]:
+            raise ConfigError("certify=True compares with the Boltzmann law, which springs and projections do not keep")
         record = with_samples(record, isinstance(potential, NetworkLoss))
     plan, initial, spec = prepare(
         potential, integrator, steps=steps, start=start, chains=chains, temperature=temperature, record=record,

@@ -40,8 +40,8 @@ def numpy_toy(chains: int, steps: int) -> Task:
     return run
 
 
-def jax_toy(chains: int, steps: int) -> Task:
-    """One jitted loop, float32 as JAX has it unless told otherwise."""
+def jax_toy(chains: int, steps: int, dtype: str) -> Task:
+    """One jitted loop, state and noise of that dtype."""
     import jax
     from jax import numpy as jnp
 
@@ -53,11 +53,15 @@ def jax_toy(chains: int, steps: int) -> Task:
         def step(n: object, state: tuple[object, object]) -> tuple[object, object]:
             z, key = state
             key, use = jax.random.split(key)
-            return z - DT * gradient(z) + amplitude * jax.random.normal(use, z.shape), key
+            return z - DT * gradient(z) + amplitude * jax.random.normal(use, z.shape, dtype), key
 
         return jax.lax.fori_loop(0, steps, step, (z, key))[0]
 
-    return lambda: whole(jnp.zeros((2, chains)), jax.random.PRNGKey(0)).block_until_ready()
+    def run() -> object:
+        jax.config.update("jax_enable_x64", dtype == "float64")
+        return whole(jnp.zeros((2, chains), dtype), jax.random.PRNGKey(0)).block_until_ready()
+
+    return run
 
 
 def diffrax_toy(chains: int, steps: int) -> Task:
@@ -77,7 +81,7 @@ def diffrax_toy(chains: int, steps: int) -> Task:
         noise = diffrax.ControlTerm(lambda t, z, _: lineax_diagonal(amplitude, z), path)
         terms = diffrax.MultiTerm(diffrax.ODETerm(force), noise)
         return diffrax.diffeqsolve(
-            terms, diffrax.Euler(), 0.0, span, DT, jnp.zeros((2, chains)), max_steps=steps + 2,
+            terms, diffrax.Euler(), 0.0, span, DT, jnp.zeros((2, chains), "float32"), max_steps=steps + 2,
             adjoint=diffrax.DirectAdjoint(), saveat=diffrax.SaveAt(t1=True),
         ).ys  # fmt: skip
 
@@ -86,7 +90,11 @@ def diffrax_toy(chains: int, steps: int) -> Task:
 
         return lineax.DiagonalLinearOperator(jnp.full_like(z, scale))
 
-    return lambda: whole(jax.random.PRNGKey(0)).block_until_ready()
+    def run() -> object:
+        jax.config.update("jax_enable_x64", False)
+        return whole(jax.random.PRNGKey(0)).block_until_ready()
+
+    return run
 
 
 def torchsde_toy(chains: int, steps: int) -> Task:
@@ -173,7 +181,10 @@ def blackjax_network(inputs: np.ndarray, labels: np.ndarray, sizes: tuple[int, .
     @jax.vmap
     def whole(key: object) -> object:
         keys = jax.random.split(key, 2 * len(shapes) + 1)
-        start = [(jax.random.normal(keys[2 * i], w) * 0.3, jnp.zeros(b)) for i, (w, b) in enumerate(shapes)]
+        start = [
+            (jax.random.normal(keys[2 * i], w, "float32") * 0.3, jnp.zeros(b, "float32"))
+            for i, (w, b) in enumerate(shapes)
+        ]
 
         def step(n: object, state: tuple[object, object]) -> tuple[object, object]:
             position, key = state
@@ -182,7 +193,11 @@ def blackjax_network(inputs: np.ndarray, labels: np.ndarray, sizes: tuple[int, .
 
         return jax.lax.fori_loop(0, steps, step, (start, keys[-1]))[0]
 
-    return lambda: jax.block_until_ready(whole(jax.random.split(jax.random.PRNGKey(0), chains)))
+    def run() -> object:
+        jax.config.update("jax_enable_x64", False)
+        return jax.block_until_ready(whole(jax.random.split(jax.random.PRNGKey(0), chains)))
+
+    return run
 
 
 # -- one large network ------------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def test_bad_tables(change, word):
 @pytest.mark.parametrize(
     ("call", "error"),
     [
-        (lambda w: ls.simulate(w, ls.Diffusion(0.1, ls.CovarianceNoise(np.eye(3))), temperature=1, steps=2), ShapeError),
+        (lambda w: ls.simulate(w, ls.Diffusion(1, ls.CovarianceNoise(np.eye(3))), steps=2), ShapeError),
         (lambda w: ls.CovarianceNoise([[1.0, 2.0], [2.0, 1.0]]), ConfigError),
         (lambda w: ls.CovarianceNoise([[1.0, 2.0]]), ShapeError),
         (lambda w: ls.ColoredNoise(0.0), ConfigError),
