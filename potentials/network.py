@@ -126,6 +126,7 @@ class NetworkLoss(Potential):
         for private in (self._private, self._batch_module):
             private.requires_grad_(False)
         self._buffers = {name: buffer.detach() for name, buffer in self._private.named_buffers()}
+        self._batch_buffers = {name: buffer.detach() for name, buffer in self._batch_module.named_buffers()}
         self._fixed = {
             name: parameter.detach()
             for name, parameter in self._private.named_parameters()
@@ -453,26 +454,26 @@ class NetworkLoss(Potential):
         with torch.enable_grad():
             # a leaf for every parameter: as slices of one vector each would have a gradient of its full length
             leaves = {name: leaf.requires_grad_(True) for name, leaf in self.layout.stacked(position.detach()).items()}
-            buffers = self.statistics_at(position[0]) if module is self._private else self._dynamics_buffers()
+            buffers = self.statistics_at(position[0]) if module is self._private else self._batch_buffers
 
-            def mean(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-                return self.losses_of(self.forward(parameters, x, buffers, module), x, y).mean()
+            def outputs_of(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+                return self.forward(parameters, x, buffers, module)
 
-            if len(position) == 1:
-                energies = mean({name: leaf[0] for name, leaf in leaves.items()}, inputs[0], targets[0])[None]
-            elif len(inputs) == 1:
-                energies = vmap(mean, (0, None, None))(leaves, inputs[0], targets[0])
+            chains, samples = position.shape[0], inputs.shape[1]
+            if chains == 1:
+                outputs = outputs_of({name: leaf[0] for name, leaf in leaves.items()}, inputs[0])
+            elif inputs.shape[0] == 1:
+                outputs = vmap(outputs_of, (0, None))(leaves, inputs[0]).flatten(0, 1)
             else:
-                energies = vmap(mean)(leaves, inputs, targets)
+                outputs = vmap(outputs_of)(leaves, inputs).flatten(0, 1)
+            wanted = targets.expand(chains, *targets.shape[1:]).flatten(0, 1)
+            energies = self.losses_of(outputs, wanted, wanted).view(chains, samples).mean(1)
             if not energies.requires_grad:
                 return energies, torch.zeros_like(position)
             slopes = torch.autograd.grad(
                 energies.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
             )
-        return energies.detach(), torch.cat([slope.reshape(len(position), -1) for slope in slopes], dim=1)
-
-    def _dynamics_buffers(self) -> Mapping[str, Tensor]:
-        return {name: buffer for name, buffer in self._batch_module.named_buffers() if buffer is not None}
+        return energies.detach(), torch.cat([slope.reshape(chains, -1) for slope in slopes], dim=1)
 
     def _per_chain(self, function: Callable[[Tensor], Tensor], flat: Tensor) -> Tensor:
         if len(flat) > 1 and self._vmaps and self.batchnorm != "reestimate":
@@ -522,7 +523,7 @@ class NetworkLoss(Potential):
         smallest = last or size
         try:
             with torch.no_grad():
-                self._outputs(self.position(), self.inputs[:smallest], self._dynamics_buffers(), self._batch_module)
+                self._outputs(self.position(), self.inputs[:smallest], self._batch_buffers, self._batch_module)
         except ValueError as error:
             raise ConfigError(
                 f"batch_size={size} leaves a batch of {smallest} of the {self.samples} samples, too small for batch "

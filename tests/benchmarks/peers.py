@@ -140,15 +140,20 @@ def eager_network(module: torch.nn.Module, inputs: torch.Tensor, labels: torch.T
     return run
 
 
-def vmap_network(loss: object, chains: int, steps: int) -> Task:
+def vmap_gradient(loss: object) -> Callable[[torch.Tensor], torch.Tensor]:
     """torch.func: vmap(grad(functional_call)) on flat vectors."""
-    module, layout, amplitude = loss.module, loss.layout, (2 * HEAT * RATE) ** 0.5
+    module, layout = loss.module, loss.layout
 
     def energy(vector: torch.Tensor) -> torch.Tensor:
         outputs = torch.func.functional_call(module, layout.unflatten(vector), (loss.inputs,))
         return torch.nn.functional.cross_entropy(outputs, loss.targets)
 
-    gradient = torch.func.vmap(torch.func.grad(energy))
+    return torch.func.vmap(torch.func.grad(energy))
+
+
+def vmap_network(loss: object, chains: int, steps: int) -> Task:
+    """Langevin dynamics with that gradient."""
+    gradient, amplitude = vmap_gradient(loss), (2 * HEAT * RATE) ** 0.5
 
     def run() -> object:
         position = loss.position().expand(chains, -1).clone()

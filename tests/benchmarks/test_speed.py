@@ -69,7 +69,7 @@ def toy(chains: int, steps: int, *, formula: str = VALLEY, every: int | None = N
 
 
 def test_toy_of_many_chains():
-    chains, steps = 1000, 20_000
+    chains, steps = 1000, 40_000
     tasks = {"numpy": (chains * 2000, peers.numpy_toy(chains, 2000))}
     if peers.installed("jax"):
         tasks["JAX, float64"] = (chains * 2000, peers.jax_toy(chains, 2000, "float64"))
@@ -211,14 +211,22 @@ def other_networks() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
 def test_other_modules(name, chains):
     module, shape = other_networks()[name]
     loss = potentials.NetworkLoss(module, torch.randn(128, *shape), torch.randint(0, 3, (128,)))
-    steps = max(40, 640 // chains)
+    position = loss.position().expand(chains, -1).clone()
+    gradient, steps = peers.vmap_gradient(loss), max(20, 640 // chains)
     found = rates(
+        {
+            "torch.func vmap(grad)": (chains, lambda: gradient(position)),
+            "landscape": (chains, lambda: loss.step_gradient(position, step=0)),
+        }
+    )
+    report(f"{name}, {chains} chains, gradients", "1/s", found, "torch.func vmap(grad)")
+    whole = rates(
         {
             "torch.func vmap(grad)": (chains * steps, peers.vmap_network(loss, chains, steps)),
             "landscape": (chains * steps, langevin(loss, chains, steps)),
         }
     )
-    report(f"{name}, {chains} chains", "chain-steps/s", found, "torch.func vmap(grad)")
+    report(f"{name}, {chains} chains, whole steps with noise", "chain-steps/s", whole, "torch.func vmap(grad)")
     assert found["landscape"] > 1.1 * found["torch.func vmap(grad)"]
 
 
