@@ -33,6 +33,7 @@ from .observers import Residence as Residence
 from .per_chain import grid as grid
 from .projection import ProjectOntoPath as ProjectOntoPath
 from .record import Record as Record
+from .restraints import Restrain as Restrain
 from .schedules import cosine as cosine
 from .schedules import cycle as cycle
 from .schedules import piecewise as piecewise
@@ -70,6 +71,7 @@ __all__ = [
     "Record",
     "Reflect",
     "Residence",
+    "Restrain",
     "ThermalNoise",
     "TwoPointNoise",
     "cosine",

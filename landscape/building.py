@@ -17,6 +17,7 @@ from landscape.potentials import architectures, datasets, toys
 from landscape.potentials.base import Potential
 from landscape.projection import ProjectOntoPath
 from landscape.record import Record
+from landscape.restraints import Restrain
 
 __all__ = [
     "Table",
@@ -119,10 +120,10 @@ def _network(table: Table) -> potentials.NetworkLoss:
     return potentials.NetworkLoss(architectures.from_spec(module), datasets.from_spec(data), **options)
 
 
-def build_constraint(table: Table) -> Constraint | ProjectOntoPath:
+def build_constraint(table: Table) -> Constraint | ProjectOntoPath | Restrain:
     """A constraint from its table."""
-    kinds = {kind.__name__: kind for kind in (Reflect, Periodic, Absorb, ProjectOntoPath)}
-    constraint: Constraint | ProjectOntoPath = _construct(table, kinds, "constraint")
+    kinds = {kind.__name__: kind for kind in (Reflect, Periodic, Absorb, ProjectOntoPath, Restrain)}
+    constraint: Constraint | ProjectOntoPath | Restrain = _construct(table, kinds, "constraint")
     return constraint
 
 

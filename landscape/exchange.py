@@ -103,6 +103,8 @@ def replica_exchange(
         potential, integrator, steps=steps, start=start, temperature=np.tile(ladder, ladders), record=record,
         constraint=constraint, seed=seed, dtype=dtype, device=device,
     )  # fmt: skip
+    if plan.restraints is not None:
+        raise ConfigError("replica_exchange compares energies without restraints: add the spring to the formula")
     if plan.walls.absorbs:
         raise ConfigError("replica_exchange has no absorbing walls: a chain that left cannot exchange")
     swaps = _Swaps(swap_every, len(ladder), ladders, record.every)

@@ -21,6 +21,7 @@ from landscape.potentials.base import Potential, check_device
 from landscape.potentials.network import NetworkLoss
 from landscape.random import check_seed
 from landscape.record import Record
+from landscape.restraints import Restrain, resolve_restraints, restraint_lengths, take_restraints
 from landscape.schedules import Schedule, as_schedule
 
 __all__ = ["prepare"]
@@ -37,7 +38,7 @@ def prepare(
     chains: int | None = None,
     temperature: Any = 0.0,
     record: Record | None = None,
-    constraint: Constraint | Sequence[Constraint] | None = None,
+    constraint: Constraint | Restrain | Sequence[Constraint | Restrain] | None = None,
     seed: int = 0,
     data_seed: Any = None,
     state: Literal["fresh", "keep"] = "fresh",
@@ -59,16 +60,18 @@ def prepare(
     _check_decay(potential, integrator)
     positions = _start_positions(potential, start)
     seeds = _data_seed_table(data_seed)
+    springs, boundaries = take_restraints(constraint)
     count = count_chains(
         chains,
         start=len(positions) if positions.ndim == 2 else None,
         temperature=_length("temperature", temperature),
         step_size=_length("the step size", integrator.step_size),
         **{name: length_of(name, _attribute(integrator, name)) for name in integrator.per_chain},
+        **restraint_lengths(springs),
         data_seed=next((len(value) for _, value in seeds if isinstance(value, tuple)), None),
     )
     temperatures = _check_temperature(integrator, temperature, count)
-    walls = resolve_walls(potential, constraint)
+    walls = resolve_walls(potential, boundaries)
     dtype = dtype or (potential.dtype if isinstance(potential, NetworkLoss) else potential.default_dtype)
     place = check_device(device) if device is not None else getattr(potential, "device", torch.device("cpu"))
     _check_placement(potential, dtype, place)
@@ -88,6 +91,7 @@ def prepare(
         data_seeds=tuple((at, (value,) * count if isinstance(value, int) else value) for at, value in seeds),
         dtype=dtype,
         device=place,
+        restraints=resolve_restraints(potential, springs, count),
     )
     position = positions.to(place, dtype).expand(count, potential.dim).clone().contiguous()
     _check_start(position, walls, potential)

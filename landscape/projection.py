@@ -68,11 +68,11 @@ class ProjectOntoPath:
     Notes
     -----
     The run gains the dim ``projection``, whose first entry is the start: ``arc_length (chain, projection)`` after the
-    projection, ``path_distance (chain, projection)`` before it, ``segment (chain, projection)``, coordinates
-    ``projection_step`` and ``projection_time``; and of each chain ``at_vertex`` and ``at_end``, the fractions of all
-    projections that ended exactly on an inner pivot or on an end, ``jumps``, how often a projection ended beyond the
-    neighbours of the segment where the one before had ended, and ``last_arc_length``. Costs O(P N) for P pivots in N
-    dimensions and chain, at each projection.
+    projection, ``path_distance (chain, projection)`` before it (NaN of chains that left), ``segment (chain,
+    projection)``, coordinates ``projection_step`` and ``projection_time``; and of each chain ``at_vertex`` and
+    ``at_end``, the fractions of all projections that ended exactly on an inner pivot or on an end, ``jumps``, how often
+    a projection ended beyond the neighbours of the segment where the one before had ended, and ``last_arc_length``.
+    Costs O(P N) for P pivots in N dimensions and chain, at each projection.
 
     References
     ----------
@@ -115,7 +115,8 @@ class ProjectOntoPath:
                 'ends="reflect" needs update="tangent": the nearest point of a path is never beyond its end'
             )
         path = _path_of(self.path)
-        object.__setattr__(self, "curve", path.spline if self.spline else Path(path.pivots, names=path.names))
+        curved = self.spline and len(path) > 2  # the spline through two pivots is their straight line
+        object.__setattr__(self, "curve", path.spline if curved else Path(path.pivots, names=path.names))
 
     def spec(self) -> dict[str, Any]:
         """Plain data."""
@@ -140,7 +141,8 @@ def separate(constraint: Any) -> tuple[list[Any], ProjectOntoPath | None]:
     projections = [one for one in given if isinstance(one, ProjectOntoPath)]
     if len(projections) > 1:
         raise ConfigError("two projections in one run: a chain cannot be on two paths, give one ProjectOntoPath")
-    return [one for one in given if not isinstance(one, ProjectOntoPath)], (projections or [None])[0]
+    others = [one for one in given if not isinstance(one, ProjectOntoPath)]
+    return others, projections[0] if projections else None
 
 
 class Projector:
@@ -165,10 +167,10 @@ class Projector:
         self.segment = np.empty((chains, rows), np.int32)
         self.step = np.empty(rows, np.int64)
         self.s, distance = self.path.project(initial.position)
-        if kept is None:
-            initial.position.copy_(self.path.at(self.s))
-        elif "last_arc_length" in kept:
+        if kept is not None and "last_arc_length" in kept:
             self.s = torch.as_tensor(np.array(kept.last_arc_length.values)).to(self.s)
+        else:
+            initial.position.copy_(self.path.at(self.s))
         self._note(distance, initial)
 
     @property
@@ -181,25 +183,22 @@ class Projector:
         free = torch.isfinite(state.position).all(dim=1)
         if "exit_wall" in state.memory:
             free &= state.memory["exit_wall"] == 0  # who has left stays where it left
-        arc, distance = self._projected(torch.where(free[:, None], state.position, self._anchor(state)))
+        arc, distance = self._projected(torch.where(free[:, None], state.position, self.path.pivots[0]))
         self.s = torch.where(free, arc, former)
-        state.position.copy_(torch.where(free[:, None], self._anchor(state), state.position))
+        anchor = self.path.at(self.s).to(state.position.dtype)
+        state.position.copy_(torch.where(free[:, None], anchor, state.position))
         self._turn(state, free)
         self._count(former)
         if state.step % self._cadence == 0:
             self._note(torch.where(free, distance, torch.nan), state)
-
-    def _anchor(self, state: State) -> Tensor:
-        """The points of the path as the state holds them: a single-precision chain starts from rounded ones."""
-        points: Tensor = self.path.at(self.s).to(state.position.dtype)
-        return points
 
     def _projected(self, position: Tensor) -> tuple[Tensor, Tensor]:
         rule, path = self.rule, self.path
         if rule.update == "nearest":
             found: tuple[Tensor, Tensor] = path.project(position, near=self.s if rule.nearest == "local" else None)
             return found
-        moved = (position - path.at(self.s).to(position.dtype)).double()
+        start = path.at(self.s).to(self.plan.dtype)  # rounded as the chain's own start was
+        moved = (position - start).double()
         arc = self.s + (moved * path.tangent(self.s)).sum(-1)
         length = path.arc_length[-1]
         if rule.ends == "reflect":
@@ -224,13 +223,17 @@ class Projector:
         inner, ends = self.path.arc_length[1:-1], self.path.arc_length[[0, -1]]
         self.at_vertex += torch.isin(self.s, inner).cpu().numpy()
         self.at_end += torch.isin(self.s, ends).cpu().numpy()
-        self.jumps += ((self.path.segment(self.s) - self.path.segment(former)).abs() > 1).cpu().numpy()
+        self.jumps += ((self._segment(self.s) - self._segment(former)).abs() > 1).cpu().numpy()
+
+    def _segment(self, s: Tensor) -> Tensor:
+        arcs = self.path.arc_length.contiguous()
+        return (torch.searchsorted(arcs, s, right=True) - 1).clamp(0, len(arcs) - 2)
 
     def _note(self, distance: Tensor, state: State) -> None:
         row = self.seen
         self.arc_length[:, row] = self.s.cpu().numpy()
         self.path_distance[:, row] = distance.cpu().numpy()
-        self.segment[:, row] = self.path.segment(self.s).cpu().numpy()
+        self.segment[:, row] = self._segment(self.s).cpu().numpy()
         self.step[row] = state.step
         self.time[:, row] = self._time(state)
         self.seen += 1
@@ -294,24 +297,27 @@ def _path_of(given: Any) -> Path:
 
 
 def _check(rule: ProjectOntoPath, plan: Plan) -> None:
-    pivots = rule.curve.pivots
-    if pivots.shape[1] != plan.potential.dim:
+    curve, dim = rule.curve, rule.curve.pivots.shape[1]
+    if dim != plan.potential.dim:
         raise ShapeError(
-            f"the path has {pivots.shape[1]} coordinates, the potential has {plan.potential.dim}: give a path on this "
-            "landscape"
+            f"the path has {dim} coordinates, the potential has {plan.potential.dim}: give a path on this landscape"
         )
     names = plan.potential.coordinates or ()
     periodic = np.flatnonzero(plan.walls.kinds == PERIODIC)
     if len(periodic):
         name = names[int(periodic[0])]
         raise ConfigError(f"coordinate {name!r} is periodic, where a nearest point is not defined: leave Periodic out")
-    outside = np.argwhere(plan.walls.outside(pivots.cpu().numpy()))
-    if len(outside):
-        pivot, d = (int(i) for i in outside[0])
-        raise ConfigError(
-            f"pivot {pivot} of the path has {names[d]} = {float(pivots[pivot, d]):g}, beyond the wall "
-            f"({plan.walls.lows[d]:g}, {plan.walls.highs[d]:g}): give a path inside"
-        )
+    if plan.walls.any:
+        arcs = np.interp(np.arange(0, len(curve) - 1, 0.1), np.arange(len(curve)), curve.arc_length.cpu().numpy())
+        points = np.vstack([curve.at(arcs), curve.pivots.cpu().numpy()])
+        over = np.maximum(plan.walls.lows - points, points - plan.walls.highs)
+        beyond = np.argwhere(over > 1e-9 * curve.length)  # a path along a wall may be rounded to its other side
+        if len(beyond):
+            point, d = (int(i) for i in beyond[0])
+            raise ConfigError(
+                f"the path goes to {names[d]} = {points[point, d]:g}, beyond the wall ({plan.walls.lows[d]:g}, "
+                f"{plan.walls.highs[d]:g}): give a path inside, or one whose spline stays inside (spline=False)"
+            )
     if isinstance(plan.integrator, Optimizer) and rule.optimizer_state != "keep":
         raise ConfigError(
             f'optimizer_state="{rule.optimizer_state}" needs to know which numbers are a momentum, and a torch '

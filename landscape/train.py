@@ -15,6 +15,7 @@ from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.potentials.network import NetworkLoss
 from landscape.progress import progress_bar
+from landscape.projection import separate
 from landscape.random import check_seed
 from landscape.record import Record
 from landscape.simulate import simulate
@@ -50,8 +51,9 @@ def train(
     schedule : mapping of epoch to factor, or callable of the epoch, optional
         Factor on the rate; a mapping holds each factor until the next epoch it names.
     split_epoch : int, optional
-        Until this epoch all siblings see the same minibatches, hence are equal; afterwards each has its own order.
-        None gives each its own from the start.
+        Until this epoch there is one network, of which all siblings then take over weights, momenta and statistics;
+        afterwards each has its own order of minibatches (and thermal noise). None gives each its own from the start.
+        Siblings whose settings or starts differ see the same minibatches until then.
     siblings : int
         Networks trained side by side from the same start.
     seed : int
@@ -102,16 +104,26 @@ def train(
     record = record or Record(every=per_epoch)
     data_seed = _sibling_seeds(seed, siblings, None if split_epoch is None else split_epoch * per_epoch)
     factors = _factors(schedule, epochs)
+    # one network until the split: rows of a batch round differently, and training makes that grow
+    together = min(split_epoch or 0, epochs) if _alike(integrator, start, settings) else 0
+    stretches = _stretches(factors, epochs, record.every, per_epoch, together)
+    if len(stretches) > 1 and separate(settings.get("constraint"))[1] is not None:
+        raise ConfigError("a path to project onto needs one rate throughout: leave the schedule out, or use simulate")
     pieces: list[xr.Dataset] = []
     state: Any = start
     with progress_bar(epochs, "training", show=progress) as report:
-        for first, last in _stretches(factors, epochs, record.every, per_epoch):
+        for first, last in stretches:
             factor = factors[first]
+            one = last <= together
             piece = simulate(
-                loss, _scaled(integrator, factor), steps=(last - first) * per_epoch, start=state,
-                chains=siblings, record=record, seed=seed, data_seed=data_seed, progress=False,
+                loss, _scaled(integrator, factor), steps=(last - first) * per_epoch,
+                start=state.isel(chain=[0]) if one and pieces else state, chains=1 if one else siblings,
+                record=record, seed=seed, data_seed={0: [seed]} if one else data_seed, progress=False,
                 state="keep" if pieces else "fresh", **settings,
             )  # fmt: skip
+            if one:
+                about = piece.chain.attrs
+                piece = piece.isel(chain=[0] * siblings).assign_coords(chain=("chain", np.arange(siblings), about))
             about = {"long_name": "factor of the schedule on the rate", "units": "1"}
             piece["rate_factor"] = ("draw", np.full(piece.sizes["draw"], factor), about)
             pieces.append(piece)
@@ -131,7 +143,8 @@ def train(
     if split_epoch is not None:
         spec["split_epoch"] = split_epoch
     run.attrs["spec"] = json.dumps(spec, sort_keys=True)
-    run.attrs["data_seed"] = json.dumps(first["data_seed"])  # [step, seeds of the siblings] from that step on
+    # [step, seeds of the siblings] from that step on
+    run.attrs["data_seed"] = json.dumps([[step, seeds] for step, seeds in data_seed.items()])
     return run
 
 
@@ -142,6 +155,19 @@ def _sibling_seeds(seed: int, siblings: int, split_step: int | None) -> Any:
     if split_step is None or split_step == 0:
         return {0: own}
     return {0: [seed] * siblings, split_step: own}
+
+
+def _alike(integrator: Integrator, start: Any, settings: Mapping[str, Any]) -> bool:
+    """Whether siblings differ in nothing but their random numbers."""
+    rule = getattr(integrator, "inner", integrator)
+    values = [integrator.step_size, settings.get("temperature", 0.0), *(getattr(rule, n) for n in integrator.per_chain)]
+    positions = start["last_position" if "last_position" in start else "position"] if _stored(start) else start
+    several = positions is not None and np.ndim(positions) == 2 and len(positions) > 1
+    return not several and "constraint" not in settings and all(np.ndim(value) == 0 for value in values)
+
+
+def _stored(start: Any) -> bool:
+    return isinstance(start, xr.Dataset) and bool({"last_position", "position"} & set(start))
 
 
 def _factors(schedule: Schedule | None, epochs: int) -> list[float]:
@@ -173,13 +199,13 @@ def _changes(factors: list[float]) -> list[int]:
     return [0] + [e for e in range(1, len(factors)) if factors[e] != factors[e - 1]]
 
 
-def _stretches(factors: list[float], epochs: int, every: int, per_epoch: int) -> list[tuple[int, int]]:
-    """Runs of epochs of equal factor."""
-    edges = [*_changes(factors), epochs]
-    if len(edges) > 2 and any(edge * per_epoch % every for edge in edges[1:-1]):
+def _stretches(factors: list[float], epochs: int, every: int, per_epoch: int, split: int) -> list[tuple[int, int]]:
+    """Runs of epochs of equal factor, on one side of the split."""
+    edges = sorted({*_changes(factors), split, epochs})
+    if any(edge * per_epoch % every for edge in edges[1:-1]):
         raise ConfigError(
-            f"with a schedule, Record(every={every}) must divide the steps up to each change of the rate; "
-            f"use a divisor of the {per_epoch} steps per epoch"
+            f"with a schedule or a split, Record(every={every}) must divide the steps up to each change of the rate "
+            f"and up to the split; use a divisor of the {per_epoch} steps per epoch"
         )
     return list(pairwise(edges))
 

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from landscape.errors import ConfigError
 from landscape.potentials.sampled_loss import SampledLoss
+from landscape.potentials.twice_differentiable import TwiceDifferentiable
 
 __all__ = ["GaussNewtonProducts", "HessianProducts", "LossFisherProducts", "data_chunks"]
 
 Product = Callable[[Tensor], Tensor]
 
-GRAPH_BYTES: Final = 2**30  # what the graph of one chunk may hold
+GRAPH_BYTES: Final = 2**29  # what the graph of one chunk may hold
+KEPT_BYTES: Final = 2**30  # what graphs kept for later products may hold together
 BATCH_BYTES: Final = 2**26  # what several vectors at once may hold
 
 
@@ -45,8 +47,8 @@ def check_chunks(loss: SampledLoss, size: int | None) -> None:
 class _Products(ABC):
     """Products with a matrix that is a mean over samples, at one position.
 
-    The graph of a chunk serves all vectors that are multiplied at once; where the data are a single chunk it is kept
-    and serves later vectors too, so that a product costs one backward pass.
+    The graph of a chunk serves all vectors that are multiplied at once. As many graphs as 1 GiB holds are kept and
+    serve later vectors too, so that a product costs one backward pass; the others are made anew for each product.
 
     Parameters
     ----------
@@ -56,7 +58,7 @@ class _Products(ABC):
     block : slice, optional
         Part of the vector of weights that the matrix is restricted to: whole parameters.
     chunk_size : int, optional
-        Samples at once; by default the loss's own, else as many as a graph of 1 GiB holds.
+        Samples at once; by default the loss's own, else as many as a graph of 512 MiB holds.
 
     Attributes
     ----------
@@ -78,10 +80,18 @@ class _Products(ABC):
         inside = [slot for slot in loss.layout if self.block.start <= slot.offset < self.block.stop]
         self._leaves = [self._parameters[slot.name].requires_grad_(True) for slot in inside]
         self._buffers = loss.statistics_at(position)
-        self._sample_bytes = self._measure()
+        self._format = fast_format(loss)
+        try:
+            self._sample_bytes = self._measure()
+        except RuntimeError:
+            # a module that views its images as rows needs them in the usual order
+            if self._format == torch.contiguous_format:
+                raise
+            self._format = torch.contiguous_format
+            self._sample_bytes = self._measure()
         whole = loss.samples if loss.batchnorm == "batch" else max(1, GRAPH_BYTES // self._sample_bytes)
         self.chunk_size = min(chunk_size or whole, loss.samples)
-        self._kept: Product | None = None
+        self._kept: dict[int, Product] = {}
 
     @abstractmethod
     def _product(self, inputs: Tensor, targets: Tensor, rows: slice) -> Product:
@@ -97,11 +107,11 @@ class _Products(ABC):
         at_once = max(1, BATCH_BYTES // (self._sample_bytes * self.chunk_size))
         with torch.enable_grad():
             for inputs, targets, rows in data_chunks(self.loss, self.chunk_size):
-                product = self._kept or self._product(inputs, targets, rows)
+                product = self._kept.get(rows.start) or self._product(inputs, targets, rows)
                 for part, into in zip(vectors.split(at_once), total.split(at_once), strict=True):
                     into.add_(product(part).detach())
-                if self.chunk_size >= self.loss.samples:
-                    self._kept = product
+                if rows.stop * self._sample_bytes <= KEPT_BYTES or self.chunk_size == self.loss.samples:
+                    self._kept[rows.start] = product
         regular = self._regular(vectors)
         return total if regular is None else total.add_(regular)
 
@@ -110,25 +120,38 @@ class _Products(ABC):
         return self(torch.eye(self.size, dtype=self.loss.dtype, device=self.loss.device))
 
     def _outputs(self, inputs: Tensor) -> Tensor:
-        return self.loss.forward(self._parameters, inputs, self._buffers)
+        inputs = inputs.contiguous(memory_format=self._format)
+        with TwiceDifferentiable():
+            return self.loss.forward(self._parameters, inputs, self._buffers)
 
-    def _flat(self, gradients: Sequence[Tensor | None], batch: tuple[int, ...] = ()) -> Tensor:
+    def _flat(self, gradients: Sequence[Tensor | None], count: int) -> Tensor:
+        """Rows ``(count, size)`` from their parts by leaf."""
         parts = [
-            leaf.new_zeros(*batch, leaf.numel()) if gradient is None else gradient.reshape(*batch, -1)
+            leaf.new_zeros(count, leaf.numel()) if gradient is None else gradient.reshape(count, -1)
             for gradient, leaf in zip(gradients, self._leaves, strict=True)
         ]
         return torch.cat(parts, dim=-1)
 
-    def _columns(self, outputs: Tensor, leaves: Sequence[Tensor], vectors: Tensor) -> list[Tensor | None]:
+    def _parts(self, vectors: Tensor) -> list[Tensor]:
+        """Parts by leaf ``(k, *shape)`` of rows ``(k, size)``."""
+        sizes = [leaf.numel() for leaf in self._leaves]
+        split = vectors.split(sizes, dim=1)
+        return [part.reshape(-1, *leaf.shape) for part, leaf in zip(split, self._leaves, strict=True)]
+
+    def _columns(
+        self, outputs: Sequence[Tensor | None], leaves: Sequence[Tensor], vectors: Sequence[Tensor]
+    ) -> list[Tensor | None]:
         """Vector-Jacobian products of `outputs` with each of `vectors` ``(k, ...)``, by leaf; the graph stays."""
-        if not outputs.requires_grad:
+        pairs = [(one, along) for one, along in zip(outputs, vectors, strict=True) if one is not None]
+        pairs = [(one, along) for one, along in pairs if one.requires_grad]
+        if not pairs:
             return [None] * len(leaves)
-        if len(vectors) == 1:
-            found = torch.autograd.grad(outputs, leaves, vectors[0], retain_graph=True, allow_unused=True)
-            return [None if part is None else part.unsqueeze(0) for part in found]
-        return list(
-            torch.autograd.grad(outputs, leaves, vectors, retain_graph=True, allow_unused=True, is_grads_batched=True)
-        )
+        ends, along = [one for one, _ in pairs], [one for _, one in pairs]
+        batched = len(vectors[0]) > 1
+        if not batched:
+            along = [one[0] for one in along]
+        found = torch.autograd.grad(ends, leaves, along, retain_graph=True, allow_unused=True, is_grads_batched=batched)
+        return list(found) if batched else [None if part is None else part.unsqueeze(0) for part in found]
 
     def _measure(self) -> int:
         """Bytes that a sample adds to the graph of a product."""
@@ -146,6 +169,12 @@ class _Products(ABC):
             self._product(self.loss.inputs[:count], self.loss.targets[:count], slice(0, count))
         total = sum(tensor.untyped_storage().nbytes() for tensor in held.values())
         return max(1, total // count)
+
+
+def fast_format(loss: SampledLoss) -> torch.memory_format:
+    """Images with their channels last, where the processor's convolutions are faster so."""
+    images = loss.inputs.ndim == 4 and loss.dtype == torch.float32 and loss.device.type == "cpu"
+    return torch.channels_last if images else torch.contiguous_format
 
 
 class HessianProducts(_Products):
@@ -166,8 +195,7 @@ class HessianProducts(_Products):
         losses = self.loss.losses_of(self._outputs(inputs), inputs, targets)
         mean = losses.sum() / self.loss.samples
         slopes = torch.autograd.grad(mean, self._leaves, create_graph=True, allow_unused=True)
-        gradient = self._flat(slopes)
-        return lambda vectors: self._flat(self._columns(gradient, self._leaves, vectors), (len(vectors),))
+        return lambda rows: self._flat(self._columns(slopes, self._leaves, self._parts(rows)), len(rows))
 
 
 class _Sandwich(_Products):
@@ -188,13 +216,13 @@ class _Sandwich(_Products):
         # J v is the derivative of J^T u, which is linear in u, along v
         dummy = torch.zeros_like(inner, requires_grad=True)
         slopes = torch.autograd.grad(inner, self._leaves, dummy, create_graph=True, allow_unused=True)
-        pulled, middle = self._flat(slopes), self._middle(inner.detach(), inputs, targets)
+        middle = self._middle(inner.detach(), inputs, targets)
 
         def product(vectors: Tensor) -> Tensor:
-            (pushed,) = self._columns(pulled, [dummy], vectors)
+            (pushed,) = self._columns(slopes, [dummy], self._parts(vectors))
             if pushed is None:
                 return torch.zeros_like(vectors)
-            return self._flat(self._columns(inner, self._leaves, middle(pushed)), (len(vectors),))
+            return self._flat(self._columns([inner], self._leaves, [middle(pushed)]), len(vectors))
 
         return product
 
@@ -231,7 +259,7 @@ class GaussNewtonProducts(_Sandwich):
         (slope,) = torch.autograd.grad(mean, outputs, create_graph=True)
 
         def curved(vectors: Tensor) -> Tensor:
-            (product,) = self._columns(slope, [outputs], vectors)
+            (product,) = self._columns([slope], [outputs], [vectors])
             return torch.zeros_like(vectors) if product is None else product
 
         return curved

@@ -199,6 +199,44 @@ def curvature(
     probe_curvature(run, output, quantity, labels=labels, snapshots=snapshots, seed=seed, force=force)
 
 
+@probe_app.command()
+def confinement(
+    path: Annotated[Path, typer.Argument(help="A stored path, or a run projected onto one (.nc).", show_default=False)],
+    quantities: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--quantity",
+            "-q",
+            help='Of a path (repeatable): "energy", "norm", "gradient_norm", "largest_eigenvalue", "trace", '
+            '"log_determinant", "eigenvalues", "accuracy", "fisher_trace", ...; by default energy, largest eigenvalue '
+            "and trace.",
+        ),
+    ] = None,
+    output: Output = None,
+    between: Annotated[int, typer.Option(help="Points between neighbouring pivots.", min=0)] = 0,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of the barriers of energy and entropy.", show_default=False)
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help='For fisher_trace: "model", "sampled" or "empirical".', show_default=False)
+    ] = None,
+    epsilon: Annotated[float, typer.Option(help="Curvature added to flat directions in log_determinant.")] = 0.0,
+    bins: Annotated[int, typer.Option(help="Of arc length, for the drift of a run.", min=1)] = 10,
+    seed: Annotated[int, typer.Option(help="Of random probes.", min=0)] = 0,
+    force: Force = False,
+) -> None:
+    """Energy, curvature and barriers along a stored path; of a run projected onto one, its drift and relaxation.
+
+    Example:  landscape probe confinement path.nc --quantity energy --quantity trace --temperature 1e-5
+    """
+    from landscape.cli.confining import probe_confinement
+
+    probe_confinement(
+        path, output, quantities or [], between=between, temperature=temperature, labels=labels, epsilon=epsilon,
+        bins=bins, seed=seed, force=force,
+    )  # fmt: skip
+
+
 @app.command()
 def plot(run: Run, output: Output = None, force: Force = False) -> None:
     """Draw a stored run: energy against time and its distribution; for formulas also where the coordinates went.

@@ -16,6 +16,7 @@ from landscape.constraints import Walls
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory
 from landscape.potentials.base import Potential
+from landscape.restraints import Restrained, Restraints
 from landscape.schedules import Schedule
 
 __all__ = ["Engine", "Plan", "Settings", "State", "draws_between"]
@@ -43,6 +44,8 @@ class Plan:
         The integrator's other numbers that may differ by chain.
     data_seeds : tuple of (step, seeds or None)
         From which step on the minibatches are derived from which seeds, one per chain.
+    restraints : Restraints, optional
+        Springs that the steps follow and recorded energies leave out.
     """
 
     potential: Potential
@@ -56,6 +59,12 @@ class Plan:
     data_seeds: tuple[tuple[int, tuple[int, ...] | None], ...]
     dtype: torch.dtype
     device: torch.device
+    restraints: Restraints | None = None
+
+    @property
+    def followed(self) -> Potential:
+        """The landscape that steps follow: the potential, with the springs of the run."""
+        return self.potential if self.restraints is None else Restrained(self.potential, self.restraints)
 
     @property
     def scheduled(self) -> bool:

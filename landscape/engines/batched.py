@@ -23,11 +23,11 @@ class BatchedEngine(Engine):
     def __init__(self, plan: Plan, state: State) -> None:
         super().__init__(plan, state)
         empty = torch.zeros(0, dtype=plan.dtype, device=plan.device)
-        walls = plan.walls
+        walls, self.followed = plan.walls, plan.followed
         self.context = StepContext(
             step=state.step, counter=state.step, dt=empty, temperature=empty, amplitude=empty,
             settings={name: self._column(values) for name, values in plan.settings.items()},
-            potential=plan.potential, gradient=self._gradient, increment=self._increment,
+            potential=self.followed, gradient=self._gradient, increment=self._increment,
             draw=plan.integrator.thermal_noise.draw, seed=plan.seed,
             chains=torch.arange(plan.chains, device=plan.device), dtype=plan.dtype,
             fold=walls.apply if walls.any else None, outside=walls.beyond if walls.any else None,
@@ -132,7 +132,7 @@ class BatchedEngine(Engine):
 
     def _gradient(self, position: Tensor) -> Tensor:
         at = self.context
-        return self.plan.potential.step_gradient(position, step=at.step, keys=at.keys)
+        return self.followed.step_gradient(position, step=at.step, keys=at.keys)
 
     def _increment(self, position: Tensor, memory: dict[str, Tensor]) -> Tensor:
         return self.plan.integrator.thermal_noise.increment(position, memory, self.context)

@@ -72,6 +72,8 @@ def _obstacle_of_formula(plan: Plan, formula: Expression) -> str | None:
     from landscape.engines.compiled_formula import uncoupled
 
     noise = plan.integrator.thermal_noise
+    if plan.restraints is not None and not plan.restraints.symbolic:
+        return "the restrained coordinate is a callable, not a formula"
     if plan.dtype != torch.float64:
         return f"formulas are compiled in float64, not {plan.dtype}"
     if plan.integrator.thermal and isinstance(noise, HessianNoise):
@@ -83,6 +85,8 @@ def _obstacle_of_formula(plan: Plan, formula: Expression) -> str | None:
 
 
 def _obstacle_of_network(plan: Plan, loss: NetworkLoss) -> str | None:
+    if plan.restraints is not None:
+        return "networks are compiled without restraints"
     if loss.plain_mlp is None:
         return "the module is not a plain MLP (Linear layers with biases and one of ReLU or tanh between them)"
     if loss.augment is not None:

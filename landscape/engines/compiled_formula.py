@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,13 @@ class CompiledFormula(CompiledEngine):
         if isinstance(noise, HessianNoise) and plan.integrator.thermal:
             chosen = noise.indices(formula)
             factors, rows = _noise_factors(formula, noise, chosen), np.full(formula.dim, -1)
-        program = formula.tape_with([formula.expression] if plan.integrator.metropolis else factors)
+        metropolis, springs = plan.integrator.metropolis, plan.restraints
+        if springs is None:
+            program = formula.tape_with([formula.expression] if metropolis else factors)
+        else:
+            program = springs.tape(formula, factors, energy=metropolis)
+        self.springs = np.zeros((0, plan.chains)) if springs is None else springs.numbers
+        self.own = slice(program.parameters - len(self.springs), program.parameters)
         if len(rows):
             rows[chosen] = program.outputs[formula.dim :]
         self.program, self.energy_tape = _arrays(program), formula.energy_tape
@@ -62,11 +70,26 @@ class CompiledFormula(CompiledEngine):
         rows = self.program[3] + 2 * self.plan.potential.dim
         return int(np.clip(CACHE_BYTES // (8 * rows), NARROW, 512))
 
+    def _blocks(self) -> Iterator[slice]:
+        """Blocks of chains on the same springs, of which the numbers are constants of their program."""
+        changes = np.flatnonzero((self.springs[:, 1:] != self.springs[:, :-1]).any(axis=0)) + 1
+        for block in super()._blocks():
+            inside = changes[(changes > block.start) & (changes < block.stop)].tolist()
+            yield from (slice(a, b) for a, b in pairwise([block.start, *inside, block.stop]))
+
+    def _program_of(self, chains: slice) -> tuple[Any, Any, Any, int]:
+        """The program with the springs of a block."""
+        code, constants, outputs, registers = self.program
+        constants = constants.copy()
+        constants[self.own] = self.springs[:, chains.start]
+        return code, constants, outputs, registers
+
     def run_block(
         self, chains: slice, memory: dict[str, NDArray[Any]], settings: Settings, steps: int, records: Any
     ) -> None:
         """Advance one block."""
         m, v = self.rule_memory(chains)
+        program = self._program_of(chains)
         rows = tuple(
             np.ascontiguousarray(part[:, chains]) for part in (settings.dt, settings.amplitude, settings.temperature)
         )
@@ -77,13 +100,13 @@ class CompiledFormula(CompiledEngine):
         exits = (*self.exit_settings, *left)
         if self.plan.integrator.metropolis:
             run_metropolis(
-                self.program, energy_program, x, noise_types, self.noise_settings, rows, self.wall_settings, exits,
+                program, energy_program, x, noise_types, self.noise_settings, rows, self.wall_settings, exits,
                 self.scheme, self.leapfrog, memory["accepted"][chains], chains.start, step, steps, records,
             )  # fmt: skip
             return
         lanes = len(x) if len(x) > 1 else (1,)
         run_block(
-            lanes, self.program, energy_program, x, m, v, noise_types, self.noise_settings, rows, self.wall_settings,
+            lanes, program, energy_program, x, m, v, noise_types, self.noise_settings, rows, self.wall_settings,
             exits, self.scheme, np.ascontiguousarray(self.settings[:, chains]), chains.start, step, steps, records,
         )  # fmt: skip
 

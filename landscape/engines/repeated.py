@@ -47,6 +47,7 @@ def repeats(plan: Plan) -> bool:
         plan.device.type == "cuda"
         and isinstance(plan.integrator, _RULES)
         and not plan.scheduled
+        and plan.restraints is None
         and getattr(plan.potential, "sampler", None) is None
         and not (isinstance(noise, HessianNoise) and noise.negative == "raise")
         and plan.chains * plan.potential.dim <= MOST_NUMBERS

@@ -48,31 +48,6 @@ def _fill_tile(tile, words, made, seed, chain, first):  # type: ignore[no-untype
 
 
 @exact_inline
-def _draw(n, at, refinement, shift, places, tile, tile_start, words, made, noise, scale, seed, chain):  # type: ignore[no-untyped-def]
-    """Fill the rows of ``noise`` with the variates of step `at`; returns where the tile now starts."""
-    for fine in range(refinement):
-        number = at * refinement + fine
-        block, within = number >> shift, number & ((1 << shift) - 1)
-        if tile_start < 0 or block < tile_start or block >= tile_start + tile.shape[0]:
-            _fill_tile(tile, words, made, seed, chain, block)
-            tile_start = block
-        b = block - tile_start
-        for d in range(noise.shape[0]):
-            w, call, bit = places[within, d, 0], places[within, d, 1], places[within, d, 2]
-            if fine == 0:
-                for i in range(n):
-                    noise[d, i] = variate(tile, b, w, call, i, bit)
-            else:
-                for i in range(n):
-                    noise[d, i] = noise[d, i] + variate(tile, b, w, call, i, bit)
-    if refinement > 1:
-        for d in range(noise.shape[0]):
-            for i in range(n):
-                noise[d, i] = noise[d, i] * scale
-    return tile_start
-
-
-@exact_inline
 def draw(n, at, noise_settings, tile_start, drawn, chain):  # type: ignore[no-untyped-def]
     """Fill the rows of ``noise`` with the variates of step `at`; returns where the tile now starts."""
     seed, refinement, scale, shift, places = noise_settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -16,9 +16,6 @@ from landscape import random
 from landscape.errors import ShapeError
 
 __all__ = ["LinearMap", "as_linear", "gaussian_probes", "sign_probes"]
-
-# Stream of the counter-based generator from which probes are drawn, apart from noise and minibatches.
-PROBES: Final = 16
 
 
 @dataclass(slots=True)
@@ -107,7 +104,7 @@ def _in_numpy(operator: Any, *, whole: bool) -> Callable[[Tensor], Tensor]:
 def gaussian_probes(linear: LinearMap, count: int, seed: int, *, purpose: int = 0) -> Tensor:
     """Standard normal vectors ``(count, size)``: a pure function of seed, purpose and number."""
     numbers = torch.arange(count, device=linear.device)
-    normal = random.normals(seed, numbers, purpose, linear.size, precision="float64", stream=PROBES)
+    normal = random.normals(seed, numbers, purpose, linear.size, precision="float64", stream=random.PROBES)
     return normal.to(linear.dtype)
 
 

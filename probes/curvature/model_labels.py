@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 from torch import Tensor
 
@@ -13,9 +11,6 @@ from landscape.potentials.fisher import check_model, outputs_of
 from landscape.potentials.losses import squared_error
 
 __all__ = ["check_model", "class_scores", "drawn_targets", "fisher_factor", "outputs_of"]
-
-# Stream of the counter-based generator from which labels are drawn, apart from noise, minibatches and probes.
-LABELS: Final = 17
 
 
 def fisher_factor(loss: NetworkLoss, outputs: Tensor) -> Tensor:
@@ -66,7 +61,7 @@ def drawn_targets(loss: NetworkLoss, position: Tensor, draws: int, seed: int) ->
     pieces = [outputs_of(loss, position, slice(start, start + size)) for start in range(0, loss.samples, size)]
     outputs = torch.cat(pieces)
     numbers = torch.arange(draws, device=loss.device)
-    normal = random.normals(seed, numbers, 0, outputs.numel(), precision="float64", stream=LABELS)
+    normal = random.normals(seed, numbers, 0, outputs.numel(), precision="float64", stream=random.LABELS)
     noise: Tensor = normal.reshape(draws, *outputs.shape)
     if loss.loss is squared_error:
         drawn: Tensor = outputs + noise.to(outputs) * (outputs[0].numel() / 2) ** 0.5

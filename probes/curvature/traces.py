@@ -236,16 +236,13 @@ def _norms(sites: Sites, labels: str, draws: int, seed: int) -> tuple[np.ndarray
         scores = SampleScores(loss, position, directions, chunk_size=sites.chunk_size)
         found: list[Tensor] = []
         layer_of = _layer_of(sites)
-        for _, parts in scores.chunks():
-            norms: dict[int, Tensor] = {}  # squared, (layers, samples) for each direction
-            for slot, direction, gradient in parts:
-                if direction not in norms:
-                    norms[direction] = torch.zeros(
-                        len(sites.layers), len(gradient), dtype=torch.float64, device=loss.device
-                    )
-                norms[direction][layer_of[slot.name]] += torch.linalg.vector_norm(gradient, dim=1).double().square()
-            found.append(torch.stack([norms[direction] for direction in sorted(norms)], dim=1))
-        squared = torch.cat(found, dim=2)
+        for _, parts in scores.squared_norms():
+            by_layer: dict[int, Tensor] = {}
+            for slot, norms in parts:
+                layer = layer_of[slot.name]
+                by_layer[layer] = by_layer[layer] + norms.T if layer in by_layer else norms.T
+            found.append(torch.stack([by_layer[layer] for layer in range(len(sites.layers))]))
+        squared = torch.cat(found, dim=2)  # (layers, directions, samples)
         gradients = squared.shape[1]
         share = len(targets) if labels == "sampled" else 1
         value[number] = (squared.sum((1, 2)) / (share * loss.samples)).cpu().numpy()

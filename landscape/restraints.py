@@ -1,0 +1,217 @@
+"""`Restrain`: springs on functions of position, followed by the dynamics and kept out of the recorded energy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import sympy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from landscape.errors import ConfigError, ShapeError
+from landscape.per_chain import length_of, per_chain
+from landscape.potentials.base import Potential
+from landscape.potentials.expression import Expression
+from landscape.potentials.function import Function
+from landscape.potentials.tape import Tape, compile_tape
+
+__all__ = [
+    "Coordinate",
+    "Restrain",
+    "Restrained",
+    "Restraints",
+    "resolve_restraints",
+    "restraint_lengths",
+    "scalar_field",
+    "take_restraints",
+]
+
+Coordinate: TypeAlias = str | int | Sequence[float] | Callable[[Tensor], Tensor] | Potential
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Restrain:
+    r"""A spring that holds a function of position, for umbrella sampling: the dynamics follows
+
+    .. math:: V(x) + \frac{k}{2} (q(x) - c)^2 ,
+
+    while recorded energies are V alone.
+
+    Parameters
+    ----------
+    coordinate : str, int, vector or callable
+        q(x): a coordinate by name or number, a formula in the coordinates such as ``"sqrt(x**2 + y**2)"``, a vector u
+        ``(dim,)`` for u . x, or a callable on tensors ``(..., dim) -> (...)`` that torch can differentiate.
+    center : float, or one per chain
+        c, in units of q.
+    stiffness : float, or one per chain
+        k, not negative, in units of energy per square of q.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+        When a run starts, if q is unknown or the numbers make no sense.
+
+    Notes
+    -----
+    For formulas with q a name, number, formula or vector the run stays on the compiled backend, where chains of one
+    center and stiffness should stand side by side; a callable q takes the batched backend.
+
+    Examples
+    --------
+    Two springs in series of stiffness 1 and 3: variance T/(1 + 3), mean 3/(1 + 3) c.
+
+    >>> import landscape as ls
+    >>> spring = ls.potentials.Quadratic([1.0])
+    >>> run = ls.simulate(spring, ls.MALA(dt=0.2), temperature=0.5, chains=1000, steps=400, record=ls.Record(20),
+    ...                   constraint=ls.Restrain("x", 2.0, 3.0), seed=1)
+    >>> abs(float(run.position[:, 5:].mean()) - 1.5) < 0.02, abs(float(run.position[:, 5:].var()) - 0.125) < 0.01
+    (True, True)
+    """
+
+    coordinate: Coordinate
+    center: Any
+    stiffness: Any
+
+    def spec(self) -> dict[str, Any]:
+        """Plain data; a callable is named, and cannot be rebuilt from its name."""
+        q: Any = self.coordinate
+        if callable(q) or isinstance(q, Potential):
+            q = {"kind": "python", "name": getattr(q, "__qualname__", type(q).__qualname__)}
+        elif not isinstance(q, str | int):
+            q = np.asarray(q, dtype=float).tolist()
+        numbers = {name: np.asarray(getattr(self, name), dtype=float).tolist() for name in ("center", "stiffness")}
+        return {"kind": "Restrain", "coordinate": q} | numbers
+
+
+def scalar_field(potential: Potential, coordinate: Coordinate) -> Potential:
+    """A function of position q(x) as a Potential, whose energy is q and whose gradient is that of q.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+    """
+    names = potential.coordinates
+    if isinstance(coordinate, Potential):
+        if coordinate.dim != potential.dim:
+            raise ShapeError(f"the coordinate depends on {coordinate.dim} numbers, the landscape on {potential.dim}")
+        return coordinate
+    if isinstance(coordinate, str):
+        if names is None:
+            potential.coordinate_index(coordinate)  # says that there are no names
+        return Expression(coordinate, names or ())
+    if callable(coordinate):
+        return Function(coordinate, potential.dim)
+    if isinstance(coordinate, int | np.integer):
+        vector = np.eye(potential.dim)[potential.coordinate_index(int(coordinate))]
+    else:
+        vector = np.asarray(coordinate, dtype=float)
+    if vector.shape != (potential.dim,) or not np.isfinite(vector).all() or not vector.any():
+        raise ShapeError(f"a coordinate as a vector must be ({potential.dim},), finite, not 0: got {coordinate!r}")
+    if isinstance(potential, Expression):
+        terms = [sympy.Float(u) * s for u, s in zip(vector, potential._symbols(), strict=True) if u]
+        return Expression(sympy.Add(*terms), names or ())
+    direction = torch.as_tensor(vector)
+    return Function(lambda x: x @ direction.to(x), potential.dim)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Restraints:
+    """The springs of a run: functions of position, and arrays ``(restraint, chain)`` of centers and stiffnesses."""
+
+    fields: tuple[Potential, ...]
+    centers: NDArray[np.float64]
+    stiffnesses: NDArray[np.float64]
+
+    @property
+    def symbolic(self) -> bool:
+        """Whether all are formulas."""
+        return all(isinstance(field, Expression) for field in self.fields)
+
+    def energy(self, position: Tensor) -> Tensor:
+        """Energy of the springs, ``(chains,)``."""
+        return torch.stack([0.5 * k * (q.energy(position) - c) ** 2 for q, c, k in self._on(position)]).sum(dim=0)
+
+    def gradient(self, position: Tensor) -> Tensor:
+        """Its gradient, ``(chains, dim)``."""
+        terms = [(k * (q.energy(position) - c))[:, None] * q.gradient(position) for q, c, k in self._on(position)]
+        return torch.stack(terms).sum(dim=0)
+
+    def _on(self, position: Tensor) -> list[tuple[Potential, Tensor, Tensor]]:
+        centers, stiffnesses = (torch.as_tensor(part).to(position) for part in (self.centers, self.stiffnesses))
+        return list(zip(self.fields, centers, stiffnesses, strict=True))
+
+    # -- compiled ---------------------------------------------------------------------------------------------------
+
+    def tape(self, formula: Expression, others: Sequence[sympy.Expr], *, energy: bool) -> Tape:
+        """Program of the gradient with springs, then of others; or of the energy with springs.
+
+        Centers and stiffnesses are its last parameters, in the order of `numbers`.
+        """
+        bias, names = sympy.Float(0.0), []
+        for i, field in enumerate(self.fields):
+            center, stiffness = (sympy.Symbol(f"restraint_{what}_{i}", real=True) for what in ("center", "stiffness"))
+            bias += stiffness * (field.expression - center) ** 2 / 2  # type: ignore[attr-defined]
+            names += [str(center), str(stiffness)]
+        gradient = zip(formula._gradient_expressions(), formula._symbols(), strict=True)
+        outputs = [along + sympy.diff(bias, symbol) for along, symbol in gradient]
+        outputs += [formula.expression + bias] if energy else list(others)
+        return compile_tape(outputs, formula.coordinates or (), formula.parameters | dict.fromkeys(names, 0.0))
+
+    @property
+    def numbers(self) -> NDArray[np.float64]:
+        """Center and stiffness of the first, of the second, ..., ``(2 restraints, chains)``."""
+        return np.stack([self.centers, self.stiffnesses], axis=1).reshape(-1, self.centers.shape[1])
+
+
+class Restrained(Potential):
+    """A landscape with the springs of a run on it: what its steps follow. Positions are those of all chains."""
+
+    def __init__(self, potential: Potential, restraints: Restraints) -> None:
+        self.potential, self.restraints = potential, restraints
+        self.dim, self.coordinates, self.bounds = potential.dim, potential.coordinates, potential.bounds
+
+    def _energy(self, position: Tensor) -> Tensor:
+        return self.potential._energy(position) + self.restraints.energy(position)
+
+    def _gradient(self, position: Tensor) -> Tensor:
+        return self.potential._gradient(position) + self.restraints.gradient(position)
+
+    def step_gradient(self, position: Tensor, *, step: int, keys: Any = None) -> Tensor:
+        """Gradient that the dynamics follows, ``(chains, dim)``."""
+        return self.potential.step_gradient(position, step=step, keys=keys) + self.restraints.gradient(position)
+
+
+def take_restraints(constraint: Any) -> tuple[list[Restrain], list[Any]]:
+    """The springs among constraints, and the others."""
+    given = list(constraint) if isinstance(constraint, Sequence) else [] if constraint is None else [constraint]
+    return [one for one in given if isinstance(one, Restrain)], [one for one in given if not isinstance(one, Restrain)]
+
+
+def restraint_lengths(springs: Sequence[Restrain]) -> dict[str, int | None]:
+    """How many chains the springs speak of."""
+    return {
+        f"the {name} of restraint {i}": length_of(name, getattr(spring, name))
+        for i, spring in enumerate(springs)
+        for name in ("center", "stiffness")
+    }
+
+
+def resolve_restraints(potential: Potential, springs: Sequence[Restrain], chains: int) -> Restraints | None:
+    """Springs with one number per chain, None without any.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+    """
+    if not springs:
+        return None
+    centers = np.stack([per_chain("center", spring.center, chains) for spring in springs])
+    stiffnesses = np.stack([per_chain("stiffness", spring.stiffness, chains) for spring in springs])
+    if not np.isfinite(centers).all() or not np.isfinite(stiffnesses).all() or (stiffnesses < 0).any():
+        raise ConfigError("a restraint needs a finite center and a finite stiffness that is not negative")
+    return Restraints(tuple(scalar_field(potential, spring.coordinate) for spring in springs), centers, stiffnesses)

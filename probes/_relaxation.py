@@ -1,0 +1,149 @@
+"""How fast chains relax along a path."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from landscape.errors import ConfigError
+from landscape.probes._correlation import student_factor
+from landscape.probes._describe import annotate
+from landscape.probes._projected import FloatArray, Projected, first_zero
+
+__all__ = ["relaxation"]
+
+_NAMES = {
+    "relaxation_time": ("time in which the mean distance from the target falls by e", "{t}"),
+    "effective_relaxation_time": ("relaxation time divided by 1 - momentum", "{t}"),
+    "reached": ("whether the distance fell that far", "1"),
+    "relative_distance": ("mean distance from the target in units of that at the start", "1"),
+    "time": ("time since the start", "{t}"),
+    "target": ("arc length of the target", "1"),
+    "temperature": ("temperature", "energy"),
+}
+
+
+def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = None) -> xr.Dataset:
+    r"""Relaxation time along a path: the time in which the relative distance from a target falls by e.
+
+    r(t) = <|s(t) - s*|> / <|s(0) - s*|>,   r(relaxation_time) = 1/e,
+
+    the average over the chains of one temperature, interpolated linearly between projections, at the first passage.
+
+    Parameters
+    ----------
+    run : xarray.Dataset
+        With projections onto a path.
+    target : {"start", "end"} or float, optional
+        s*: an end of the path or an arc length. Left out, the end towards which the chains moved on average.
+
+    Returns
+    -------
+    xarray.Dataset
+        On `temperature`: `relaxation_time` (NaN where it was not reached in the run) and its error from leaving out
+        chains one by one, `effective_relaxation_time` = relaxation_time / (1 - momentum), in which heavy-ball and
+        plain descent can be compared, `reached`, `target`; `relative_distance (temperature, projection)` with its
+        error from the scatter between chains, and its `time`.
+
+    Raises
+    ------
+    ConfigError
+        Also where chains of one temperature have different momenta or times.
+
+    Notes
+    -----
+    `time` is the sum of the learning rates or dt. In an entropic or a diffusive landscape alike it scales as 1/T.
+
+    References
+    ----------
+    Di Carlo, Goddard, Schwab (2026), Entropic Confinement and Mode Connectivity in Overparameterized Neural Networks,
+    Fig. 3.
+
+    Examples
+    --------
+    >>> import landscape as ls
+    >>> spring = ls.potentials.Expression("y**2/2", ["y"])
+    >>> line = ls.paths.straight_line([0.0], [1.0])
+    >>> run = ls.simulate(spring, ls.EulerMaruyama(dt=0.001), start=[0.5], steps=2000, record=ls.Record(2000),
+    ...                   constraint=ls.ProjectOntoPath(line, every=10))
+    >>> found = relaxation(run)
+    >>> round(found.relaxation_time.item(), 2), found.target.item()
+    (1.0, 0.0)
+    """
+    series = Projected.of(run)
+    groups = series.by_temperature()
+    steps = series.arc.shape[1]
+    found = {name: np.full(len(groups), np.nan) for name in _NAMES if name.endswith("_time")}
+    found |= {"relaxation_time_stderr": np.full(len(groups), np.nan), "target": np.full(len(groups), np.nan)}
+    found["effective_relaxation_time_stderr"] = np.full(len(groups), np.nan)
+    curve, error, time = (np.full((len(groups), steps), np.nan) for _ in range(3))
+    for row, (temperature, chains) in enumerate(groups):
+        own = chains[np.isfinite(series.arc[chains]).all(axis=1)]
+        if not len(own):
+            raise ConfigError(f"no chain at temperature {temperature:g} is finite throughout")
+        if np.ptp(series.momentum[own]) or (series.time[own] != series.time[own[0]]).any():
+            raise ConfigError(
+                f"chains at temperature {temperature:g} differ in momentum or times: give one kind at once"
+            )
+        arc = series.arc[own]
+        goal = _goal(target, arc, series.length)
+        distance = np.abs(arc - goal)
+        if not distance[:, 0].sum():
+            raise ConfigError(f"all chains start at the target {goal:g}: choose another one")
+        time[row] = series.time[own[0]] - series.time[own[0], 0]
+        curve[row], error[row] = _ratio(distance)
+        passage, scatter = _passage(distance, time[row])
+        scale = 1 / (1 - series.momentum[own[0]])
+        found["target"][row] = goal
+        found["relaxation_time"][row], found["relaxation_time_stderr"][row] = passage, scatter
+        found["effective_relaxation_time"][row] = passage * scale
+        found["effective_relaxation_time_stderr"][row] = scatter * scale
+    variables: dict[str, Any] = {name: ("temperature", values) for name, values in found.items()}
+    variables["reached"] = ("temperature", np.isfinite(found["relaxation_time"]))
+    both = ("temperature", "projection")
+    dataset = xr.Dataset(
+        variables | {"relative_distance": (both, curve), "relative_distance_stderr": (both, error)},
+        {"temperature": [t for t, _ in groups], "time": (both, time)},
+        {"title": "Relaxation along a path", "conventions": "distance along the path, averaged over chains"},
+    )
+    return annotate(dataset, time_units="time", names=_NAMES)
+
+
+def _goal(target: Any, arc: FloatArray, length: float) -> float:
+    if target is None:
+        return 0.0 if arc[:, -1].mean() < arc[:, 0].mean() else length
+    if target in ("start", "end"):
+        return 0.0 if target == "start" else length
+    if isinstance(target, bool) or not isinstance(target, int | float) or not 0 <= target <= length:
+        raise ConfigError(f'target must be "start", "end" or an arc length from 0 to {length:g}, got {target!r}')
+    return float(target)
+
+
+def _ratio(distance: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean distance in units of the first, with the error of the ratio."""
+    mean = distance.mean(axis=0)
+    ratio = mean / mean[0]
+    count = len(distance)
+    if count < 2:
+        return ratio, np.full_like(ratio, np.nan)
+    rest = distance - ratio * distance[:, :1]
+    factor = student_factor(np.array(count - 1.0))
+    return ratio, factor * rest.std(axis=0, ddof=1) / (np.sqrt(count) * mean[0])
+
+
+def _passage(distance: FloatArray, time: FloatArray) -> tuple[float, float]:
+    """Where the mean first falls to 1/e, and the error of that by leaving out chains one by one."""
+    passage = _first(distance.sum(axis=0)[None], time)[0]
+    count = len(distance)
+    if count < 2 or not np.isfinite(passage):
+        return float(passage), np.nan
+    without = _first(distance.sum(axis=0) - distance, time)
+    spread = without - without.mean()
+    error = np.sqrt((count - 1) / count * (spread**2).sum()) * student_factor(np.array(count - 1.0))
+    return float(passage), float(error)
+
+
+def _first(curves: FloatArray, time: FloatArray) -> FloatArray:
+    return first_zero(curves / curves[:, :1] - np.exp(-1), np.broadcast_to(time, curves.shape))

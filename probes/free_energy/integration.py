@@ -1,0 +1,222 @@
+"""Thermodynamic integration: over temperature, over a parameter, or from one potential to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import sympy
+import torch
+import xarray as xr
+from torch import Tensor
+
+from landscape.errors import ConfigError
+from landscape.potentials.base import Potential
+from landscape.potentials.checks import whole_number
+from landscape.potentials.expression import Expression
+from landscape.probes._series import FloatArray
+from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve, integrate
+from landscape.probes.free_energy.sampling import observed, tuned, with_parameter
+
+__all__ = ["Mixture", "slope_of", "thermodynamic_integration", "varied"]
+
+
+def thermodynamic_integration(
+    potential: Potential | Sequence[Potential], parameter: str | None, values: Any, temperature: float | None = None, *,
+    chains: int = 64, steps: int = 4000, every: int = 20, dt: float = 0.1, start: Any = None, seed: int = 0,
+    reference: float = 0.0,
+) -> xr.Dataset:  # fmt: skip
+    r"""Free energy as an integral of averages: over a parameter, between two potentials, or over temperature.
+
+    .. math:: \frac{dF}{d\lambda} = \Big\langle \frac{\partial V}{\partial \lambda} \Big\rangle_\lambda , \qquad
+        \frac{d(F/T)}{d \ln T} = - \frac{\langle V \rangle_T}{T} .
+
+    Between potentials A and B it is V = (1 - lambda) A + lambda B, whose slope is B - A. Integrals are those of the
+    cubic spline through the averages (over temperature: of <V>/T against ln T).
+
+    Parameters
+    ----------
+    potential : Potential, or a pair of them
+    parameter : str, or None for a pair
+        A parameter of an Expression, or "temperature".
+    values : array
+        Of the parameter, ascending; of lambda for a pair, such as 0 to 1.
+    temperature : float
+        Not given over temperatures.
+    chains, steps, every : int
+        Per value; of the steps recorded, after a quarter as many for equilibration, every `every`-th counts.
+    dt : float
+        First guess of the step size.
+    start : array ``(dim,)``, optional
+        The potential's default.
+    seed : int
+    reference : float
+        Free energy at the first value.
+
+    Returns
+    -------
+    xarray.Dataset
+        On the values: ``free_energy`` with `reference` at the first, and ``slope``, what was averaged;
+        ``integration_error``, what the spacing of the values may cost; ``acceptance``, ``resolved``,
+        ``correlation_times``. Over temperature also ``energy`` = <V>, ``entropy`` = (<V> - F)/T and ``heat_capacity`` =
+        var(V)/T^2. Each with its standard error.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+
+    Notes
+    -----
+    Steps are those of MALA, so the step size leaves no error. Errors come from the scatter between chains; NaN below 50
+    correlation times. Costs one gradient per step, chain and value.
+
+    Examples
+    --------
+    F of a spring of stiffness k is (T/2) ln k + const.
+
+    >>> from landscape import potentials
+    >>> spring = potentials.Expression("k*x**2/2", ["x"], {"k": 1.0})
+    >>> found = thermodynamic_integration(spring, "k", [1.0, 2.0, 3.0, 4.0], 0.1, steps=800)
+    >>> off = found.free_energy - 0.05 * np.log(found.k)
+    >>> bool((abs(off) <= 4.5 * found.free_energy_stderr + 5e-4).all())
+    True
+    """
+    at = chosen_values("values", values)
+    whole_number("chains", chains, least=8)
+    if parameter == "temperature":
+        if temperature is not None or not isinstance(potential, Potential) or at[0] <= 0:
+            raise ConfigError("over temperature give one potential and positive values, and no other temperature")
+        return _over_temperature(potential, at, chains, steps, every, dt, start, seed, reference)
+    t = check_temperature(temperature)
+    slopes, acceptance = [], []
+    for number, value in enumerate(at):
+        here, slope = varied(potential, parameter, float(value)), slope_of(potential, parameter, float(value))
+        origin = here.default_start().numpy() if start is None else np.asarray(start, dtype=float)
+        rule = tuned(here, t, np.tile(origin, (chains, 1)), dt=dt, seed=seed + 7919 * number)
+        run = observed(
+            here, rule, t, steps=steps, every=every, observables={"slope": lambda _, x, slope=slope: slope.energy(x)},
+            seed=seed + 7919 * number,
+        )  # fmt: skip
+        dt = float(rule.dt[0])
+        slopes.append(run.slope.to_numpy())
+        acceptance.append(float(run.acceptance.mean()))
+    found = averages(np.stack(slopes))
+    value, error, coarse = integrate(at, found.mean, found.stderr)
+    return curve(
+        at,
+        parameter or "lambda",
+        {
+            "free_energy": (value + reference, "energy"),
+            "free_energy_stderr": (error, "energy"),
+            "slope": found.mean,
+            "slope_stderr": found.stderr,
+            "integration_error": (coarse, "energy"),
+            "acceptance": np.array(acceptance),
+            "resolved": found.resolved,
+            "correlation_times": found.correlation_times,
+        },
+        {"temperature": t, "method": "thermodynamic integration", "zero": "first value", "seed": seed},
+    )
+
+
+def _over_temperature(
+    potential: Potential, at: FloatArray, chains: int, steps: int, every: int, dt: float, start: Any, seed: int,
+    reference: float,
+) -> xr.Dataset:  # fmt: skip
+    """All temperatures as one batch of chains."""
+    origin = potential.default_start().numpy() if start is None else np.asarray(start, dtype=float)
+    each = np.repeat(at, chains)
+    rule = tuned(potential, each, np.tile(origin, (len(each), 1)), groups=len(at), dt=dt, seed=seed)
+    run = observed(potential, rule, each, steps=steps, every=every, observables=["energy"], seed=seed)
+    energies = run.energy.to_numpy().reshape(len(at), chains, -1)
+    found = averages(energies)
+    ratio, ratio_error = -found.mean / at, found.stderr / at
+    value, error, coarse = integrate(np.log(at), ratio, ratio_error)
+    free_energy, stderr = at * (value + reference / at[0]), at * error
+    # F and <V> at one temperature share samples: their errors are added, which is on the safe side
+    entropy, entropy_error = (found.mean - free_energy) / at, (found.stderr + stderr) / at
+    deviations = (energies - found.mean[:, None, None]) ** 2
+    spread = averages(deviations)
+    return curve(
+        at,
+        "temperature",
+        {
+            "free_energy": (free_energy, "energy"),
+            "free_energy_stderr": (stderr, "energy"),
+            "energy": (found.mean, "energy"),
+            "energy_stderr": (found.stderr, "energy"),
+            "entropy": entropy,
+            "entropy_stderr": entropy_error,
+            "heat_capacity": spread.mean / at**2,
+            "heat_capacity_stderr": spread.stderr / at**2,
+            "integration_error": (at * coarse, "energy"),
+            "acceptance": run.acceptance.to_numpy().reshape(len(at), chains).mean(axis=1),
+            "resolved": found.resolved,
+            "correlation_times": found.correlation_times,
+        },
+        {"method": "thermodynamic integration over temperature", "reference": reference, "seed": seed},
+    )
+
+
+class Mixture(Potential):
+    """(1 - share) A + share B."""
+
+    def __init__(self, first: Potential, second: Potential, share: float) -> None:
+        if first.dim != second.dim or first.bounds != second.bounds:
+            raise ConfigError("two potentials must have the same dimension and the same walls to be mixed")
+        self.first, self.second, self.share = first, second, share
+        self.dim, self.coordinates, self.bounds = first.dim, first.coordinates, first.bounds
+
+    def _energy(self, position: Tensor) -> Tensor:
+        return torch.lerp(self.first._energy(position), self.second._energy(position), self.share)
+
+    def _gradient(self, position: Tensor) -> Tensor:
+        return torch.lerp(self.first._gradient(position), self.second._gradient(position), self.share)
+
+    def default_start(self) -> Tensor:
+        """That of the first."""
+        return self.first.default_start()
+
+
+class _Difference(Potential):
+    """B - A."""
+
+    def __init__(self, first: Potential, second: Potential) -> None:
+        self.first, self.second = first, second
+        self.dim, self.coordinates, self.bounds = first.dim, first.coordinates, first.bounds
+
+    def _energy(self, position: Tensor) -> Tensor:
+        return self.second._energy(position) - self.first._energy(position)
+
+
+def varied(potential: Potential | Sequence[Potential], parameter: str | None, value: float) -> Potential:
+    """The landscape at a value of its parameter, or so far on the way from one to another."""
+    if isinstance(potential, Potential):
+        if parameter is None:
+            raise ConfigError("one potential needs the name of a parameter")
+        return with_parameter(potential, parameter, value)
+    first, second = potential
+    if isinstance(first, Expression) and isinstance(second, Expression) and first.coordinates == second.coordinates:
+        return Expression(
+            (1 - sympy.Float(value)) * _numbers_in(first) + sympy.Float(value) * _numbers_in(second),
+            first.coordinates or (),
+            bounds=first.bounds,
+        )
+    return Mixture(first, second, value)
+
+
+def slope_of(potential: Potential | Sequence[Potential], parameter: str | None, value: float) -> Potential:
+    """dV/d(parameter) as a function of position."""
+    if isinstance(potential, Potential):
+        here = with_parameter(potential, str(parameter), value)
+        formula = here.expression  # type: ignore[attr-defined]
+        slope = sympy.diff(formula, sympy.Symbol(str(parameter), real=True))
+        return Expression(slope, here.coordinates or (), here.parameters)  # type: ignore[attr-defined]
+    first, second = potential
+    return _Difference(first, second)
+
+
+def _numbers_in(formula: Expression) -> sympy.Expr:
+    """The formula with its parameters as numbers."""
+    return formula.expression.subs({sympy.Symbol(k, real=True): sympy.Float(v) for k, v in formula.parameters.items()})

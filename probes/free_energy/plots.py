@@ -1,0 +1,201 @@
+"""Pictures of free energies, with 95 % bands, and theory beside them where the landscape carries it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from landscape.errors import ConfigError
+from landscape.potentials.base import Potential
+from landscape.probes._plot_style import OKABE_ITO, axes, label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "plot_effective_potential",
+    "plot_entropy",
+    "plot_harmonic",
+    "plot_local_learning_coefficient",
+    "plot_mean_force",
+    "plot_nonequilibrium_work",
+    "plot_profile",
+    "plot_thermodynamic_integration",
+    "plot_umbrella",
+]
+
+BAND = 1.96  # standard errors
+
+
+def plot_profile(
+    dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
+) -> Axes:
+    """Free energy with its error band, or as a map of two coordinates.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        From `profile`.
+    ax : matplotlib axes, optional
+    theory : DataArray or array, optional
+        On the same bins; shifted to the same average.
+    potential : Potential, optional
+        Whose closed form is drawn as theory, where it has one.
+
+    Returns
+    -------
+    matplotlib axes
+    """
+    if dataset.free_energy.ndim == 2:
+        return _map(dataset, axes(ax))
+    return _curve(dataset, "free_energy", ax, theory, potential)
+
+
+def plot_mean_force(
+    dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
+) -> Axes:
+    """Free energy from `mean_force` with its error band; `theory` and `potential` as for `plot_profile`."""
+    return _curve(dataset, "free_energy", ax, theory, potential)
+
+
+def plot_umbrella(
+    dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
+) -> Axes:
+    """Free energy from `umbrella` with its error band and the overlap of each window with the next."""
+    ax = _curve(dataset, "free_energy", ax, theory, potential)
+    (name,) = dataset.free_energy.dims
+    at = dataset[name].to_numpy()
+    beside = ax.twinx()
+    beside.bar(0.5 * (at[1:] + at[:-1]), dataset.overlap[:-1], 0.6 * np.diff(at), color=OKABE_ITO[2], alpha=0.2)
+    beside.set_ylim(0.0, 1.0)
+    beside.set_ylabel("overlap of neighbours", color=OKABE_ITO[2])
+    return ax
+
+
+def plot_effective_potential(
+    dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
+) -> Axes:
+    """Effective potential and its energetic and entropic parts, each from its first value on."""
+    ax = _curve(dataset, "free_energy", ax, theory, potential)
+    (name,) = dataset.free_energy.dims
+    for part, style, color in (("energetic", "--", OKABE_ITO[2]), ("entropic", ":", OKABE_ITO[3])):
+        ax.plot(dataset[name], dataset[part] - dataset[part][0], style, color=color, label=f"{part} part")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_thermodynamic_integration(
+    dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
+) -> Axes:
+    """Free energy against the parameter, or against temperature (on a logarithmic axis)."""
+    if theory is None and potential is not None and "temperature" in dataset.dims:
+        theory = _closed_form(potential, "free_energy", dataset.temperature.to_numpy())
+    ax = _curve(dataset, "free_energy", ax, theory, None)
+    if "temperature" in dataset.dims:
+        ax.set_xscale("log")
+    return ax
+
+
+def plot_harmonic(
+    dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
+) -> Axes:
+    """Laplace's free energy against temperature."""
+    if "temperature" not in dataset.free_energy.dims:
+        raise ConfigError("plot_harmonic draws against temperature: give harmonic(...) an array of temperatures")
+    return plot_thermodynamic_integration(dataset, ax, theory=theory, potential=potential)
+
+
+def plot_entropy(
+    dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
+) -> Axes:
+    """Entropy against temperature."""
+    if theory is None and potential is not None:
+        theory = _closed_form(potential, "entropy", dataset.temperature.to_numpy())
+    ax = _curve(dataset, "entropy", ax, theory, None, shift=False)
+    if dataset.sizes["temperature"] > 1:
+        ax.set_xscale("log")
+    return ax
+
+
+def plot_nonequilibrium_work(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Distributions of the forward work and of minus the backward work, which cross at the free energy difference."""
+    ax = axes(ax)
+    works = {"forward": dataset.work[0].to_numpy(), "minus backward": -dataset.work[1].to_numpy()}
+    edges = np.histogram_bin_edges(np.concatenate(list(works.values())), 60)
+    for (name, work), color in zip(works.items(), OKABE_ITO, strict=False):
+        ax.hist(
+            work, edges.tolist(), density=True, histtype="stepfilled", alpha=0.35, color=color, label=f"{name} work"
+        )
+    value, error = float(dataset.free_energy), float(dataset.free_energy_stderr)
+    ax.axvspan(value - BAND * error, value + BAND * error, color=OKABE_ITO[6], alpha=0.25, lw=0)
+    ax.axvline(value, color=OKABE_ITO[6], label=f"free energy difference {value:.4g} ± {error:.1g}")
+    ax.set_xlabel(label("work $W$", "energy"))
+    ax.set_ylabel("probability density")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_local_learning_coefficient(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Traces of all chains, their average, and the coefficient with its band; chains that left are drawn in red."""
+    ax = axes(ax)
+    step, trace = dataset.step.to_numpy(), dataset.trace.to_numpy()
+    for values, left in zip(trace, dataset.left.to_numpy(), strict=True):
+        ax.plot(step, values, color=OKABE_ITO[1] if left else "0.8", lw=0.4, zorder=1)
+    ax.plot(step, trace.mean(axis=0), color=OKABE_ITO[0], lw=1.2, label="average over chains")
+    value, error = float(dataset.local_learning_coefficient), float(dataset.local_learning_coefficient_stderr)
+    first = step[int(dataset.attrs["discard"] * len(step))]
+    ax.fill_between([first, step[-1]], value - BAND * error, value + BAND * error, color=OKABE_ITO[6], alpha=0.3, lw=0)
+    ax.plot([first, step[-1]], [value, value], color=OKABE_ITO[6], label=f"coefficient {value:.4g} ± {error:.1g}")
+    ax.set_ylim(min(0.0, 3.0 * value), max(3.0 * value, 0.1))
+    ax.set_xlabel("step")
+    ax.set_ylabel("$(V - V(w)) / T$")
+    notes = dataset.attrs["warnings"]
+    if notes != "none":
+        ax.set_title(notes, fontsize="small", wrap=True)
+    ax.legend(frameon=False)
+    return ax
+
+
+def _curve(
+    dataset: xr.Dataset, variable: str, ax: Axes | None, theory: Any, potential: Potential | None, *, shift: bool = True
+) -> Axes:
+    """A quantity with its band, and theory shifted to the same average."""
+    ax = axes(ax)
+    (name,) = dataset[variable].dims
+    x, value, error = dataset[name].to_numpy(), dataset[variable], dataset[f"{variable}_stderr"]
+    ax.fill_between(
+        x, value - BAND * error, value + BAND * error, color=OKABE_ITO[0], alpha=0.3, lw=0, label="95 % band"
+    )
+    ax.plot(x, value, ".", color=OKABE_ITO[0], ms=4, label="measured")
+    if theory is None and potential is not None:
+        theory = _closed_form(potential, "effective_potential", x, float(dataset.attrs["temperature"]))
+    if theory is not None:
+        curve = np.asarray(theory)
+        if shift:
+            curve = curve + float((value - curve).mean())
+        ax.plot(x, curve, color=OKABE_ITO[1], label="theory")
+    ax.set_xlabel(str(name))
+    symbol = {"free_energy": "free energy $F$", "entropy": "entropy $S$"}[variable]
+    ax.set_ylabel(label(symbol, str(value.attrs.get("units", "1"))))
+    ax.legend(frameon=False)
+    return ax
+
+
+def _map(dataset: xr.Dataset, ax: Axes) -> Axes:
+    """Free energy over two coordinates."""
+    first, second = map(str, dataset.free_energy.dims)
+    shown = ax.pcolormesh(dataset[first], dataset[second], dataset.free_energy.T, cmap="viridis", shading="nearest")
+    ax.figure.colorbar(shown, ax=ax, label="free energy $F$")
+    ax.set_xlabel(first)
+    ax.set_ylabel(second)
+    return ax
+
+
+def _closed_form(potential: Potential, name: str, *arguments: Any) -> Any:
+    """A closed form of the landscape, None where it has none."""
+    try:
+        return getattr(potential, name)(*arguments)
+    except NotImplementedError:
+        return None
