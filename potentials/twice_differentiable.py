@@ -217,10 +217,10 @@ class _Relu(torch.autograd.Function):
         if slope is None:
             return None
         (outputs,) = ctx.saved_tensors
-        # the slope does not change with the outputs, so they are constants of it
-        found: Tensor = (
-            _ReluSlope.apply(slope, outputs.detach()) if torch.is_grad_enabled() else _passed(slope, outputs)
-        )
+        # detached: the slope does not change with the outputs
+        if not torch.is_grad_enabled():
+            return _passed(slope, outputs)
+        found: Tensor = _ReluSlope.apply(slope, outputs.detach())
         return found
 
 

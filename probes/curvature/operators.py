@@ -148,7 +148,7 @@ class HessianOperator(_Operator):
 
     Notes
     -----
-    A product costs about 2.5 gradients where the graph of all data fits in 1 GiB and is kept, else about 4.
+    A product costs about 1.8 gradients where the graphs of all data fit in 1 GiB and are kept, else about 2.6.
 
     Examples
     --------

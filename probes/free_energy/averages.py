@@ -14,7 +14,17 @@ from landscape.probes._correlation import student_factor
 from landscape.probes._estimation import correlations, moments
 from landscape.probes._series import BoolArray, FloatArray, Groups, IntArray, as_series, bundles
 
-__all__ = ["Averages", "averages", "check_temperature", "chosen_values", "clusters", "curve", "integrate", "resolution"]
+__all__ = [
+    "Averages",
+    "averages",
+    "check_temperature",
+    "chosen_values",
+    "clusters",
+    "curve",
+    "integrate",
+    "refuse_still",
+    "resolution",
+]
 
 FEWEST_CHAINS = 8  # whose scatter is an error
 FEWEST_TIMES = 50.0  # correlation times of all chains together, below which no error is given

@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, ConvergenceError, ShapeError
+from landscape.probes._correlation import student_factor
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import (
     FEWEST_CHAINS,
@@ -63,7 +64,8 @@ def profile(
         Of a run: a coordinate's name, or any function of position, ``(..., dim)`` tensor -> ``(...)``.
     bins : int, or one for each coordinate
     range : (low, high), or one pair for each coordinate, optional
-        Edges of the histogram; samples outside count in the normalisation. By default the extremes of the samples.
+        Edges of the histogram; samples outside count in the normalisation (of counts, which do not hold them, the
+        density is that within the range). By default the extremes of the samples.
     zero : "minimum", "mean", float or pair of floats
         Where F = 0: at the lowest bin, at the average of F over bins with samples, or in the bin that holds this
         point. The lowest bin is chosen by its own noise: comparison with theory uses "mean".
@@ -200,17 +202,16 @@ def _streamed(counts: xr.DataArray) -> _Counts:
     flat = array.reshape(len(array), -1)
     if (flat.max(axis=1) == flat.sum(axis=1)).all():
         raise ConvergenceError("every chain stays in one bin: there is no free energy to be seen", estimate=None)
-    totals = counts.coords.get("total")
-    draws = flat.sum(axis=1) if totals is None else totals.to_numpy()
+    draws = float(flat.sum(axis=1).mean())  # the same for all, so that chains often beyond the range count less
     edges = []
     for dim in dims:
         centres = counts[dim].to_numpy()
         half = 0.5 * (centres[1] - centres[0])
         edges.append(np.append(centres - half, centres[-1] + half))
-    fractions = array / draws.reshape(-1, *[1] * len(dims))
+    fractions = array / draws
     mean = fractions.mean(axis=0)
     independent = (mean * (1.0 - mean)).sum() / max(float(fractions.var(axis=0, ddof=1).sum()), 1e-300)
-    times = 2.0 * min(float(independent), float(draws.mean())) * len(array)  # N/(2 tau) independent samples in N
+    times = 2.0 * min(float(independent), draws) * len(array)  # N/(2 tau) independent samples in N
     names = [dim.removesuffix("_bin") for dim in dims] if len(dims) == 1 else [dim.split("_")[-1] for dim in dims]
     return _Counts(fractions, array.sum(axis=0), edges, names, times >= FEWEST_TIMES * 2, times)
 
@@ -269,7 +270,7 @@ def _groups(values: FloatArray) -> FloatArray:
 
 def _stderr(deviations: FloatArray) -> FloatArray:
     groups = len(deviations)
-    return np.asarray(deviations.std(axis=0, ddof=1) / np.sqrt(groups))
+    return np.asarray(deviations.std(axis=0, ddof=1) / np.sqrt(groups) * student_factor(np.array(groups - 1.0)))
 
 
 def _zero(zero: Any, free_energy: FloatArray, slopes: FloatArray, edges: list[FloatArray]) -> tuple[float, FloatArray]:

@@ -113,7 +113,7 @@ def plot_entropy(
     """Entropy against temperature."""
     if theory is None and potential is not None:
         theory = _closed_form(potential, "entropy", dataset.temperature.to_numpy())
-    ax = _curve(dataset, "entropy", ax, theory, None, shift=False)
+    ax = _curve(dataset, "entropy", ax, theory, None)
     if dataset.sizes["temperature"] > 1:
         ax.set_xscale("log")
     return ax
@@ -158,10 +158,8 @@ def plot_local_learning_coefficient(dataset: xr.Dataset, ax: Axes | None = None)
     return ax
 
 
-def _curve(
-    dataset: xr.Dataset, variable: str, ax: Axes | None, theory: Any, potential: Potential | None, *, shift: bool = True
-) -> Axes:
-    """A quantity with its band, and theory shifted to the same average."""
+def _curve(dataset: xr.Dataset, variable: str, ax: Axes | None, theory: Any, potential: Potential | None) -> Axes:
+    """A quantity with its band, and theory: from the same zero, shifted to the same average, or as it is against T."""
     ax = axes(ax)
     (name,) = dataset[variable].dims
     x, value, error = dataset[name].to_numpy(), dataset[variable], dataset[f"{variable}_stderr"]
@@ -173,7 +171,9 @@ def _curve(
         theory = _closed_form(potential, "effective_potential", x, float(dataset.attrs["temperature"]))
     if theory is not None:
         curve = np.asarray(theory)
-        if shift:
+        if dataset.attrs.get("zero") == "first value":
+            curve = curve - curve[0] + float(value[0])
+        elif name != "temperature":
             curve = curve + float((value - curve).mean())
         ax.plot(x, curve, color=OKABE_ITO[1], label="theory")
     ax.set_xlabel(str(name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,12 @@ from landscape.probes._series import FloatArray
 from landscape.record import Record
 from landscape.simulate import simulate
 
-__all__ = ["Tuned", "inside", "observed", "place", "tuned", "with_parameter"]
+__all__ = ["Tuned", "inside", "observed", "onto", "place", "record_of", "tuned", "with_parameter"]
 
-ACCEPTED = (0.88, 0.97)  # fraction of proposals between which a step size is left alone; high, for walls where V is steep
+ACCEPTED = (
+    0.88,
+    0.97,
+)  # fraction of proposals between which a step size is left alone; high, for walls where V is steep
 ROUNDS = 24
 ROUND_STEPS = 24
 NEWTON = 30
@@ -168,11 +171,6 @@ def onto(field: Potential, position: Tensor, target: Tensor, along: Tensor | Non
     return point, reached & torch.isfinite(point).all(dim=-1)
 
 
-def observable_of(field: Potential) -> Callable[[Potential, Tensor], Tensor]:
-    """q as something to record."""
-    return lambda _, position: field.energy(position)  # type: ignore[no-any-return]
-
-
-def record_of(field: Potential, **others: Any) -> Mapping[str, Any]:
+def record_of(field: Potential) -> Mapping[str, Any]:
     """Observables of a run that watches q."""
-    return {"q": observable_of(field)} | others
+    return {"q": lambda _, position: field.energy(position)}

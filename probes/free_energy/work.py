@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -180,5 +180,5 @@ def acceptance_ratio(forward: FloatArray, backward: FloatArray) -> tuple[float, 
     root = float(brentq(balance, ends.min() - abs(ratio) - 1.0, ends.max() + abs(ratio) + 1.0, xtol=1e-14))
     ahead, back = expit(-(ratio + forward - root)), expit(ratio - backward - root)
     slope = float((ahead * (1.0 - ahead)).sum() + (back * (1.0 - back)).sum())
-    error: Callable[[FloatArray], float] = lambda part: float(clusters((part / slope)[:, None])[0])  # noqa: E731
-    return root, float(np.hypot(error(ahead), error(back)))
+    forward_error, backward_error = (float(clusters((part / slope)[:, None])[0]) for part in (ahead, back))
+    return root, float(np.hypot(forward_error, backward_error))

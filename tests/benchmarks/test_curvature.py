@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 import warnings
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
 from torch.nn import functional
 
 from landscape import potentials
@@ -63,6 +65,21 @@ def residual_network(samples: int = 64) -> potentials.NetworkLoss:
         functional.cross_entropy(module(images), labels).backward()
         optimiser.step()
     return potentials.NetworkLoss(module, images, labels, batchnorm="frozen")
+
+
+def early_network(samples: int = 64) -> potentials.NetworkLoss:
+    """ResNet-20 with group normalisation early in training on scikit-learn's digits, enlarged to 32 x 32."""
+    digits = pytest.importorskip("sklearn.datasets").load_digits()
+    grey = torch.tensor(digits.images[:samples, None] / 8 - 1, dtype=torch.float32)
+    images = functional.interpolate(grey, size=(32, 32), mode="bilinear").repeat(1, 3, 1, 1)
+    labels = torch.tensor(digits.target[:samples])
+    module = potentials.architectures.resnet_cifar(20, norm="group")
+    optimiser = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9)
+    for _ in range(30):
+        optimiser.zero_grad()
+        functional.cross_entropy(module(images), labels).backward()
+        optimiser.step()
+    return potentials.NetworkLoss(module, images, labels)
 
 
 def plain(loss: potentials.NetworkLoss) -> tuple[Callable[..., torch.Tensor], list[torch.Tensor]]:
@@ -154,42 +171,51 @@ def test_products_of_a_residual_network():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_largest_eigenvalue_in_products():
-    loss = residual_network()
+def test_largest_eigenvalue_in_products(monkeypatch):
+    loss = early_network()
     at = loss.position()
-    truth = float(curvature.largest_eigenvalue(loss, at, rtol=1e-6, seed=9).largest)
+    truth = float(curvature.largest_eigenvalue(loss, at, rtol=1e-5, seed=9).largest)
     ours = curvature.largest_eigenvalue(loss, at)
     power = curvature.largest_eigenvalue(loss, at, method="power", products=100)
     rows = {
         "Lanczos": (int(ours.products), float(ours.largest)),
         "power iteration": (int(power.products), float(power.largest)),
     }
-    counted = curvature.HessianOperator(loss, at).to_scipy()
-    calls = [0]
-
-    def multiply(v: np.ndarray) -> np.ndarray:
-        calls[0] += 1
-        return counted @ v
-
-    from scipy.sparse.linalg import LinearOperator, eigsh
-
-    operator = LinearOperator(counted.shape, matvec=multiply, dtype=np.float64)
-    rows["eigsh"] = (calls, float(eigsh(operator, k=1, tol=1e-3, which="LA", return_eigenvectors=False)[0]))
+    matrix = curvature.HessianOperator(loss, at).to_scipy()
+    multiply, calls = counted(matrix.matvec)
+    operator = LinearOperator(matrix.shape, matvec=multiply, dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(loss.dim)
+    found = eigsh(operator, k=1, tol=1e-3, which="LA", v0=start, return_eigenvectors=False)
+    rows["eigsh"] = (calls[0], float(found[0]))
     try:
-        from pyhessian import hessian
-
-        module = loss.module_at(loss.position()).eval()
-        peer = hessian(module, torch.nn.CrossEntropyLoss(), data=(loss.inputs, loss.targets), cuda=False)
-        torch.manual_seed(0)
-        rows["PyHessian (at most 100)"] = ("?", float(peer.eigenvalues()[0][0]))
+        peer = importlib.import_module("pyhessian.hessian")  # the package hides its module behind a class
     except ImportError:
         pass
-    print(f"\nlargest eigenvalue of ResNet-20, 64 images: {truth:.6g}")
+    else:
+        products, calls = counted(peer.hessian_vector_product)
+        monkeypatch.setattr(peer, "hessian_vector_product", products)
+        module = loss.module_at(at).eval()
+        theirs = peer.hessian(module, torch.nn.CrossEntropyLoss(), data=(loss.inputs, loss.targets), cuda=False)
+        torch.manual_seed(0)
+        value = theirs.eigenvalues(maxIter=100)[0][0]
+        rows["PyHessian"] = (calls[0], float(value))
+    print(f"\nlargest eigenvalue of ResNet-20 early in training, 64 digits: {truth:.6g}")
     for name, (count, value) in rows.items():
-        print(f"  {name:<26} products {count!s:>5}   relative error {value / truth - 1:+.1e}")
+        print(f"  {name:<26} products {count:>5}   relative error {value / truth - 1:+.1e}")
     print(f"  smallest, same products: {float(ours.smallest):.4g} +- {float(ours.smallest_residual):.2g}")
-    assert int(ours.products) <= 20
+    assert int(ours.products) <= 15
     assert abs(float(ours.largest) / truth - 1) < 1e-3
+
+
+def counted(function: Callable[..., object]) -> tuple[Callable[..., object], list[int]]:
+    """The same function, and a list whose one entry is how often it was called."""
+    calls = [0]
+
+    def counting(*arguments: object) -> object:
+        calls[0] += 1
+        return function(*arguments)
+
+    return counting, calls
 
 
 def test_exact_fisher_trace_in_gradients():

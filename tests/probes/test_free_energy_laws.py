@@ -1,5 +1,7 @@
 """Free energies against quadrature: rings, barriers, wells, walls and quadratics."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -28,11 +30,11 @@ def test_ring_around(temperature):
     assert off(found, constant).max() > 8
 
 
-@pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
 def test_ring_outwards(temperature):
     """The radial law with its Jacobian -T ln r, and not without it."""
-    at = np.linspace(0.6, 1.4, 13)
-    found = free_energy.mean_force(RING, "sqrt(x**2 + y**2)", at, temperature, chains=60, steps=150)
+    at = np.linspace(0.7, 1.3, 7)
+    found = free_energy.mean_force(RING, "sqrt(x**2 + y**2)", at, temperature, chains=40, steps=800)
     theory = -temperature * np.log(RING.radial_marginal(at, temperature))
     assert (off(found, theory) < 4.5).all()
     assert off(found, theory + temperature * np.log(at)).max() > 8
@@ -79,7 +81,7 @@ def test_double_well():
 
 def binned(energy, edges, temperature):
     """-T ln of the mass of each bin, of mean 0."""
-    masses = [quad(lambda x: np.exp(-energy(x) / temperature), *pair)[0] for pair in zip(edges, edges[1:], strict=False)]
+    masses = [quad(lambda x: np.exp(-energy(x) / temperature), *pair)[0] for pair in pairwise(edges)]
     free = -temperature * np.log(masses)
     return free - free.mean()
 
@@ -91,7 +93,9 @@ def test_muller_brown():
     found = free_energy.mean_force(surface, "x", at, t, chains=40, steps=800, start=surface.minima()[0])
 
     def weight(x):
-        return quad(lambda y: np.exp(-(float(surface.energy([x, y])) + 146.7) / t), 0.3, 2.4, limit=200, points=[1.45])[0]
+        return quad(lambda y: np.exp(-(float(surface.energy([x, y])) + 146.7) / t), 0.3, 2.4, limit=200, points=[1.45])[
+            0
+        ]
 
     theory = -t * np.log([weight(x) for x in at])
     assert bool(found.resolved.all())
@@ -121,7 +125,11 @@ def test_quadratics(dim):
     t = np.array([0.1, 0.3])
     found = free_energy.harmonic(spring, np.zeros(dim), t)
     assert int(found.stiff) == dim and int(found.flat) == 0
-    for name, exact in (("free_energy", spring.free_energy(t)), ("entropy", spring.entropy(t)), ("energy", spring.mean_energy(t))):
+    for name, exact in (
+        ("free_energy", spring.free_energy(t)),
+        ("entropy", spring.entropy(t)),
+        ("energy", spring.mean_energy(t)),
+    ):
         assert (abs(found[name] - exact) <= 4.5 * found[f"{name}_stderr"] + 1e-13 * abs(exact)).all()
 
 
@@ -129,7 +137,7 @@ def test_quadratic_in_many_dimensions_by_integration():
     """Between two quadratics of 200 dimensions the difference is (T/2) sum ln(k_B / k_A)."""
     soft, hard = (potentials.Function(lambda x, k=k: 0.5 * k * (x**2).sum(-1), 200) for k in (1.0, 2.0))
     found = free_energy.thermodynamic_integration(
-        (soft, hard), None, np.linspace(0, 1, 6), 0.1, chains=16, steps=240, every=2, dt=0.2
+        (soft, hard), None, np.linspace(0, 1, 6), 0.1, chains=16, steps=1000, every=5, dt=0.2
     )
     last = found.isel({"lambda": -1})
     assert abs(float(last.free_energy) - 10.0 * np.log(2.0)) < 4.5 * float(last.free_energy_stderr) + float(

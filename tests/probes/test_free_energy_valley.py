@@ -28,7 +28,9 @@ def by_mean_force():
 
 
 def by_umbrella():
-    return free_energy.umbrella(VALLEY, "y", np.linspace(0, 2, 6), T, width=0.8, steps=50_000, every=50).isel(y=-1)
+    return free_energy.umbrella(
+        VALLEY, "y", np.linspace(0, 2, 6), T, width=0.7, chains=48, steps=70_000, every=70
+    ).isel(y=-1)
 
 
 def by_integration():
