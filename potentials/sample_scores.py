@@ -26,7 +26,7 @@ Part = tuple[Slot, int, Tensor]
 Whole = tuple[Slot, "_Gradients", Tensor]
 Rule = Callable[[Tensor], dict[str, "_Gradients"]]
 
-CHUNK_BYTES: Final = 2**28  # what the slopes and gradients of a chunk may hold
+CHUNK_BYTES: Final = 3 * 2**27  # what the slopes and gradients of a chunk may hold
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,8 @@ def library(name, **settings):
         module = pytest.importorskip("pytorch_optimizer", reason="needs the extra `bench`: pytorch_optimizer")
         return ls.Optimizer(module.Shampoo, **{"lr": 0.1, "momentum": 0.5, **settings})
     module = pytest.importorskip("singd.optim.optimizer", reason="needs the extra `bench`: singd")
+    if name == "K-FAC":
+        settings = {"kfac_like": True, "alpha1": 0.0, "damping": 0.03, "lr_cov": 0.05, **settings}
     return ls.Optimizer(module.SINGD, of="module", **{"lr": 0.05, "T": 2, "lr_cov": 0.1, **settings})
 
 
@@ -211,7 +213,7 @@ def test_singd_is_the_library_hooked_to_the_module():
     assert np.abs(run.last_position.values[0] - wrong).max() > 1e-5
 
 
-@pytest.mark.parametrize("name", ["Shampoo", "SINGD"])
+@pytest.mark.parametrize("name", ["Shampoo", "SINGD", "K-FAC"])
 def test_the_loss_falls_under_second_order_optimizers(name):
     loss = network()
     run = simulate(loss, library(name), steps=60, chains=2)
@@ -273,6 +275,7 @@ RULES = {
     "LBFGS": lambda: ls.Optimizer("LBFGS", lr=0.1, max_iter=3, history_size=4),
     "Shampoo": lambda: library("Shampoo"),
     "SINGD": lambda: library("SINGD"),
+    "K-FAC": lambda: library("K-FAC"),
 }
 
 
