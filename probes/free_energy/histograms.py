@@ -87,9 +87,9 @@ def profile(
     -----
     Errors come from the scatter between chains, taken as independent; with fewer than 8 chains from 20 blocks of each,
     which must then be much longer than the correlation time. `resolved` says that each chain is longer than 20
-    correlation times and all are longer than 50; of counts the number of correlation times follows from the scatter
-    between chains, which cannot tell chains that stay near a common start. A bin gives the average of the density over
-    its width w: F is off by about w^2 (F'^2/T - F'')/24. No gradients.
+    correlation times and all are longer than 50; of counts, and of 50 short chains or more, the number of correlation
+    times follows from the scatter between chains, which cannot tell chains that stay near a common start. A bin gives
+    the average of the density over its width w: F is off by about w^2 (F'^2/T - F'')/24. No gradients.
 
     Examples
     --------
@@ -209,11 +209,16 @@ def _streamed(counts: xr.DataArray) -> _Counts:
         half = 0.5 * (centres[1] - centres[0])
         edges.append(np.append(centres - half, centres[-1] + half))
     fractions = array / draws
-    mean = fractions.mean(axis=0)
-    independent = (mean * (1.0 - mean)).sum() / max(float(fractions.var(axis=0, ddof=1).sum()), 1e-300)
-    times = 2.0 * min(float(independent), draws) * len(array)  # N/(2 tau) independent samples in N
+    times = _times_from_scatter(fractions, draws)
     names = [dim.removesuffix("_bin") for dim in dims] if len(dims) == 1 else [dim.split("_")[-1] for dim in dims]
     return _Counts(fractions, array.sum(axis=0), edges, names, times >= FEWEST_TIMES * 2, times)
+
+
+def _times_from_scatter(fractions: FloatArray, draws: float) -> float:
+    """Length of all chains in correlation times: N/(2 tau) of N samples are independent, as chains scatter."""
+    mean = fractions.mean(axis=0)
+    independent = (mean * (1.0 - mean)).sum() / max(float(fractions.var(axis=0, ddof=1).sum()), 1e-300)
+    return float(2.0 * min(float(independent), draws) * len(fractions))
 
 
 def _binned(values: list[xr.DataArray], bins: Any, limits: Any) -> _Counts:
@@ -238,7 +243,10 @@ def _binned(values: list[xr.DataArray], bins: Any, limits: Any) -> _Counts:
     else:
         counts = np.stack([np.histogram2d(x, y, edges)[0] for x, y in zip(*groups, strict=True)])
     resolved, times = all(bool(check[0][0]) for check in checks), min(float(check[1][0]) for check in checks)
-    return _Counts(counts / groups[0].shape[1], counts.sum(axis=0).astype(np.int64), edges, names, resolved, times)
+    fractions = counts / groups[0].shape[1]
+    if times == 0.0 and len(columns[0]) >= FEWEST_TIMES:  # too short to tell chain by chain, but each counts once
+        times = _times_from_scatter(fractions, float(groups[0].shape[1]))
+    return _Counts(fractions, counts.sum(axis=0).astype(np.int64), edges, names, resolved, times)
 
 
 def _edges(columns: list[FloatArray], bins: Any, limits: Any) -> list[FloatArray]:

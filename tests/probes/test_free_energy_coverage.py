@@ -207,3 +207,20 @@ def learning(position, **settings):
 def test_settings_that_make_no_sense(call, error):
     with pytest.raises(error):
         call()
+
+
+def test_many_short_chains_have_errors():
+    """Chains of 40 draws of which no correlation time can be told, from equilibrium: their scatter is the error."""
+    rng = np.random.default_rng(8)
+    rho, chains, draws = 0.98, 400, 40
+    x = np.empty((chains, draws))
+    x[:, 0] = rng.normal(size=chains)
+    for k in range(1, draws):
+        x[:, k] = rho * x[:, k - 1] + np.sqrt(1 - rho**2) * rng.normal(size=chains)
+    found = free_energy.profile(x, 0.1, bins=12, range=(-1.8, 1.8), zero="mean")
+    theory = 0.05 * found.x**2
+    z = (found.free_energy - (theory - theory.mean())) / found.free_energy_stderr
+    assert not bool(found.resolved)
+    assert float(abs(z).max()) < 4.5
+    twice = (found.free_energy - 2 * (theory - theory.mean())) / found.free_energy_stderr
+    assert float(abs(twice).max()) > 5
