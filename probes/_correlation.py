@@ -15,6 +15,7 @@ import numpy as np
 import scipy.fft
 import scipy.special
 
+from landscape.observers.blocking import student_factor
 from landscape.probes._series import BoolArray, FloatArray, IntArray
 
 __all__ = ["LongRun", "Variance", "combine", "fft_size", "long_run", "power", "products", "student_factor", "widen"]
@@ -159,11 +160,6 @@ def _window(rho: FloatArray, time: FloatArray, last: IntArray) -> tuple[IntArray
     positive = np.where(negative.any(axis=1), 2 * negative.argmax(axis=1) - 1, last)
     window = np.clip(np.maximum(sokal, positive), 1, np.maximum(last, 1))
     return window.astype(np.intp), np.asarray(enough.any(axis=1))
-
-
-def student_factor(degrees: FloatArray) -> FloatArray:
-    """How much wider than normal a 95 % interval is whose variance has so many degrees of freedom."""
-    return np.asarray(scipy.special.stdtrit(np.maximum(degrees, 1.0), 0.975) / _NORMAL)
 
 
 def widen(estimate: FloatArray, stderr: FloatArray, share: float = 1.0) -> FloatArray:

@@ -99,4 +99,4 @@ def standard_error(samples: int, sums: FloatArray) -> FloatArray:
 
 def student_factor(degrees: FloatArray) -> FloatArray:
     """How much wider than normal a 95 % interval is whose variance has so many degrees of freedom."""
-    return np.asarray(stdtrit(degrees, 0.975) / _NORMAL)
+    return np.asarray(stdtrit(np.maximum(degrees, 1.0), 0.975) / _NORMAL)
