@@ -15,10 +15,13 @@ References
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.special import stdtrit
 
-from landscape.observers.base import FloatArray
+if TYPE_CHECKING:  # torch is heavy, and who only averages does not need it
+    from landscape.observers.base import FloatArray
 
 __all__ = ["LEAST_TIMES", "level_sums", "standard_error", "student_factor"]
 
