@@ -34,6 +34,8 @@ from .per_chain import grid as grid
 from .projection import ProjectOntoPath as ProjectOntoPath
 from .record import Record as Record
 from .restraints import Restrain as Restrain
+from .resuming import consolidate as consolidate
+from .resuming import resume as resume
 from .schedules import cosine as cosine
 from .schedules import cycle as cycle
 from .schedules import piecewise as piecewise
@@ -42,6 +44,8 @@ from .simulate import simulate as simulate
 from .specification import run as run
 from .storage import open as open
 from .storage import save as save
+from .study import study as study
+from .sweep import sweep as sweep
 from .train import train as train
 
 __all__ = [
@@ -74,6 +78,7 @@ __all__ = [
     "Restrain",
     "ThermalNoise",
     "TwoPointNoise",
+    "consolidate",
     "cosine",
     "cycle",
     "errors",
@@ -86,8 +91,11 @@ __all__ = [
     "probes",
     "ramp",
     "replica_exchange",
+    "resume",
     "run",
     "save",
     "simulate",
+    "sweep",
+    "study",
     "train",
 ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
-from landscape import integrators, noise, observers, potentials, schedules
+from landscape import integrators, noise, observers, plugins, potentials, schedules
 from landscape.constraints import Absorb, Constraint, Periodic, Reflect
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
@@ -43,7 +44,7 @@ def build_potential(table: Table) -> Potential:
             f"the potential is the Python object {table.get('name')!r}, which plain data cannot rebuild: run it from "
             "Python"
         )
-    potential: Potential = _construct(table, kinds, "potential", extra=("NetworkLoss",))
+    potential: Potential = _construct(table, kinds, "potential", extra=("NetworkLoss",), group="potentials")
     return potential
 
 
@@ -63,7 +64,7 @@ def build_integrator(table: Table) -> Integrator:
         table["noise"] = _construct(dict(table["noise"]), noises, "integrator.noise")
     if isinstance(table.get("betas"), list):
         table["betas"] = tuple(table["betas"])
-    integrator: Integrator = _construct(table, kinds, "integrator")
+    integrator: Integrator = _construct(table, kinds, "integrator", group="integrators")
     return integrator
 
 
@@ -84,18 +85,15 @@ def build_record(table: Table) -> Record:
     given = table.get("observables")
     if given is not None:
         kinds = {name: getattr(observers, name) for name in ("Moments", "Histogram", "Autocorrelation", "Residence")}
+        build = partial(_construct, kinds=kinds, where="record.observables", group="observers")
         if any(isinstance(one, Mapping) and "name" in one for one in given):
             tables = [{"name": one} if isinstance(one, str) else dict(one) for one in given]
-            named = {
-                one.pop("name", None): _construct(one, kinds, "record.observables") if one else None for one in tables
-            }
+            named = {one.pop("name", None): build(one) if one else None for one in tables}
             if None in named:
                 raise ConfigError("record.observables: give all observers a name, or none")
             table["observables"] = named
         else:
-            table["observables"] = [
-                one if isinstance(one, str) else _construct(one, kinds, "record.observables") for one in given
-            ]
+            table["observables"] = [one if isinstance(one, str) else build(one) for one in given]
     return Record(**table)
 
 
@@ -128,19 +126,25 @@ def build_constraint(table: Table) -> Constraint | ProjectOntoPath | Restrain:
 
 
 def _construct(
-    table: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]], where: str = "", extra: tuple[str, ...] = ()
-) -> Any:
+    table: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]], where: str = "", extra: tuple[str, ...] = (),
+    group: str | None = None,
+) -> Any:  # fmt: skip
+    """The object of a table: one of ours, else one that another package registers in the group."""
     options = dict(table)
     kind = options.pop("kind", None)
-    if kind not in kinds:
-        known = [*kinds, *extra]
+    if kind in kinds:
+        make = kinds[kind]
+    elif group is not None and (plugin := plugins.find(group, kind)) is not None:
+        make = plugin.load()
+    else:
+        known = [*kinds, *extra, *(plugins.names(group) if group else ())]
         raise ConfigError(f"{where}: unknown kind {kind!r}; expected one of {', '.join(known)}{_suggest(kind, known)}")
-    accepted = list(inspect.signature(kinds[kind]).parameters)
+    accepted = list(inspect.signature(make).parameters)
     for key in options:
         if key not in accepted:
             raise ConfigError(unknown_key(f"{where}.{key}", key, ["kind", *accepted]))
     try:
-        return kinds[kind](**options)
+        return make(**options)
     except TypeError as error:
         raise ConfigError(f"{where}: {kind} {error}".replace("__init__() ", "")) from None
 

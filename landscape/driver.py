@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import Any, Protocol
@@ -17,8 +17,9 @@ from landscape.errors import NonFiniteError
 from landscape.observers.base import Accumulator, Observer, Variables
 from landscape.record import Observable, Record, columns_of, observe, source_key
 from landscape.schedules import Schedule
+from landscape.series import Series
 
-__all__ = ["Driver", "Intervention", "snapshot_steps"]
+__all__ = ["Driver", "Intervention", "Sink", "snapshot_steps"]
 
 NATIVE = ("position", "energy")  # what engines record on the way
 PIECE_SECONDS = 0.25
@@ -59,12 +60,40 @@ class Intervention(Protocol):
     """Something that changes the state whenever the number of steps made is a multiple of `every`.
 
     It comes after what is due at that step was recorded.
+
+    Attributes
+    ----------
+    series : Series or None
+        What it records of itself.
     """
 
     every: int
+    series: Series | None
 
     def apply(self, engine: Engine) -> None:
         """Change ``engine.state`` in place."""
+
+    def observables(self) -> Mapping[str, NDArray[Any]]:
+        """Values ``(chains,)`` that every draw until the next intervention has."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All it remembers besides the series."""
+
+    def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `arrays` returned."""
+
+
+class Sink(Protocol):
+    """Where a run goes that is not only in memory."""
+
+    def due(self, driver: Driver) -> bool:
+        """Whether something is to be written now."""
+
+    def stop(self, driver: Driver) -> int:
+        """Steps of this run at which something will be due, next after those made."""
+
+    def commit(self, driver: Driver) -> None:
+        """Write what there is."""
 
 
 @dataclass(eq=False)
@@ -81,6 +110,10 @@ class Driver:
         What is summed up on the way.
     drop : bool
         Whether a chain that diverges is masked instead of ending the run.
+    sink : Sink, optional
+        Where the run is written while it goes on.
+    part_draws, part_snapshots : int, optional
+        How many of them make a part; None keeps all in memory.
     """
 
     engine: Engine
@@ -91,24 +124,25 @@ class Driver:
     drop: bool
     observers: Sequence[tuple[str, Observer]] = ()
     interventions: Sequence[Intervention] = ()
+    sink: Sink | None = None
+    part_draws: int | None = None
+    part_snapshots: int | None = None
 
     def __post_init__(self) -> None:
         plan = self.engine.plan
         self.first_step = self.engine.state.step
         self.first_time = self.engine.state.time.copy()
         self.start = self.engine.state.position.clone()
-        self.draws = self.steps // self.record.every
-        self.draw = 0
         self.snapshot_at = snapshot_steps(self.steps, self.record.snapshots)
         chains, dim = self.start.shape
-        self.dtype = np.dtype(str(plan.dtype).removeprefix("torch."))
-        self.snapshots = np.empty((chains, len(self.snapshot_at), dim), self.dtype)
-        shapes = {"position": (chains, self.draws, dim), "energy": (chains, self.draws)}
-        self.recorded: dict[str, NDArray[Any]] = {
-            name: np.empty(shapes[name], self.dtype if name == "position" else np.float64)
-            for name, function in self.observables.items()
-            if function is None and name in shapes
-        }
+        dtype = np.dtype(str(plan.dtype).removeprefix("torch."))
+        self.draws = Series("draw", self.steps // self.record.every, self.part_draws)
+        self.snapshots = Series("snapshot", len(self.snapshot_at), self.part_snapshots)
+        self.snapshots.declare("snapshot", chains, (dim,), dtype)
+        for name, function in self.observables.items():
+            if function is None and name in NATIVE:
+                of_position = name == "position"
+                self.draws.declare(name, chains, (dim,) if of_position else (), dtype if of_position else np.float64)
         self.dropped_step = np.full(chains, -1, np.int64)
         self.accumulators: dict[int, Accumulator] = {}
         self._sources: dict[Hashable, Observable | None] = {name: self.observables[name] for name in self.observables}
@@ -119,7 +153,6 @@ class Driver:
             cadence[key] = gcd(cadence.get(key, 0), observer.every or self.record.every)
         self._cadence = cadence
         self._inline = [key for key in cadence if key in NATIVE and self._sources[key] is None]
-        self.draw_times: list[NDArray[np.float64]] = []  # of a run whose step size is scheduled
         self._budget = 1  # steps of the next piece
 
     def times(self, steps: NDArray[Any]) -> NDArray[np.float64]:
@@ -139,7 +172,10 @@ class Driver:
         NonFiniteError
             If a chain diverges and is not to be dropped; ``draw`` then counts what is good.
         """
-        self._check_start()
+        if not self.done:
+            self._check_start()
+        if self.sink is not None:
+            self.sink.commit(self)
         while self.done < self.steps:
             before = self.engine.state.copy()
             began = time.perf_counter()
@@ -155,6 +191,14 @@ class Driver:
                     intervention.apply(self.engine)
                     self.engine.replaced()
             report(self.done)
+            if self.sink is not None and self.sink.due(self):
+                self.sink.commit(self)
+
+    @property
+    def series(self) -> list[Series]:
+        """All that grows with the steps."""
+        own = [one.series for one in self.interventions if one.series is not None]
+        return [self.draws, self.snapshots, *own]
 
     def results(self, spacing: Callable[[int], NDArray[np.float64]]) -> Variables:
         """What the observers have; ``spacing(every)`` is the time ``(chains,)`` between their samples."""
@@ -175,6 +219,9 @@ class Driver:
         stops += [done + one.every - step % one.every for one in self.interventions]
         if isinstance(self.engine.plan.step_size, Schedule):
             stops.append((done // self.record.every + 1) * self.record.every)  # only the engine knows the time then
+        stops.append((self.draws.count + max(self.draws.room, 1)) * self.record.every)  # a part ends there
+        if self.sink is not None:
+            stops.append(self.sink.stop(self))
         later = np.searchsorted(self.snapshot_at, done, side="right")
         return min([*stops, *map(int, self.snapshot_at[later : later + 1]), self.steps])
 
@@ -200,13 +247,18 @@ class Driver:
 
     def _keep(self, samples: dict[Hashable, Samples]) -> None:
         """Store samples and feed observers."""
-        if isinstance(self.engine.plan.step_size, Schedule) and self.done % self.record.every == 0:
-            self.draw_times.append(self.engine.state.time.copy())
+        every, known, made = self.record.every, self.draws.count, self.done // self.record.every
+        if isinstance(self.engine.plan.step_size, Schedule) and made > known:
+            self.draws.put("time", made - 1, self.engine.state.time[:, None])
         for name in self.observables:
             if name in samples:
-                due = samples[name].every(self.record.every)
-                self._store(name, due.steps // self.record.every - 1, due.values)
-        self.draw = self.done // self.record.every
+                due = samples[name].every(every)
+                if len(due.steps):
+                    self.draws.put(name, int(due.steps[0]) // every - 1, due.values)
+        for one in self.interventions:
+            for name, value in one.observables().items():
+                self.draws.put(name, known, np.repeat(value[:, None], made - known, axis=1))
+        self.draws.count = made
         potential = self.engine.plan.potential
         for number, (_, observer) in enumerate(self.observers):
             key, _ = source_key(observer.of, potential)
@@ -218,8 +270,9 @@ class Driver:
                 if number not in self.accumulators:
                     self.accumulators[number] = observer.accumulator(block.shape[0], block.shape[2])
                 self.accumulators[number].update(block)
-        if self.done in self.snapshot_at:
-            self.snapshots[:, np.searchsorted(self.snapshot_at, self.done)] = self.engine.positions()
+        if np.searchsorted(self.snapshot_at, self.done, side="right") > self.snapshots.count:
+            self.snapshots.put("snapshot", self.snapshots.count, self.engine.positions()[:, None])
+            self.snapshots.count += 1
 
     def _note_exits(self, before: State) -> None:
         """Times of the exits of this piece, interpolated within their steps."""
@@ -238,13 +291,6 @@ class Driver:
             advance = plan.integrator.time_per_step(plan.step_size)
             exits = self.first_time[chains] + (at - self.first_step) * advance[chains]
         state.memory["exit_time"][chains] = torch.as_tensor(exits, device=plan.device)
-
-    def _store(self, name: str, draws: NDArray[np.int64], values: NDArray[Any]) -> None:
-        if not len(draws):
-            return
-        if name not in self.recorded:
-            self.recorded[name] = np.empty((values.shape[0], self.draws, *values.shape[2:]), values.dtype)
-        self.recorded[name][:, draws[0] : draws[-1] + 1] = values
 
     # -- divergence -----------------------------------------------------------------------------------------------
 
@@ -279,15 +325,14 @@ class Driver:
             return
         chain, (step, coordinate) = min(found.items(), key=lambda item: (item[1][0], item[0]))
         state = self._replay(before, step - 1)  # the last good state
-        self._keep({key: one.upto(step - self.first_step) for key, one in samples.items()})
         self.engine.state = state
         self.engine.replaced()
-        self.draw = (step - 1 - self.first_step) // self.record.every
+        self._keep({key: one.upto(step - self.first_step) for key, one in samples.items()})
         where = f"coordinate {coordinate!r}" if coordinate is not None else "the energy"
         raise NonFiniteError(
-            f"{where} of chain {chain} is not finite after step {step}: the run diverged. The {self.draw} draws before "
-            'it are kept in the error\'s `dataset`; try a smaller step size, or on_nonfinite="drop" to go on without '
-            "that chain",
+            f"{where} of chain {chain} is not finite after step {step}: the run diverged. The {self.draws.count} draws "
+            'before it are kept in the error\'s `dataset`; try a smaller step size, or on_nonfinite="drop" to go on '
+            "without that chain",
             step=step,
             chain=chain,
             coordinate=coordinate,
@@ -335,4 +380,3 @@ class Driver:
         for one in samples.values():
             if one.values.dtype.kind == "f":
                 one.values[chain, len(one.upto(step - self.first_step).steps) :] = np.nan
-        self.snapshots[chain, self.snapshot_at + self.first_step >= step] = np.nan

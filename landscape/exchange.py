@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ from landscape.potentials.base import Potential
 from landscape.prepare import prepare
 from landscape.record import Record
 from landscape.schedules import Schedule
-from landscape.simulate import execute
+from landscape.series import Series
+from landscape.simulate import claimed, execute
 
 __all__ = ["replica_exchange"]
 
@@ -39,6 +40,8 @@ def replica_exchange(
     backend: Backend = "auto",
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
+    output: Any = None,
+    checkpoint_every: int | None = None,
     progress: bool | None = None,
 ) -> xr.Dataset:
     """Dynamics at several temperatures at once, with configurations exchanged between neighbours.
@@ -61,7 +64,7 @@ def replica_exchange(
     steps, swap_every : int
     ladders : int
         Independent copies of the ladder; chains are numbered ladder by ladder.
-    start, record, constraint, seed, backend, dtype, device, progress
+    start, record, constraint, seed, backend, dtype, device, output, checkpoint_every, progress
         As for `simulate`; the noise is keyed by the chain, hence by the temperature, not by the configuration.
 
     Returns
@@ -107,14 +110,15 @@ def replica_exchange(
         raise ConfigError("replica_exchange compares energies without restraints: add the spring to the formula")
     if plan.walls.absorbs:
         raise ConfigError("replica_exchange has no absorbing walls: a chain that left cannot exchange")
-    swaps = _Swaps(swap_every, len(ladder), ladders, record.every)
+    swaps = _Swaps(swap_every, len(ladder), ladders)
     spec |= {"task": "replica_exchange", "temperatures": ladder.tolist(), "swap_every": swap_every, "ladders": ladders}
     for name in ("temperature", "chains"):
         spec.pop(name)
-    run = execute(plan, initial, spec, record, steps=steps, backend=backend, progress=progress, interventions=[swaps])
-    return run.assign(swaps.results(run.sizes["draw"])).assign_coords(
-        ladder=("chain", np.repeat(np.arange(ladders), len(ladder)), {"long_name": "ladder", "units": "1"})
-    )
+    with claimed(output, checkpoint_every) as folder:
+        return execute(
+            plan, initial, spec, record, steps=steps, backend=backend, progress=progress, interventions=[swaps],
+            complete=swaps.complete, folder=folder,
+        )  # fmt: skip
 
 
 def _check_ladder(integrator: Integrator, temperatures: Sequence[float]) -> NDArray[np.float64]:
@@ -139,7 +143,9 @@ def _check_ladder(integrator: Integrator, temperatures: Sequence[float]) -> NDAr
 class _Swaps:
     """The exchanges of a run, and what became of them."""
 
-    def __init__(self, every: int, rungs: int, ladders: int, record_every: int) -> None:
+    series: Series | None = None
+
+    def __init__(self, every: int, rungs: int, ladders: int) -> None:
         self.every, self.rungs, self.ladders = every, rungs, ladders
         chains = rungs * ladders
         self.walker = np.arange(chains)
@@ -147,13 +153,10 @@ class _Swaps:
         self.last_end = np.where(np.arange(chains) % rungs == 0, 0, -1)  # which end each walker has seen last
         self.half_trips = np.zeros(chains, np.int64)
         self.round = 0
-        self.record_every = record_every
-        self.seen: list[NDArray[np.int64]] = []  # walkers at the draws so far
 
     def apply(self, engine: Engine) -> None:
         """Try to exchange every second pair of neighbours."""
         plan, state = engine.plan, engine.state
-        self._note(state.step // self.record_every)  # a draw is made before the exchange of the same step
         low = np.flatnonzero(np.arange(len(self.walker)) % self.rungs % 2 == self.round % 2)
         low = low[low % self.rungs < self.rungs - 1]
         temperature = np.asarray(plan.temperature)
@@ -179,8 +182,19 @@ class _Swaps:
         self.round += 1
         self._count_trips()
 
-    def _note(self, draws: int) -> None:
-        self.seen += [self.walker] * (draws - len(self.seen))
+    def observables(self) -> dict[str, NDArray[Any]]:
+        """The configuration that each chain holds."""
+        return {"walker": self.walker}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All there is to remember."""
+        names = ("walker", "tried", "made", "last_end", "half_trips")
+        return {name: getattr(self, name) for name in names} | {"round": np.array([self.round])}
+
+    def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `arrays` returned."""
+        for name, value in arrays.items():
+            setattr(self, name, int(value[0]) if name == "round" else value)
 
     def _count_trips(self) -> None:
         rung = np.arange(len(self.walker)) % self.rungs
@@ -190,23 +204,17 @@ class _Swaps:
             self.half_trips[walkers[crossed]] += 1
             self.last_end[walkers] = end
 
-    def results(self, draws: int) -> dict[str, Any]:
-        """Walkers at the draws, and statistics of the exchanges."""
-        self._note(draws)
-        at_draws = np.array(self.seen[:draws], dtype=np.int64).reshape(draws, len(self.walker))
+    def complete(self, run: xr.Dataset) -> xr.Dataset:
+        """The run with the statistics of its exchanges."""
+        ladder = np.repeat(np.arange(self.ladders), self.rungs)
+        if "walker" not in run:  # no draw yet
+            run = run.assign(walker=(("chain", "draw"), np.empty((len(ladder), 0), np.int64)))
+        run["walker"].attrs.update(long_name="configuration that the chain holds", units="1")
         with np.errstate(invalid="ignore"):
             acceptance = self.made / np.where(self.tried > 0, self.tried, np.nan)
         about = {"long_name": "fraction of exchanges with the next temperature that were made", "units": "1"}
-        return {
-            "walker": (
-                ("chain", "draw"),
-                at_draws.T,
-                {"long_name": "configuration that the chain holds", "units": "1"},
-            ),
-            "swap_acceptance": ("chain", acceptance, about),
-            "round_trips": (
-                "walker_number",
-                self.half_trips // 2,
-                {"long_name": "times a configuration went from end to end of the ladder and back", "units": "1"},
-            ),
-        }
+        trips = "times a configuration went from end to end of the ladder and back"
+        return run.assign(
+            swap_acceptance=("chain", acceptance, about),
+            round_trips=("walker_number", self.half_trips // 2, {"long_name": trips, "units": "1"}),
+        ).assign_coords(ladder=("chain", ladder, {"long_name": "ladder", "units": "1"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -18,13 +19,14 @@ from landscape.errors import ConfigError, NonFiniteError, ShapeError
 from landscape.integrators.base import Integrator, Memory, plain
 from landscape.per_chain import count_chains, length_of, per_chain
 from landscape.potentials.base import Potential, check_device
+from landscape.potentials.code_fingerprint import code_fingerprint
 from landscape.potentials.network import NetworkLoss
 from landscape.random import check_seed
 from landscape.record import Record
 from landscape.restraints import Restrain, resolve_restraints, restraint_lengths, take_restraints
 from landscape.schedules import Schedule, as_schedule
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "spec_of", "spec_of_start"]
 
 MOST_IN_SPEC = 4096  # numbers of a start that a specification holds
 
@@ -297,7 +299,7 @@ def _spec(
 ) -> dict[str, Any]:  # fmt: skip
     spec: dict[str, Any] = {
         "task": "simulate",
-        "potential": _spec_of(potential),
+        "potential": spec_of(potential),
         "integrator": integrator.spec(),
         "steps": int(steps),
         "chains": plan.chains,
@@ -311,19 +313,32 @@ def _spec(
     if data_seed is not None:
         spec["data_seed"] = [[at, list(seeds) if seeds else None] for at, seeds in plan.data_seeds]
     if start is not None:
-        spec["start"] = _spec_of_start(positions, kept)
+        spec["start"] = {"kind": "run"} if kept else _spec_of_positions(positions)
+    if plan.dtype != (getattr(potential, "dtype", None) or potential.default_dtype):
+        spec["dtype"] = str(plan.dtype).removeprefix("torch.")
+    if plan.device.type != "cpu":
+        spec["device"] = str(plan.device)
     return spec
 
 
-def _spec_of_start(positions: Tensor, kept: bool) -> Any:
-    """The positions themselves while they are few; a run that is continued has more to it than positions."""
-    if kept:
-        return {"kind": "run"}
-    return positions.tolist() if positions.numel() <= MOST_IN_SPEC else {"kind": "given"}
+def spec_of_start(potential: Potential, start: Any) -> Any:
+    """The positions that a run starts from, or what tells them apart."""
+    return None if start is None else _spec_of_positions(_start_positions(potential, start))
 
 
-def _spec_of(potential: Potential) -> dict[str, Any]:
+def _spec_of_positions(positions: Tensor) -> Any:
+    """The positions themselves while they are few."""
+    if positions.numel() <= MOST_IN_SPEC:
+        return positions.tolist()
+    content = positions.cpu().contiguous().numpy().tobytes()
+    return {"kind": "given", "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def spec_of(potential: Potential) -> dict[str, Any]:
+    """The table of a potential; of one that plain data cannot rebuild, its class."""
     try:
         return potential.spec()
     except NotImplementedError:
-        return {"kind": "python", "name": f"{type(potential).__module__}:{type(potential).__qualname__}"}
+        kind = type(potential)
+        name, code = f"{kind.__module__}:{kind.__qualname__}", code_fingerprint(kind.energy)
+        return {"kind": "python", "name": name, "sha256": code}

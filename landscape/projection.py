@@ -21,10 +21,12 @@ from landscape.integrators.optimizer import Optimizer
 from landscape.paths.path import Path
 from landscape.potentials.checks import one_of, true_or_false, whole_number
 from landscape.schedules import Schedule
+from landscape.series import Series
 
 __all__ = ["ProjectOntoPath", "Projector", "separate"]
 
 MOST_IN_SPEC = 4096  # numbers of a path that a specification holds
+ROW_BYTES = 36  # of a recorded projection of one chain
 MOMENTA = ("momentum", "first_moment")  # memory of an integrator that points along the coordinates
 
 
@@ -148,24 +150,25 @@ def separate(constraint: Any) -> tuple[list[Any], ProjectOntoPath | None]:
 class Projector:
     """The projections of one run, and what was seen at them."""
 
-    def __init__(self, rule: ProjectOntoPath, plan: Plan, initial: State, kept: xr.Dataset | None, steps: int) -> None:
+    def __init__(
+        self, rule: ProjectOntoPath, plan: Plan, initial: State, kept: xr.Dataset | None, steps: int,
+        part: int | None = None,
+    ) -> None:  # fmt: skip
         _check(rule, plan)
         self.rule, self.plan, self.every = rule, plan, rule.every
         self.path = rule.curve.to(plan.device)
         self.first_step, self.first_time = initial.step, initial.time.copy()
-        self.projections, self.seen = 0, 0
+        self.projections = 0
         chains = plan.chains
         self.at_vertex, self.at_end, self.jumps = (np.zeros(chains, np.int64) for _ in range(3))
         rows = (initial.step + steps) // self._cadence - initial.step // self._cadence + 1
+        self.series = Series("projection", rows, part)
         free = psutil.virtual_memory().available
-        if 28 * chains * rows > free // 2:
+        if ROW_BYTES * chains * min(rows, self.series.part) > free // 2:
             raise ConfigError(
                 f"{rows} projections of {chains} chains take more than half of the {free / 2**30:.3g} GiB of free "
                 "memory: raise ProjectOntoPath(record_every=...)"
             )
-        self.arc_length, self.path_distance, self.time = (np.empty((chains, rows)) for _ in range(3))
-        self.segment = np.empty((chains, rows), np.int32)
-        self.step = np.empty(rows, np.int64)
         self.s, distance = self.path.project(initial.position)
         if kept is not None and "last_arc_length" in kept:
             self.s = torch.as_tensor(np.array(kept.last_arc_length.values)).to(self.s)
@@ -230,13 +233,32 @@ class Projector:
         return (torch.searchsorted(arcs, s, right=True) - 1).clamp(0, len(arcs) - 2)
 
     def _note(self, distance: Tensor, state: State) -> None:
-        row = self.seen
-        self.arc_length[:, row] = self.s.cpu().numpy()
-        self.path_distance[:, row] = distance.cpu().numpy()
-        self.segment[:, row] = self._segment(self.s).cpu().numpy()
-        self.step[row] = state.step
-        self.time[:, row] = self._time(state)
-        self.seen += 1
+        row = {
+            "arc_length": self.s.cpu().numpy(),
+            "path_distance": distance.cpu().numpy(),
+            "segment": self._segment(self.s).cpu().numpy().astype(np.int32),
+            "projection_time": self._time(state),
+            "projection_step": np.full(self.plan.chains, state.step),
+        }
+        for name, values in row.items():
+            self.series.put(name, self.series.count, values[:, None])
+        self.series.count += 1
+
+    def observables(self) -> dict[str, NDArray[Any]]:
+        """Nothing: draws are of the free position."""
+        return {}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All there is to remember."""
+        counts = {name: getattr(self, name) for name in ("at_vertex", "at_end", "jumps")}
+        start = {"first_step": np.array([self.first_step]), "first_time": self.first_time}
+        return counts | start | {"projections": np.array([self.projections]), "s": self.s.cpu().numpy()}
+
+    def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `arrays` returned."""
+        for name, value in arrays.items():
+            setattr(self, name, int(value[0]) if name in ("projections", "first_step") else value)
+        self.s = torch.as_tensor(arrays["s"]).to(self.path.arc_length)
 
     def _time(self, state: State) -> NDArray[np.float64]:
         plan = self.plan
@@ -251,26 +273,28 @@ class Projector:
         with np.errstate(invalid="ignore", divide="ignore"):
             on_vertex, on_end = (count / np.float64(self.projections) for count in (self.at_vertex, self.at_end))
         lost = run["dropped_step"].values >= 0 if "dropped_step" in run else np.zeros(len(on_end), bool)
-        made = slice(0, self.seen)
-        arc = self.arc_length[:, made]
-        arc = np.where(np.isnan(self.path_distance[:, made]) & lost[:, None], np.nan, arc)
+        seen = self.series.held
+        arc = np.where(np.isnan(seen["path_distance"]) & lost[:, None], np.nan, seen["arc_length"])
         both = ("chain", "projection")
-        time = self.time[:, made]
-        equal = bool((time == time[:1]).all())
+        time = seen["projection_time"]
+        equal = run["time"].dims[0] == "draw"
         about_time = {"long_name": "time of the projection", "units": "time"}
         return run.assign(
             arc_length=(both, arc, {"long_name": "arc length along the path", "units": "1"}),
             path_distance=(
-                both, self.path_distance[:, made], {"long_name": "distance from the path before it", "units": "1"},
+                both, seen["path_distance"], {"long_name": "distance from the path before it", "units": "1"},
             ),
-            segment=(both, self.segment[:, made], {"long_name": "segment of the path, from 0", "units": "1"}),
+            segment=(both, seen["segment"], {"long_name": "segment of the path, from 0", "units": "1"}),
             at_vertex=_of_chain(on_vertex, "fraction of projections that ended exactly on an inner pivot"),
             at_end=_of_chain(on_end, "fraction of projections that ended exactly on an end of the path"),
             jumps=_of_chain(self.jumps, "projections that ended beyond the neighbours of the former segment"),
             last_arc_length=_of_chain(self.s.cpu().numpy(), "arc length after the last projection"),
         ).assign_coords(
-            projection=("projection", np.arange(self.seen), {"long_name": "recorded projection", "units": "1"}),
-            projection_step=("projection", self.step[made], {"long_name": "steps made", "units": "1"}),
+            projection=(
+                "projection", np.arange(self.series.first, self.series.count),
+                {"long_name": "recorded projection", "units": "1"},
+            ),
+            projection_step=("projection", seen["projection_step"][0], {"long_name": "steps made", "units": "1"}),
             projection_time=("projection", time[0], about_time) if equal else (both, time, about_time),
         ).assign_attrs(path_length=self.path.length, project_every=self.every)  # fmt: skip
 

@@ -47,15 +47,17 @@ def global_attributes(title: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Dataset:
-    """Assemble observables, observers' results, final state and coordinates of a run."""
-    plan, state, draws = driver.engine.plan, driver.engine.state, driver.draw
+    """Assemble observables, observers' results, final state and coordinates of a run: of draws those in memory."""
+    plan, state = driver.engine.plan, driver.engine.state
     potential = plan.potential
     end = state.time if isinstance(plan.step_size, Schedule) else driver.times(np.array([driver.done]))[0]
     variables: dict[str, Any] = {}
-    for name, values in driver.recorded.items():
+    for name, values in driver.draws.held.items():
+        if name == "time":
+            continue
         long_name, units = OBSERVABLES.get(name, (name.replace("_", " "), "1"))
         attributes = {"long_name": long_name, "units": units}
-        variables[name] = (_dims(name, values, potential), values[:, :draws], attributes)
+        variables[name] = (_dims(name, values, potential), values, attributes)
     coordinates = _coordinates(driver)
     step_time = (end - driver.first_time) / max(driver.done, 1)
     if not isinstance(plan.step_size, Schedule):
@@ -72,11 +74,11 @@ def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Data
     variables["last_time"] = ("chain", end, about)
     variables |= _of_each_chain(driver)
     if driver.record.snapshots is not None:
-        made = driver.snapshot_at <= driver.done
+        held = slice(driver.snapshots.first, driver.snapshots.count)
         about = {"long_name": "position at selected steps", "units": "1"}
-        variables["snapshot"] = (("chain", "snapshot", "coordinate"), driver.snapshots[:, made], about)
+        variables["snapshot"] = (("chain", "snapshot", "coordinate"), driver.snapshots.held["snapshot"], about)
         about = {"long_name": "steps made at the snapshot", "units": "1"}
-        coordinates["snapshot_step"] = ("snapshot", driver.snapshot_at[made] + driver.first_step, about)
+        coordinates["snapshot_step"] = ("snapshot", driver.snapshot_at[held] + driver.first_step, about)
     attributes = global_attributes(f"{type(plan.integrator).__name__} on {type(potential).__name__}", spec) | {
         "seed": str(plan.seed),
         "backend": backend,
@@ -123,12 +125,17 @@ def _dims(name: str, values: NDArray[Any], potential: Potential) -> tuple[str, .
 
 def _coordinates(driver: Driver) -> dict[str, Any]:
     plan, every = driver.engine.plan, driver.record.every
-    since = np.arange(1, driver.draw + 1, dtype=np.int64) * every
-    at_draws = np.array(driver.draw_times[: driver.draw]) if driver.draw_times else driver.times(since)
+    draws = np.arange(driver.draws.first, driver.draws.count, dtype=np.int64)
+    since = (draws + 1) * every
+    scheduled = isinstance(plan.step_size, Schedule)
+    if not scheduled:
+        at_draws = driver.times(since)
+    else:
+        at_draws = driver.draws.held["time"].T if len(draws) else np.empty((0, plan.chains))
     name = "learning rate" if hasattr(plan.integrator, "lr") else "dt"
     coordinates: dict[str, Any] = {
         "chain": ("chain", np.arange(plan.chains), {"long_name": "chain", "units": "1"}),
-        "draw": ("draw", np.arange(len(since)), {"long_name": "draw", "units": "1"}),
+        "draw": ("draw", draws, {"long_name": "draw", "units": "1"}),
         "step": ("draw", since + driver.first_step, {"long_name": "steps made", "units": "1"}),
     }
     about = {"long_name": "temperature (k_B = 1)", "units": "energy"}
@@ -142,7 +149,7 @@ def _coordinates(driver: Driver) -> dict[str, Any]:
     else:
         coordinates["dt"] = ("chain", plan.step_size, about)
     about = {"long_name": f"time: sum of {name} over the steps", "units": "time"}
-    if (at_draws == at_draws[:, :1]).all():
+    if _equal_times(driver):
         coordinates["time"] = ("draw", at_draws[:, 0], about)
     else:
         coordinates["time"] = (("chain", "draw"), at_draws.T, about)
@@ -150,3 +157,10 @@ def _coordinates(driver: Driver) -> dict[str, Any]:
         labels = np.array(plan.potential.coordinates, dtype=np.str_)
         coordinates["coordinate"] = ("coordinate", labels, {"long_name": "coordinate"})
     return coordinates
+
+
+def _equal_times(driver: Driver) -> bool:
+    """Whether all chains share one time."""
+    size, start = driver.engine.plan.step_size, driver.first_time
+    equal_steps = size.length() is None if isinstance(size, Schedule) else bool((size == size[0]).all())
+    return equal_steps and bool((start == start[0]).all())

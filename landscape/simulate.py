@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import psutil
@@ -20,13 +24,16 @@ from landscape.engines.choice import Backend, make_engine
 from landscape.errors import ConfigError, NonFiniteError
 from landscape.integrators.base import Integrator
 from landscape.potentials.base import Potential
+from landscape.potentials.checks import whole_number
 from landscape.potentials.network import NetworkLoss
 from landscape.prepare import prepare
 from landscape.progress import progress_bar
-from landscape.projection import ProjectOntoPath, Projector, separate
+from landscape.projection import ROW_BYTES, ProjectOntoPath, Projector, separate
 from landscape.record import Record
 from landscape.restraints import Restrain, take_restraints
 from landscape.results import build_dataset
+from landscape.run_folder import PART_BYTES, RunFolder
+from landscape.run_reader import open_folder
 
 __all__ = ["simulate"]
 
@@ -51,6 +58,8 @@ def simulate(
     backend: Backend = "auto",
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
+    output: str | os.PathLike[str] | RunFolder | None = None,
+    checkpoint_every: int | None = None,
     progress: bool | None = None,
     on_nonfinite: Literal["raise", "drop"] = "raise",
     certify: bool = False,
@@ -88,6 +97,14 @@ def simulate(
         Compiled loops for formulas and plain MLPs on the CPU; torch tensors for everything, anywhere.
     dtype, device
         Of the state; the potential's own unless given.
+    output : path, optional
+        A folder that the run is written to as it goes on: parts of what is recorded, and checkpoints. If the process
+        is killed, the same call or `landscape.resume` goes on from the last checkpoint to the same bits; if the folder
+        holds the whole run already, it is returned. Memory does not grow with the steps, and SIGINT and SIGTERM leave
+        a checkpoint.
+    checkpoint_every : int, optional
+        Steps between checkpoints; by default there is one every minute. What is written in the end does not depend on
+        it.
     progress : bool, optional
         Whether to show a progress bar; None shows it on a terminal.
     on_nonfinite : {"raise", "drop"}
@@ -103,7 +120,8 @@ def simulate(
         ``energy (chain, draw)``, ``position (chain, draw, coordinate)`` and other observables; ``last_position
         (chain, coordinate)`` and the rest of the final state; coordinates ``chain``, ``draw``, ``step (draw)``,
         ``time``, ``temperature (chain)``, ``dt (chain)`` (of a schedule ``(chain, draw)``); the specification as the
-        attribute `spec`. `MALA` and `HMC` add ``acceptance (chain)``, `Absorb` ``exit_time (chain)`` with its side and
+        attribute `spec`. With `output`, the folder as `landscape.open` shows it, which reads what is recorded when it
+        is looked at. `MALA` and `HMC` add ``acceptance (chain)``, `Absorb` ``exit_time (chain)`` with its side and
         coordinate, observers their results.
 
     Raises
@@ -112,6 +130,10 @@ def simulate(
         For settings that make no sense or do not fit each other.
     NonFiniteError
         If the start or a chain is not finite, with step, chain, coordinate and what was recorded before.
+    StorageError
+        If `output` cannot be written, or another process writes there.
+    CheckpointError
+        If `output` holds a run of another specification; the message names the keys.
 
     Notes
     -----
@@ -144,35 +166,73 @@ def simulate(
     settings: dict[str, Any] = {}
     if projection is not None:
         spec["constraint"] = [*spec.get("constraint", []), projection.spec()]
-        projector = Projector(projection, plan, initial, start if state == "keep" else None, steps)
+        part = None if output is None else max(1, PART_BYTES // (ROW_BYTES * plan.chains))
+        projector = Projector(projection, plan, initial, start if state == "keep" else None, steps, part)
         settings = {"interventions": [projector], "complete": projector.complete}
-    run = execute(
-        plan, initial, spec, record, steps=steps, backend=backend, progress=progress, drop=on_nonfinite == "drop",
-        **settings,
-    )  # fmt: skip
-    if not certify:
-        return run
-    finer = replace(record, every=2 * record.every, observables=["energy"], snapshots=None)
-    halved = simulate(
-        potential, halved_step(integrator), steps=2 * steps, start=start, chains=plan.chains, temperature=temperature,
-        record=finer, constraint=constraint, seed=(seed + 2**63) % 2**64, data_seed=data_seed, backend=backend,
-        dtype=dtype, device=device, progress=progress, on_nonfinite=on_nonfinite,
-    )  # fmt: skip
-    return certificate(run, halved, potential, plan.walls, plan.seed)
+    with claimed(output, checkpoint_every) as folder:
+        run = execute(
+            plan, initial, spec, record, steps=steps, backend=backend, progress=progress, drop=on_nonfinite == "drop",
+            folder=folder, **settings,
+        )  # fmt: skip
+        if not certify or "certificate" in run.attrs:
+            return run
+        aside = None if folder is None else folder.path / "half-step"
+        finer = replace(record, every=2 * record.every, observables=["energy"], snapshots=None)
+        halved = simulate(
+            potential, halved_step(integrator), steps=2 * steps, start=start, chains=plan.chains,
+            temperature=temperature, record=finer, constraint=constraint, seed=(seed + 2**63) % 2**64,
+            data_seed=data_seed, backend=backend, dtype=dtype, device=device, output=aside,
+            checkpoint_every=checkpoint_every, progress=progress, on_nonfinite=on_nonfinite,
+        )  # fmt: skip
+        checked = certificate(run, halved, potential, plan.walls, plan.seed)
+        if folder is None or aside is None:
+            return checked
+        folder.certify(checked[[name for name in checked.variables if name not in run.variables]])
+        shutil.rmtree(aside)
+        return open_folder(folder.path)
+
+
+@contextmanager
+def claimed(output: Any, checkpoint_every: int | None) -> Iterator[RunFolder | None]:
+    """The folder that a run is to be written to, closed to other processes meanwhile; None where there is none.
+
+    Raises
+    ------
+    ConfigError, StorageError, CheckpointError
+    """
+    if output is None:
+        if checkpoint_every is not None:
+            raise ConfigError("checkpoint_every needs a folder for the checkpoints: give output")
+        yield None
+        return
+    folder = output if isinstance(output, RunFolder) else RunFolder(output)
+    if checkpoint_every is not None:
+        folder.checkpoint_every = whole_number("checkpoint_every", checkpoint_every)
+    try:
+        yield folder
+    finally:
+        folder.close()
 
 
 def execute(
     plan: Plan, initial: State, spec: dict[str, Any], record: Record, *, steps: int, backend: Backend = "auto",
     progress: bool | None = None, drop: bool = False, interventions: Sequence[Intervention] = (),
-    complete: Callable[[xr.Dataset], xr.Dataset] = lambda dataset: dataset,
+    complete: Callable[[xr.Dataset], xr.Dataset] = lambda dataset: dataset, folder: RunFolder | None = None,
 ) -> xr.Dataset:  # fmt: skip
     """Run a plan from a state and collect the Dataset; an error of divergence carries what was recorded.
 
-    `complete` adds to the Dataset what interventions have seen.
+    `complete` adds to the Dataset what interventions have seen. With a folder the run is written there, and goes on
+    from what the folder holds.
     """
     observables = record.resolve(plan.potential, tuple(initial.memory))
-    check_memory(plan, record, observables, steps)
+    check_memory(plan, record, observables, steps, None if folder is None else folder.path)
+    if folder is not None and folder.manifest is not None and backend == "auto":
+        backend = folder.manifest.backend  # type: ignore[assignment]
     engine, backend_name = make_engine(plan, initial, backend)
+    spec = spec | {"backend": backend_name}
+    part_draws, part_snapshots = (
+        (None, None) if folder is None else (max(1, PART_BYTES // size) for size in record_bytes(plan, observables))
+    )
     driver = Driver(
         engine=engine,
         replica=lambda at: make_engine(plan, at, backend)[0],
@@ -182,50 +242,81 @@ def execute(
         interventions=interventions,
         steps=steps,
         drop=drop,
+        sink=folder,
+        part_draws=part_draws,
+        part_snapshots=part_snapshots,
     )
+
+    def describe(driver: Driver, final: bool) -> xr.Dataset:
+        dataset = complete(build_dataset(driver, spec, backend_name))
+        return dataset.assign(_final_buffers(plan.potential, driver.engine.state.position)) if final else dataset
+
     failure: NonFiniteError | None = None
     try:
-        with progress_bar(steps, f"{type(plan.potential).__name__}, {plan.chains} chains", show=progress) as report:
-            driver.run(report)
+        if folder is not None:
+            folder.begin(spec, steps, describe)
+            folder.restore(driver)
+        title = f"{type(plan.potential).__name__}, {plan.chains} chains"
+        with progress_bar(steps, title, show=progress) as report, folder.interruption if folder else nullcontext():
+            if folder is None or not folder.complete:
+                driver.run(report)
     except NonFiniteError as error:
         failure = error
     finally:
         engine.close()
-    dataset = complete(build_dataset(driver, spec | {"backend": backend_name}, backend_name))
-    if isinstance(plan.potential, NetworkLoss) and plan.potential.batchnorm in ("batch", "reestimate"):
-        for name, values in _final_buffers(plan.potential, engine.state.position).items():
-            dims = ("chain", *(f"{name}_dim_{i}" for i in range(values.ndim - 1)))
-            attributes = {"long_name": f"buffer {name} re-estimated at the last position", "units": "1"}
-            dataset[f"buffer_{name.replace('.', '_')}"] = (dims, values, attributes)
+    if folder is None:
+        dataset = describe(driver, True)
+    else:
+        if not folder.complete:
+            folder.write(driver, "complete" if failure is None else "diverged")
+        dataset = open_folder(folder.path)
     if failure is not None:
         failure.dataset = dataset
         raise failure
     return dataset
 
 
-def check_memory(plan: Plan, record: Record, observables: Mapping[str, Any], steps: int) -> int:
-    """Bytes that the records of a run will take.
+def record_bytes(plan: Plan, observables: Mapping[str, Any]) -> tuple[int, int]:
+    """Bytes of a draw and of a snapshot of all chains."""
+    itemsize = torch.empty(0, dtype=plan.dtype).element_size()
+    wide = plan.potential.dim * itemsize
+    sizes = {"position": wide, "momentum": wide, "sample_energies": getattr(plan.potential, "samples", 0) * itemsize}
+    per_draw = plan.chains * sum(sizes.get(name, 8) for name in observables)
+    return max(per_draw, 1), plan.chains * wide
+
+
+def check_memory(
+    plan: Plan, record: Record, observables: Mapping[str, Any], steps: int, folder: Path | None = None
+) -> int:
+    """Bytes that the records of a run will take, on disk if there is a folder.
 
     Raises
     ------
     ConfigError
-        If that is more than half of the free memory.
+        If that is more than half of the free memory, or of the free space of the disk.
     """
-    itemsize = torch.empty(0, dtype=plan.dtype).element_size()
-    draws, dim = steps // record.every, plan.potential.dim
-    per_draw = {"position": dim * itemsize, "momentum": dim * itemsize, "energy": 8}
-    per_draw["sample_energies"] = getattr(plan.potential, "samples", 0) * itemsize
-    size = plan.chains * draws * sum(per_draw.get(name, 8) for name in observables)
-    size += plan.chains * len(snapshot_steps(steps, record.snapshots)) * dim * itemsize
-    free = psutil.virtual_memory().available
+    per_draw, per_snapshot = record_bytes(plan, observables)
+    draws = steps // record.every
+    size = (draws * per_draw if observables else 0) + len(snapshot_steps(steps, record.snapshots)) * per_snapshot
+    free = psutil.virtual_memory().available if folder is None else shutil.disk_usage(folder).free
     if size > free // 2:
+        where, hint = ("memory", ", or give output to write to disk") if folder is None else ("disk space", "")
         raise ConfigError(
             f"the run would record {size / 2**30:.3g} GiB ({plan.chains} chains, {draws} draws), more than half of the "
-            f"{free / 2**30:.3g} GiB of free memory: raise Record(every=...), or name fewer observables"
+            f"{free / 2**30:.3g} GiB of free {where}: raise Record(every=...), or name fewer observables{hint}"
         )
     return int(size)
 
 
-def _final_buffers(potential: NetworkLoss, position: Tensor) -> dict[str, Any]:
+def _final_buffers(potential: Potential, position: Tensor) -> dict[str, Any]:
+    """Statistics of normalisation layers at the last position, where they are not constants."""
+    if not isinstance(potential, NetworkLoss) or potential.batchnorm not in ("batch", "reestimate"):
+        return {}
     rows = [potential.buffers_at(vector) for vector in position]
-    return {name: torch.stack([row[name] for row in rows]).cpu().numpy() for name in rows[0]}
+    buffers: dict[str, Any] = {}
+    for name in rows[0]:
+        values = torch.stack([row[name] for row in rows]).cpu().numpy()
+        dims = ("chain", *(f"{name}_dim_{i}" for i in range(values.ndim - 1)))
+        about = {"long_name": f"buffer {name} re-estimated at the last position", "units": "1"}
+        buffers[f"buffer_{name.replace('.', '_')}"] = (dims, values, about)
+    return buffers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -23,12 +25,16 @@ from landscape.errors import ConfigError, StorageError
 from landscape.exchange import replica_exchange
 from landscape.minimize import minimize
 from landscape.paths.connection import connect
+from landscape.paths.path import Path
 from landscape.potentials.base import Potential
+from landscape.probing import named_probe, probe, takes_potential
+from landscape.run_folder import RunFolder
 from landscape.simulate import simulate
 from landscape.storage import open as open_run
 from landscape.train import train
+from landscape.training_folder import TrainingFolder
 
-__all__ = ["Prepared", "build", "resolve", "run"]
+__all__ = ["TASKS", "Prepared", "build", "resolve", "run"]
 
 Number = StrictInt | StrictFloat
 
@@ -85,6 +91,17 @@ class ReplicaExchangeSpec(_Strict):
     device: str | None = None
 
 
+class ProbeSpec(_Strict):
+    """``task = "probe"``: what a probe says of stored runs; `settings` are further arguments of the probe."""
+
+    task: Literal["probe"]
+    probe: str
+    run: Table | list[Table]
+    variable: str | None = None
+    potential: Table | None = None
+    settings: Table = Field(default_factory=dict)
+
+
 class MinimizeSpec(_Strict):
     """``task = "minimize"``: the arguments of `landscape.minimize`."""
 
@@ -124,12 +141,13 @@ class ConnectSpec(_Strict):
     settings: Table = Field(default_factory=dict)
 
 
-_TASKS: dict[str, type[_Strict]] = {
+TASKS: dict[str, type[_Strict]] = {
     "simulate": SimulateSpec,
     "replica_exchange": ReplicaExchangeSpec,
     "minimize": MinimizeSpec,
     "train": TrainSpec,
     "connect": ConnectSpec,
+    "probe": ProbeSpec,
 }
 
 
@@ -141,36 +159,63 @@ class Prepared:
     spec : dict
         Every key, defaults filled in.
     function : callable
-        `simulate`, `replica_exchange`, `minimize`, `train` or `connect`.
+        `simulate`, `replica_exchange`, `minimize`, `train`, `connect` or `probe`.
     arguments : tuple
         Potential, and where there are some the integrator and the temperatures.
     settings : dict
-        Keyword arguments; `start` and `end` are still recipes until `call`.
+        Keyword arguments; `start`, `end` and `run` are still recipes until `call`.
     """
 
     def __init__(self, spec: Table, function: Callable[..., xr.Dataset], arguments: tuple[Any, ...], settings: Table):
         self.spec, self.function, self.arguments, self.settings = spec, function, arguments, settings
 
-    def call(self, *, progress: bool | None = None) -> xr.Dataset:
+    def call(
+        self,
+        *,
+        output: str | os.PathLike[str] | None = None,
+        checkpoint_every: int | None = None,
+        progress: bool | None = None,
+    ) -> xr.Dataset:
         """Run it; the result carries the specification."""
-        import json
-
         settings = dict(self.settings)
-        for name in {"start", "end"} & set(settings):
-            settings[name] = _start(self.arguments[0], settings[name], progress)
+        starts = {name: settings.pop(name) for name in ("start", "end") if name in settings}
+        if output is not None:
+            folder = self._folder(output)
+            settings |= {"output": folder, "checkpoint_every": checkpoint_every}
+            if isinstance(folder, RunFolder) and folder.manifest is not None:
+                starts = {}  # the checkpoint has it
+        for name, start in starts.items():
+            settings[name] = _start(self.arguments[0], start, progress)
+        if "run" in settings:
+            settings["run"] = _stored_runs(settings["run"])
         dataset = self.function(*self.arguments, **settings, progress=progress)
         dataset.attrs["spec"] = json.dumps(self.spec, sort_keys=True)
         return dataset
 
+    def _folder(self, output: str | os.PathLike[str]) -> RunFolder | TrainingFolder:
+        if self.function not in (simulate, replica_exchange, train):
+            raise ConfigError(f"{self.spec['task']} writes no folder: leave output out, and store the result by save")
+        return TrainingFolder(output) if self.function is train else RunFolder(output, spec=self.spec)
 
-def run(spec: Mapping[str, Any], *, progress: bool | None = None) -> xr.Dataset:
+
+def run(
+    spec: Mapping[str, Any],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
+    progress: bool | None = None,
+) -> xr.Dataset:
     """Run a specification.
 
     Parameters
     ----------
     spec : mapping
-        ``task`` ("simulate" unless given, "replica_exchange", "minimize", "train" or "connect"), ``potential`` and
-        ``integrator`` tables with their ``kind``, and the arguments of that function.
+        ``task`` ("simulate" unless given, "replica_exchange", "minimize", "train", "connect" or "probe"),
+        ``potential`` and ``integrator`` tables with their ``kind``, and the arguments of that function.
+    output : path, optional
+        A folder that a run is written to as it goes on, and goes on in; see `simulate`.
+    checkpoint_every, progress : optional
+        As for `simulate`.
 
     Returns
     -------
@@ -191,7 +236,7 @@ def run(spec: Mapping[str, Any], *, progress: bool | None = None) -> xr.Dataset:
     >>> run(spec).sizes["draw"]
     10
     """
-    return build(spec).call(progress=progress)
+    return build(spec).call(output=output, checkpoint_every=checkpoint_every, progress=progress)
 
 
 def resolve(spec: Mapping[str, Any]) -> _Strict:
@@ -204,12 +249,12 @@ def resolve(spec: Mapping[str, Any]) -> _Strict:
     if not isinstance(spec, Mapping):
         raise ConfigError(f"a specification is a table of keys, got {type(spec).__name__}")
     task = spec.get("task", "simulate")
-    if task not in _TASKS:
-        raise ConfigError(f"unknown task {task!r}; expected one of {sorted(_TASKS)}")
+    if task not in TASKS:
+        raise ConfigError(f"unknown task {task!r}; expected one of {sorted(TASKS)}")
     try:
-        return _TASKS[task].model_validate(dict(spec))
+        return TASKS[task].model_validate(dict(spec))
     except ValidationError as error:
-        raise ConfigError(_explain(error, _TASKS[task])) from None
+        raise ConfigError(_explain(error, TASKS[task])) from None
 
 
 def build(spec: Mapping[str, Any]) -> Prepared:
@@ -222,6 +267,9 @@ def build(spec: Mapping[str, Any]) -> Prepared:
     checked = resolve(spec)
     settings = checked.model_dump(exclude={"task", "potential", "integrator"}, exclude_none=True)
     full = checked.model_dump(exclude_none=True, mode="json")
+    if isinstance(checked, ProbeSpec):
+        needed = takes_potential(named_probe(checked.probe)) and checked.potential is not None
+        return Prepared(full, probe, (build_potential(checked.potential or {}) if needed else None,), settings)
     potential = build_potential(checked.potential)  # type: ignore[attr-defined]
     if isinstance(checked, MinimizeSpec):
         return Prepared(full, minimize, (potential,), settings)
@@ -254,12 +302,10 @@ def _start(potential: Potential, start: Any, progress: bool | None) -> Any:
         return None if start is None else np.asarray(start, dtype=float)
     table = dict(start)
     if "file" in table:
-        if len(table) > 1:
-            raise ConfigError(f"start.file stands alone, got also {sorted(set(table) - {'file'})}")
-        try:
-            return open_run(table["file"]).load()
-        except StorageError as error:
-            raise ConfigError(f"start.file: {error}") from error
+        if set(table) - {"file", "at"}:
+            raise ConfigError(f"beside start.file there may be `at`, got also {sorted(set(table) - {'file', 'at'})}")
+        stored = _stored("start.file", table["file"])
+        return stored if table.get("at") is None else _on_path(stored, table["at"])
     if table.pop("kind", None) != "minimum":
         raise ConfigError(
             'start must be positions, {kind = "minimum", method = "adam"} or {file = "run.nc"}; got '
@@ -270,6 +316,34 @@ def _start(potential: Potential, start: Any, progress: bool | None) -> Any:
         if key not in accepted:
             raise ConfigError(unknown_key(f"start.{key}", key, ["kind", *accepted]))
     return minimize(potential, **table, progress=progress)
+
+
+def _stored(where: str, file: Any) -> xr.Dataset:
+    try:
+        with open_run(file) as dataset:
+            return dataset.load()
+    except (StorageError, TypeError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _on_path(stored: xr.Dataset, at: Any) -> Any:
+    """Points of a stored path, by their fractions of its length."""
+    try:
+        fraction = np.asarray(at, dtype=float)
+    except (TypeError, ValueError):
+        fraction = np.array(np.nan)
+    if fraction.ndim > 1 or not ((fraction >= 0) & (fraction <= 1)).all():
+        raise ConfigError(f"start.at must be fractions of the path's length, 0 to 1, got {at!r}")
+    path = Path.from_dataset(stored).spline
+    return path.at(fraction * path.length)
+
+
+def _stored_runs(run: Any) -> Any:
+    if isinstance(run, list):
+        return [_stored_runs(one) for one in run]
+    if set(run) != {"file"}:
+        raise ConfigError(f'run must be {{file = "run.nc"}}, or a list of such tables, got {run!r}')
+    return _stored("run.file", run["file"])
 
 
 def _epoch(key: str) -> int:

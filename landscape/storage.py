@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from landscape.errors import ConfigError, StorageError
+from landscape.file_times import clear_times
 
 __all__ = ["open", "save"]
 
@@ -45,15 +49,21 @@ def save(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     if not isinstance(dataset, xr.Dataset):
         raise ConfigError(f"save takes an xarray.Dataset, such as a run, got {type(dataset).__name__}")
     target = Path(path)
+    write_atomically(target, serialise(dataset))
+    return target
+
+
+def serialise(dataset: xr.Dataset, *, compress: bool = True) -> bytes:
+    """A Dataset as the bytes of a netCDF-4 file: written by the library, a full disk would only be an "HDF error"."""
+    settings = {"zlib": True, "complevel": 1, "shuffle": True} if compress else {}
     encoding = {
-        name: {"zlib": True, "complevel": 1, "shuffle": True}
+        name: settings
         for name, variable in dataset.variables.items()
         if variable.dtype.kind in "fiu" and variable.size > 1
     }
-    # Serialise to memory and write the bytes ourselves: the library reports a full disk only as "HDF error".
-    content = bytes(dataset.to_netcdf(engine="netcdf4", format="NETCDF4", encoding=encoding))  # type: ignore[arg-type]
-    write_atomically(target, content)
-    return target
+    content = bytearray(dataset.to_netcdf(engine="netcdf4", format="NETCDF4", encoding=encoding))  # type: ignore[arg-type]
+    clear_times(content)
+    return bytes(content)
 
 
 def write_atomically(target: Path, content: bytes) -> None:
@@ -63,40 +73,92 @@ def write_atomically(target: Path, content: bytes) -> None:
     ------
     StorageError
     """
-    temporary = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
+        with replacing(target) as temporary, builtins.open(temporary, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
     except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        if isinstance(error, StorageError):
+            raise
         raise StorageError(
             f"cannot write {len(content)} bytes to {str(target)!r}: {error.strerror or error}; what was there "
             "before is unchanged. Free some space or choose another path"
         ) from error
 
 
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A name to write to; the file takes the target's place when the context ends well, and goes when not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _sync(temporary)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, target)
+        _sync(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Make the content of a file, or the names in a folder, last through a loss of power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def open(path: str | os.PathLike[str]) -> xr.Dataset:
     """Open a stored run or probe result, lazily; a context manager too.
+
+    Parameters
+    ----------
+    path : path
+        A netCDF file, or the folder of a run that was written as it went on (``simulate(..., output=folder)``): then
+        everything that is committed so far, also while the run goes on; attributes `steps_done`, `steps_total` and
+        `status` say how far that is. A part is checked against its checksum when it is first read.
+
+    Returns
+    -------
+    xarray.Dataset
 
     Raises
     ------
     StorageError
         If the file is missing, is not netCDF-4 or is damaged.
+    CheckpointError
+        If the folder holds no run, or a file of it is damaged, which is named.
+
+    Examples
+    --------
+    >>> import landscape as ls, tempfile
+    >>> spring = ls.potentials.Expression("x**2/2", ["x"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = ls.simulate(spring, ls.EulerMaruyama(dt=0.1), temperature=1.0, steps=30, output=folder)
+    ...     ls.open(folder).attrs["steps_done"]
+    30
     """
     source = Path(path)
     if not source.exists():
         raise StorageError(f"there is no file {str(source)!r}: expected a run saved as netCDF (.nc)")
     if source.is_dir():
-        raise StorageError(f"{str(source)!r} is a folder; expected a netCDF file (.nc)")
+        from landscape.manifest import is_run_folder
+        from landscape.run_reader import open_folder
+        from landscape.train import open_training
+        from landscape.training_folder import is_training
+
+        if is_training(source):
+            return open_training(source)
+        if is_run_folder(source):
+            return open_folder(source)
+        raise StorageError(
+            f"{str(source)!r} is a folder without a run; expected one that simulate(output=...) wrote, or a netCDF file"
+        )
     try:
         dataset = xr.open_dataset(source, engine="netcdf4")
         for variable in dataset.variables.values():  # a truncated file opens, and fails only when it is read

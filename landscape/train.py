@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from landscape.errors import ConfigError
-from landscape.integrators.base import Integrator
+from landscape.errors import CheckpointError, ConfigError
+from landscape.integrators.base import Integrator, plain
 from landscape.potentials.network import NetworkLoss
+from landscape.prepare import spec_of, spec_of_start
 from landscape.progress import progress_bar
 from landscape.projection import separate
 from landscape.random import check_seed
 from landscape.record import Record
 from landscape.simulate import simulate
+from landscape.training_folder import Stretch, TrainingFolder, as_trained
 
-__all__ = ["train"]
+__all__ = ["open_training", "train"]
 
 Schedule = Callable[[int], float] | Mapping[int, float]
 
@@ -36,6 +40,8 @@ def train(
     seed: int = 0,
     record: Record | None = None,
     start: Any = None,
+    output: str | os.PathLike[str] | TrainingFolder | None = None,
+    checkpoint_every: int | None = None,
     progress: bool | None = None,
     **settings: Any,
 ) -> xr.Dataset:
@@ -62,6 +68,8 @@ def train(
         In steps; by default once an epoch.
     start : optional
         As for `simulate`.
+    output, checkpoint_every : optional
+        A folder that the training is written to as it goes on, and steps between checkpoints; as for `simulate`.
     **settings
         Further arguments of `simulate`, such as `backend` or `temperature`.
 
@@ -73,6 +81,8 @@ def train(
     Raises
     ------
     ConfigError
+    StorageError, CheckpointError
+        If `output` cannot be written, or holds something else.
 
     Examples
     --------
@@ -106,46 +116,86 @@ def train(
     factors = _factors(schedule, epochs)
     # one network until the split: rows of a batch round differently, and training makes that grow
     together = min(split_epoch or 0, epochs) if _alike(integrator, start, settings) else 0
-    stretches = _stretches(factors, epochs, record.every, per_epoch, together)
+    stretches = [
+        Stretch(first, last, factors[first], last <= together)
+        for first, last in _stretches(factors, epochs, record.every, per_epoch, together)
+    ]
     if len(stretches) > 1 and separate(settings.get("constraint"))[1] is not None:
         raise ConfigError("a path to project onto needs one rate throughout: leave the schedule out, or use simulate")
-    pieces: list[xr.Dataset] = []
-    state: Any = start
-    with progress_bar(epochs, "training", show=progress) as report:
-        for first, last in stretches:
-            factor = factors[first]
-            one = last <= together
-            piece = simulate(
-                loss, _scaled(integrator, factor), steps=(last - first) * per_epoch,
-                start=state.isel(chain=[0]) if one and pieces else state, chains=1 if one else siblings,
-                record=record, seed=seed, data_seed={0: [seed]} if one else data_seed, progress=False,
-                state="keep" if pieces else "fresh", **settings,
-            )  # fmt: skip
-            if one:
-                about = piece.chain.attrs
-                piece = piece.isel(chain=[0] * siblings).assign_coords(chain=("chain", np.arange(siblings), about))
-            about = {"long_name": "factor of the schedule on the rate", "units": "1"}
-            piece["rate_factor"] = ("draw", np.full(piece.sizes["draw"], factor), about)
-            pieces.append(piece)
-            state = piece
-            report(last)
-    run = _joined(pieces)
-    first = json.loads(pieces[0].attrs["spec"])
-    spec = {key: first[key] for key in ("potential", "record", "backend", "start") if key in first} | {
+    spec: dict[str, Any] = {
         "task": "train",
+        "potential": spec_of(loss),
         "integrator": integrator.spec(),
         "epochs": epochs,
         "siblings": siblings,
         "seed": seed,
+        "record": record.spec(),
     }
     if schedule is not None:
         spec["schedule"] = {str(epoch): factors[epoch] for epoch in _changes(factors)}
     if split_epoch is not None:
         spec["split_epoch"] = split_epoch
-    run.attrs["spec"] = json.dumps(spec, sort_keys=True)
+    folder = output if output is None or isinstance(output, TrainingFolder) else TrainingFolder(output)
+    if folder is not None:
+        folder.begin({
+            "spec": spec, "settings": _plain(settings), "start": spec_of_start(loss, start), "siblings": siblings,
+            "stretches": [list(astuple(one)) for one in stretches], "data_seed": _table(data_seed),
+        })  # fmt: skip
+    elif checkpoint_every is not None:
+        raise ConfigError("checkpoint_every needs a folder for the checkpoints: give output")
+    pieces: list[xr.Dataset] = []
+    state: Any = start
+    with progress_bar(epochs, "training", show=progress) as report:
+        for number, stretch in enumerate(stretches):
+            one = stretch.together
+            piece = simulate(
+                loss, _scaled(integrator, stretch.factor), steps=(stretch.last - stretch.first) * per_epoch,
+                start=state.isel(chain=[0]) if one and pieces else state, chains=1 if one else siblings,
+                record=record, seed=seed, data_seed={0: [seed]} if one else data_seed, progress=False,
+                state="keep" if pieces else "fresh", checkpoint_every=checkpoint_every,
+                output=None if folder is None else folder.stretch(number), **settings,
+            )  # fmt: skip
+            state = as_trained(piece, stretch, siblings)
+            pieces.append(state)
+            report(stretch.last)
+    return _described(pieces, spec, _table(data_seed))
+
+
+def open_training(folder: Path) -> xr.Dataset:
+    """What a training in a folder has committed so far.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    kept = TrainingFolder(folder)
+    content, pieces = kept.read(), list(kept.pieces())
+    if not pieces:
+        raise CheckpointError(f"the training in {str(folder)!r} has committed nothing yet")
+    return _described(pieces, content["spec"], content["data_seed"])
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Further settings as plain data."""
+    table = {name: plain(value) for name, value in settings.items() if name not in ("constraint", "dtype")}
+    if settings.get("constraint") is not None:
+        given = settings["constraint"]
+        table["constraint"] = [one.spec() for one in (given if isinstance(given, Sequence) else [given])]
+    if settings.get("dtype") is not None:
+        table["dtype"] = str(settings["dtype"]).removeprefix("torch.")
+    return table
+
+
+def _table(data_seed: Mapping[int, Any]) -> list[Any]:
+    return [[step, seeds] for step, seeds in data_seed.items()]
+
+
+def _described(pieces: list[xr.Dataset], spec: dict[str, Any], data_seed: list[Any]) -> xr.Dataset:
+    """The stretches as one run, which says how it came about."""
+    run, first = _joined(pieces), json.loads(pieces[0].attrs["spec"])
+    spec = spec | {key: first[key] for key in ("backend", "start") if key in first}
     # [step, seeds of the siblings] from that step on
-    run.attrs["data_seed"] = json.dumps([[step, seeds] for step, seeds in data_seed.items()])
-    return run
+    return run.assign_attrs(spec=json.dumps(spec, sort_keys=True), data_seed=json.dumps(data_seed))
 
 
 def _sibling_seeds(seed: int, siblings: int, split_step: int | None) -> Any:

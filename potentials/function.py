@@ -1,44 +1,57 @@
-"""A landscape given by a differentiable torch function."""
+"""A landscape given by a torch function, or by functions of any library for energy and gradient."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
+from landscape.potentials.code_fingerprint import code_fingerprint
 
 __all__ = ["Function"]
 
 
 class Function(Potential):
-    """Energy V(x) given by a torch callable, batched over leading dimensions; derivatives by autograd.
+    """Energy V(x) given by a torch callable, batched over leading dimensions; derivatives by autograd or as given.
 
     Parameters
     ----------
     energy : callable
-        ``energy(position)`` for a tensor ``(..., dim)`` gives a tensor ``(...)``, differentiable by torch.
+        ``energy(position)`` for a tensor ``(..., dim)`` gives a tensor ``(...)``, differentiable by torch unless
+        `gradient` is given.
     dim : int
         Number of coordinates.
     coordinates : sequence of str, optional
         Names; ``x0, x1, ...`` unless given.
     bounds : mapping of str to (low, high), optional
         Hard walls, as for `Expression`.
+    gradient : callable, optional
+        ``gradient(position)`` gives a tensor ``(..., dim)``: for energies that torch cannot differentiate, those of
+        another library.
+    hvp : callable, optional
+        ``hvp(position, vector)`` gives H v, ``(..., dim)``. With `gradient` alone H v is the central difference
+        [grad V(x + h v) - grad V(x - h v)] / 2h, |h v| = eps^(1/3) (1 + |x|), good to about eps^(2/3).
 
     Raises
     ------
     ConfigError
-        If `dim` is not positive or the names do not fit it.
+        If `dim` is not positive, the names do not fit it, or `hvp` is given without `gradient`. On use, if torch can
+        differentiate no energy that varies.
     ShapeError
-        On use, if the callable does not return one energy per position.
+        On use, if a callable does not return one energy, or one vector, per position.
 
     Examples
     --------
     >>> bowl = Function(lambda x: 0.5 * (x**2).sum(-1), dim=3)
     >>> bowl.energy([1.0, 2.0, 2.0]), bowl.gradient([1.0, 2.0, 2.0])
     (array(4.5), array([1., 2., 2.]))
+    >>> quartic = Function(lambda x: (x**4).sum(-1), dim=1, gradient=lambda x: 4 * x**3)
+    >>> round(float(quartic.hvp([2.0], [1.0])[0]), 6)  # 12 x^2
+    48.0
     """
 
     def __init__(
@@ -47,15 +60,23 @@ class Function(Potential):
         dim: int,
         coordinates: Sequence[str] | None = None,
         bounds: Bounds | None = None,
+        *,
+        gradient: Callable[[Tensor], Tensor] | None = None,
+        hvp: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         if not callable(energy):
             raise ConfigError(f"energy must be a callable position -> energy, got {type(energy).__name__}")
+        for name, given in (("gradient", gradient), ("hvp", hvp)):
+            if given is not None and not callable(given):
+                raise ConfigError(f"{name} must be a callable, got {type(given).__name__}")
+        if hvp is not None and gradient is None:
+            raise ConfigError("hvp is given without gradient: give both, or neither and torch differentiates energy")
         if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
             raise ConfigError(f"dim must be a positive integer, got {dim!r}")
         names = tuple(coordinates) if coordinates is not None else tuple(f"x{i}" for i in range(dim))
         if len(names) != dim or len(set(names)) != dim:
             raise ConfigError(f"expected {dim} different coordinate names, got {list(names)}")
-        self.function = energy
+        self.function, self.own_gradient, self.own_hvp = energy, gradient, hvp
         self.dim = dim
         self.coordinates = names
         self.bounds = check_bounds(bounds, names)
@@ -68,9 +89,40 @@ class Function(Potential):
                 f"the energy function returned {got} for positions of shape {tuple(position.shape)}; "
                 f"expected a tensor of shape {tuple(position.shape[:-1])}: reduce over the last dimension only"
             )
+        if torch.is_grad_enabled() and position.requires_grad and not energy.requires_grad:
+            self._check_constant(position.detach(), energy)
         return energy
+
+    def _check_constant(self, position: Tensor, energy: Tensor) -> None:
+        """An energy without a graph has the derivative zero, which is right only if it is constant."""
+        if not torch.equal(self.function(1.01 * position + 0.01), energy):
+            raise ConfigError(
+                "the energy varies, but torch cannot differentiate it: compute it with torch operations, or give "
+                "Function(..., gradient=...)"
+            )
+
+    def _gradient(self, position: Tensor) -> Tensor:
+        if self.own_gradient is None:
+            return super()._gradient(position)
+        return self._vectors("gradient", self.own_gradient(position.detach()), position)
+
+    def _hvp(self, position: Tensor, vector: Tensor) -> Tensor:
+        if self.own_gradient is None:
+            return super()._hvp(position, vector)
+        if self.own_hvp is not None:
+            return self._vectors("hvp", self.own_hvp(position.detach(), vector.detach()), position)
+        length = torch.finfo(position.dtype).eps ** (1 / 3) * (1 + position.norm(dim=-1, keepdim=True))
+        step = length / vector.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(position.dtype).tiny)
+        ahead, behind = (self._gradient(position + sign * step * vector) for sign in (1, -1))
+        return torch.where(vector.any(dim=-1, keepdim=True), (ahead - behind) / (2 * step), 0.0)
+
+    def _vectors(self, name: str, found: Tensor, position: Tensor) -> Tensor:
+        if not isinstance(found, Tensor) or found.shape != position.shape:
+            got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise ShapeError(f"the {name} returned {got}; expected a tensor of shape {tuple(position.shape)}")
+        return found.to(position)
 
     def spec(self) -> dict[str, Any]:
         """Where the callable lives; a stored run names it but cannot rebuild it."""
         name = f"{getattr(self.function, '__module__', '?')}:{getattr(self.function, '__qualname__', '?')}"
-        return {"kind": "python", "name": name, "dim": self.dim}
+        return {"kind": "python", "name": name, "sha256": code_fingerprint(self.function), "dim": self.dim}

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from landscape.cli.exit_codes import DONE, UNEXPECTED, code_of
+from landscape.cli.exit_codes import DONE, POINTS_FAILED, UNEXPECTED, code_of
+from landscape.cli.probe_group import ProbeGroup
+from landscape.cli.reproducing import titles
 
 __all__ = ["app", "run"]
 
@@ -21,11 +23,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-probe_app = typer.Typer(no_args_is_help=True, help="Measure something on a stored run.")
+probe_app = typer.Typer(cls=ProbeGroup, no_args_is_help=True, help="Measure something on a stored run.")
 app.add_typer(probe_app, name="probe")
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write.", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
+Checkpoint = Annotated[
+    int | None,
+    typer.Option(help="Steps between checkpoints in a folder; else one a minute.", min=1, show_default=False),
+]
 Run = Annotated[Path, typer.Argument(help="A stored run (.nc).", show_default=False)]
 
 
@@ -114,15 +120,123 @@ def simulate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show specification, memory and an estimate of time; run nothing.")
     ] = False,
+    checkpoint_every: Checkpoint = None,
     force: Force = False,
 ) -> None:
     """Run a specification and store the result as netCDF, beside the config file unless told otherwise.
+
+    An --output that does not end in .nc is a folder, written as the run goes on: it can be looked at meanwhile, and if
+    the run is interrupted the same command, or landscape resume, goes on to the same bits.
 
     Example:  landscape simulate valley.toml --set temperature=0.2 -o warm.nc
     """
     from landscape.cli.simulating import run_config
 
-    run_config(config, output, assign or [], dry_run=dry_run, force=force)
+    run_config(config, output, assign or [], dry_run=dry_run, force=force, checkpoint_every=checkpoint_every)
+
+
+@app.command()
+def resume(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run (simulate -o FOLDER).", show_default=False)],
+    steps: Annotated[
+        int | None, typer.Option(help="The total, counted from the start of the run; a larger one makes it longer.")
+    ] = None,
+    checkpoint_every: Checkpoint = None,
+) -> None:
+    """Go on with an interrupted run, to the same bits as if it had never stopped, or make a run longer.
+
+    Example:  landscape resume valley/ --steps 1000000
+    """
+    from landscape.cli.simulating import resume_run
+
+    resume_run(folder, steps, checkpoint_every)
+
+
+@app.command()
+def consolidate(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)],
+    output: Output = None,
+    force: Force = False,
+) -> None:
+    """Make one netCDF file of a run in a folder, whatever its length.
+
+    Example:  landscape consolidate valley/ -o valley.nc
+    """
+    from landscape.cli.simulating import consolidate_run
+
+    consolidate_run(folder, output, force=force)
+
+
+@app.command()
+def study(
+    config: Annotated[str, typer.Argument(help="A study in TOML, or the name of a preset.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder; the name of the study by default.", show_default=False),
+    ] = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Override a key of the landscape, of all stages of a task or of one stage: --set potential.data.path=X "
+            "--set train.epochs=10 --set STAGE.steps=100 (repeatable).",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print time and memory of each stage, from one measured step.")
+    ] = False,
+    redo: Annotated[
+        bool, typer.Option("--redo", help="Run stages again whose specification has changed, and what rests on them.")
+    ] = False,
+) -> None:
+    """Run a chain of tasks, such as minima, the path between them, curvature along it, dynamics projected onto it.
+
+    Stages that are complete are skipped: the same command goes on after an interruption. Presets: cifar10-reduced,
+    cifar10-small, and the settings of the paper: wrn-16-4-cifar10, resnet-20-cifar10, resnet-110-cifar10 and the same
+    with cifar100.
+
+    Example:  landscape study cifar10-reduced --set potential.data.path=cifar10-jpeg.tar.xz --dry-run
+    """
+    from landscape.cli.studying import run_study
+
+    run_study(config, output, assign or [], dry_run=dry_run, redo=redo)
+
+
+@app.command()
+def sweep(
+    config: Annotated[
+        Path, typer.Argument(help="A specification in TOML, with a table \\[over] of lists.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; by default named after CONFIG.", show_default=False)
+    ] = None,
+    over: Annotated[
+        list[str] | None, typer.Option(help="Values of a key: --over integrator.dt=1e-3,1e-2 (repeatable).")
+    ] = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key for all points: --set steps=1000 (repeatable).")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on this machine, one thread each.", min=1, show_default=False)
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address or file of a Dask scheduler, for many machines.", show_default=False)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the table and what is missing; run nothing.")
+    ] = False,
+) -> None:
+    """Run a specification for every combination of values, one file each; run again, only what is missing.
+
+    Exit code 6: all is done but for the points listed, which failed.
+
+    Example:  landscape sweep valley.toml --over temperature=0.1,0.2 --over integrator.dt=1e-3,1e-2 --workers 2 -o scan
+    """
+    from landscape.cli.sweeping import run_sweep
+
+    failed = run_sweep(config, output, over or [], assign or [], workers=workers, scheduler=scheduler, dry_run=dry_run)
+    if failed:
+        raise typer.Exit(POINTS_FAILED)
 
 
 @app.command()
@@ -141,7 +255,7 @@ def connect(
 ) -> None:
     """Join two stored minima of one landscape by a low path.
 
-    If an automated band is interrupted, the same command goes on after the last cycle that it had finished.
+    If an automated band is interrupted, the same command goes on where its last checkpoint was written.
 
     Example:  landscape connect a.nc b.nc -o path.nc --set 'cycles=[[0.1, "10 epochs"], [0.01, "5 epochs"]]'
     """
@@ -237,6 +351,27 @@ def confinement(
     )  # fmt: skip
 
 
+@app.command(epilog="\n\n".join(f"[bold]{name}[/bold]: {title}" for name, title in titles().items()))
+def reproduce(
+    name: Annotated[str, typer.Argument(help="One of those below, or all.", show_default=False)],
+    size: Annotated[
+        str, typer.Option(help='"quick" (under a minute), "small" (minutes) or "paper" (the paper\'s own settings).')
+    ] = "small",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder; landscape-reproduction/NAME by default.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of data, weights and noise.", min=0)] = 0,
+) -> None:
+    """Reproduce a figure of the papers: data, picture, and a verdict on each claim, whether it holds or not.
+
+    Example:  landscape reproduce entropic_force --size quick
+    """
+    from landscape.cli.reproducing import reproduce_figures
+
+    reproduce_figures(name, output, size=size, seed=seed)
+
+
 @app.command()
 def plot(run: Run, output: Output = None, force: Force = False) -> None:
     """Draw a stored run: energy against time and its distribution; for formulas also where the coordinates went.
@@ -257,3 +392,49 @@ def info(run: Run) -> None:
     from landscape.cli.describing import describe_run
 
     describe_run(run)
+
+
+@app.command()
+def report(
+    source: Annotated[Path, typer.Argument(help="A stored run or result, or a folder of them.", show_default=False)],
+    output: Output = None,
+    force: Force = False,
+) -> None:
+    """Put runs and results on one page of HTML: specification, certificate, tables with errors, and pictures.
+
+    The page stands alone: it needs no network, and reads on a phone and on paper.
+
+    Example:  landscape report landscape-demo -o report.html
+    """
+    from landscape.cli.reporting import write_report
+
+    write_report(source, output, force=force)
+
+
+@app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(help="The folder that a run is being written to.", show_default=False)],
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1)] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="One look, then leave.")] = False,
+) -> None:
+    """Follow a running simulation: energy of each group of chains, temperature, speed, time left.
+
+    What is shown is what the run has committed to its folder. A run that has ended is shown once. Leave with Ctrl-C:
+    the run goes on.
+
+    Example:  landscape watch run/
+    """
+    from landscape.cli.watching import watch_run
+
+    watch_run(folder, every=every, once=once)
+
+
+@app.command()
+def plugins() -> None:
+    """What other installed packages add: potentials, integrators and observers for specifications, and probes.
+
+    Example:  landscape plugins
+    """
+    from landscape.cli.third_party import list_plugins
+
+    list_plugins()

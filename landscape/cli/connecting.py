@@ -20,7 +20,7 @@ def connect_minima(
 ) -> None:
     """Join two stored minima, or go on from a stored path, on the landscape that the first file names.
 
-    An automated band that was killed goes on after the last cycle that it finished.
+    An automated band that was killed goes on from its last checkpoint.
     """
     spec: dict[str, Any] = {"task": "connect", "method": method, "start": {"file": str(start)}, "settings": {}}
     spec["potential"] = _landscape(start)

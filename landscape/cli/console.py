@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
 from landscape.errors import ConfigError, StorageError
+from landscape.text import measured
 
 __all__ = ["console", "measured", "no_overwrite"]
 
@@ -31,26 +31,3 @@ def no_overwrite(target: Path, *, force: bool) -> Path:
     if not target.parent.is_dir():
         raise StorageError(f"the folder {str(target.parent)!r} does not exist: make it, or give another --output")
     return target
-
-
-def measured(value: float, error: float) -> str:
-    """A value with its error, two digits of the error.
-
-    Examples
-    --------
-    >>> measured(0.0804719, 0.00123), measured(1234.5, 56.0), measured(2.0e-7, 3e-9), measured(1.0, float("nan"))
-    ('0.0805 +- 0.0012', '1234 +- 56', '(2.000 +- 0.030)e-07', '1')
-    """
-    if not math.isfinite(value):
-        return "-"
-    if not (math.isfinite(error) and error > 0):
-        return f"{value:.3g}"
-    if not 1e-3 <= abs(value) < 1e5:
-        power = math.floor(math.log10(abs(value) if value else error))
-        return f"({_fixed(value / 10**power, error / 10**power)})e{power:+03d}"
-    return _fixed(value, error)
-
-
-def _fixed(value: float, error: float) -> str:
-    digits = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:.{digits}f} +- {error:.{digits}f}"

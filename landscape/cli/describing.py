@@ -18,8 +18,11 @@ def describe_run(path: Path) -> None:
     """Print dimensions, variables with units, and the specification."""
     with open_run(path) as dataset:
         attributes = dataset.attrs
-        console.print(f"[bold]{attributes.get('title', path.name)}[/bold]  ({path.stat().st_size / 2**20:.3g} MiB)")
-        for key in ("source", "history", "backend", "dtype", "seed", "last_step"):
+        console.print(f"[bold]{attributes.get('title', path.name)}[/bold]  ({_size(path) / 2**20:.3g} MiB)")
+        if "steps_done" in attributes:
+            done, total = attributes["steps_done"], attributes["steps_total"]
+            console.print(f"  {done} of {total} steps committed: {attributes['status']}")
+        for key in ("source", "history", "backend", "dtype", "seed", "last_step", "certificate"):
             if key in attributes:
                 console.print(f"  {key}: {attributes[key]}")
         sizes = ", ".join(f"{name} {size}" for name, size in dataset.sizes.items())
@@ -34,3 +37,7 @@ def describe_run(path: Path) -> None:
         if "spec" in attributes:
             console.print("[bold]specification[/bold]")
             console.print_json(json.dumps(read_spec(dataset)))
+
+
+def _size(path: Path) -> int:
+    return sum(one.stat().st_size for one in path.rglob("*")) if path.is_dir() else path.stat().st_size

@@ -6,7 +6,7 @@ from typing import Final
 
 from landscape import errors
 
-__all__ = ["DIVERGED", "DONE", "INPUT_OUTPUT", "INTERRUPTED", "MISMATCH", "UNEXPECTED", "USAGE", "code_of"]
+__all__ = ["DIVERGED", "DONE", "INPUT_OUTPUT", "INTERRUPTED", "MISMATCH", "POINTS_FAILED", "UNEXPECTED", "USAGE", "code_of"]
 
 DONE: Final = 0
 UNEXPECTED: Final = 1
@@ -14,6 +14,7 @@ USAGE: Final = 2
 DIVERGED: Final = 3
 INPUT_OUTPUT: Final = 4
 MISMATCH: Final = 5
+POINTS_FAILED: Final = 6  # of a sweep
 INTERRUPTED: Final = 130
 
 

@@ -13,7 +13,7 @@ from landscape.errors import ConfigError
 from landscape.probes import fluctuations
 from landscape.storage import open as open_run
 
-__all__ = ["plot_run"]
+__all__ = ["plot_places", "plot_run"]
 
 
 def plot_run(path: Path, output: Path | None, *, force: bool) -> None:
@@ -38,13 +38,14 @@ def plot_run(path: Path, output: Path | None, *, force: bool) -> None:
             axes[1].set_axis_off()
             axes[1].text(0.5, 0.5, "fewer than 50 draws:\nno distribution", ha="center", va="center")
         if places:
-            _places(axes[2], dataset.position.load())
+            plot_places(dataset.position.load(), ax=axes[2])
         figure.suptitle(dataset.attrs.get("title", path.name), fontsize=11)
         figure.savefig(target, dpi=130)
     console.print(f"wrote [bold]{target}[/bold]")
 
 
-def _places(ax: Any, position: xr.DataArray) -> None:
+def plot_places(position: xr.DataArray, ax: Any) -> None:
+    """Probability density of the first coordinate, or of the first two."""
     names = [str(name) for name in position.coordinate.values[:2]]
     columns = [position.isel(coordinate=i).values.ravel() for i in range(len(names))]
     columns = [column[np.isfinite(column)] for column in columns]

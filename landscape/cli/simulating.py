@@ -7,20 +7,27 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
+
 from landscape.cli.console import console, no_overwrite
 from landscape.errors import ConfigError, NonFiniteError, StorageError
 from landscape.prepare import prepare
 from landscape.record import Record
+from landscape.resuming import consolidate, resume
 from landscape.simulate import check_memory, simulate
 from landscape.specification import Prepared, build
+from landscape.storage import open as open_run
 from landscape.storage import save
 
-__all__ = ["assign", "read_config", "run_config"]
+__all__ = ["assign", "consolidate_run", "read_config", "resume_run", "run_config"]
 
 PILOT_SECONDS = 1.0
 
 
-def run_config(config: Path, output: Path | None, assignments: list[str], *, dry_run: bool, force: bool) -> None:
+def run_config(
+    config: Path, output: Path | None, assignments: list[str], *, dry_run: bool, force: bool,
+    checkpoint_every: int | None = None,
+) -> None:  # fmt: skip
     """Run a configuration file, or show what it would do."""
     spec = read_config(config)
     for text in assignments:
@@ -29,6 +36,11 @@ def run_config(config: Path, output: Path | None, assignments: list[str], *, dry
     if dry_run:
         _show_plan(prepared)
         return
+    if output is not None and output.suffix != ".nc":
+        _report(prepared.call(output=output, checkpoint_every=checkpoint_every), output)
+        return
+    if checkpoint_every is not None:
+        raise ConfigError("--checkpoint-every needs a folder for the checkpoints: give --output FOLDER")
     target = no_overwrite(output or config.with_suffix(".nc"), force=force)
     try:
         dataset = prepared.call()
@@ -41,6 +53,23 @@ def run_config(config: Path, output: Path | None, assignments: list[str], *, dry
             ) from None  # fmt: skip
         raise
     save(dataset, target)
+    _report(dataset, target)
+
+
+def resume_run(folder: Path, steps: int | None, checkpoint_every: int | None) -> None:
+    """Go on with a run in a folder."""
+    _report(resume(folder, steps=steps, checkpoint_every=checkpoint_every), folder)
+
+
+def consolidate_run(folder: Path, output: Path | None, *, force: bool) -> None:
+    """Make one file of a run in a folder."""
+    target = no_overwrite(output or folder.with_suffix(".nc"), force=force)
+    consolidate(folder, target)
+    with open_run(target) as dataset:
+        _report(dataset, target)
+
+
+def _report(dataset: xr.Dataset, target: Path) -> None:
     console.print(f"wrote [bold]{target}[/bold]: {dict(dataset.sizes)}")
     if "certificate" in dataset.attrs:
         console.print(f"certificate: {dataset.attrs['certificate']}")

@@ -1,0 +1,69 @@
+"""Pictures for a report: each plot function beside what a result must hold for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import xarray as xr
+
+from landscape.probes import confinement, curvature, fluctuations, free_energy
+from landscape.report import Block, Note, draw
+
+__all__ = ["picture", "pictures"]
+
+# plot function, the variables that its result has, and one that a result of another function has besides
+_PLOTS: tuple[tuple[Callable[..., Any], tuple[str, ...], str], ...] = (
+    (fluctuations.plot_summary, ("gamma_shape", "rate_times_temperature", "discarded"), ""),
+    (fluctuations.plot_temperature_scan, ("deviation", "mean_exponent"), ""),
+    (fluctuations.plot_fluctuation_relation, ("fluctuation_relation",), ""),
+    (fluctuations.plot_autocorrelation, ("autocorrelation",), ""),
+    (fluctuations.plot_participation_ratio, ("participation_ratio",), ""),
+    (fluctuations.plot_distance, ("distance", "mean_distance"), ""),
+    (curvature.plot_eigenvalues, ("eigenvalue",), "pivot"),
+    (curvature.plot_extreme_eigenvalues, ("smallest", "largest"), ""),
+    (curvature.plot_largest_eigenvalue, ("largest", "largest_residual"), "smallest"),
+    (curvature.plot_trace, ("trace",), "pivot"),
+    (curvature.plot_fisher_trace, ("fisher_trace",), "pivot"),
+    (curvature.plot_score_singular_values, ("singular_value",), ""),
+    (curvature.plot_spectral_density, ("node", "density"), ""),
+    (confinement.plot_linear_connectivity, ("pair", "fraction"), ""),
+    (confinement.plot_along_path, ("pivot", "arc_length", "energy"), ""),
+    (confinement.plot_barriers, ("energetic_profile", "entropic_profile"), ""),
+    (confinement.plot_drift, ("velocity", "diffusion", "energetic_force"), ""),
+    (confinement.plot_relaxation, ("relative_distance", "relaxation_time"), ""),
+    (confinement.plot_first_passage, ("passage_time", "first_passage_time"), ""),
+    (confinement.plot_instability, ("difference", "ratio"), ""),
+    (free_energy.plot_profile, ("free_energy", "density", "count"), ""),
+    (free_energy.plot_mean_force, ("free_energy", "mean_force"), ""),
+    (free_energy.plot_umbrella, ("free_energy", "overlap"), ""),
+    (free_energy.plot_effective_potential, ("free_energy", "energetic", "entropic"), ""),
+    (free_energy.plot_nonequilibrium_work, ("free_energy", "work"), ""),
+    (free_energy.plot_entropy, ("entropy", "temperature"), "free_energy"),
+    (free_energy.plot_local_learning_coefficient, ("local_learning_coefficient", "trace"), ""),
+)
+
+
+def pictures(dataset: xr.Dataset) -> list[Block]:
+    """A picture by every plot function whose result this can be."""
+    found = []
+    for plot, needed, other in _PLOTS:
+        if all(name in dataset.variables for name in needed) and other not in dataset.variables:
+            summary = (plot.__doc__ or plot.__name__).partition("\n")[0]
+            found.append(picture(summary, partial(plot, dataset)))
+    return found
+
+
+def picture(description: str, plot: Callable[..., Any]) -> Block:
+    """What ``plot(ax=...)`` draws; where it fails, a sentence in place of the picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.6, 3.6), layout="constrained")  # small, so that a phone shows its letters large
+    FigureCanvasAgg(figure)
+    try:
+        plot(ax=figure.subplots())
+        return draw(figure, description)
+    except Exception as error:  # the rest of a report is worth having without one of its pictures
+        return Note(f"No picture ({description.rstrip('.')}): {type(error).__name__}: {error}")

@@ -1,0 +1,120 @@
+"""`landscape sweep`: a table of runs from one TOML file."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from landscape.cli.console import console
+from landscape.cli.simulating import assign, read_config
+from landscape.errors import ConfigError
+from landscape.sweep import check_points, missing_points, sweep
+from landscape.sweeps.table import SweepTable, flatten, make_table
+
+__all__ = ["read_values", "run_sweep"]
+
+ROWS_SHOWN = 30
+
+
+def run_sweep(
+    config: Path,
+    output: Path | None,
+    swept: list[str],
+    assignments: list[str],
+    *,
+    workers: int | None,
+    scheduler: str | None,
+    dry_run: bool,
+) -> int:
+    """Run the table of a configuration file, or show it; how many points failed."""
+    spec = read_config(config)
+    over = spec.pop("over", {})
+    for text in assignments:
+        assign(spec, text)
+    if swept:
+        if not isinstance(over, dict):
+            raise ConfigError("--over adds to a table [over], and this configuration lists its points one by one")
+        over = flatten(over) | dict(map(read_values, swept))
+    if not over:
+        raise ConfigError("nothing to sweep: give a table [over] in the configuration, or --over temperature=0.1,0.2")
+    folder = output or config.with_suffix("")
+    if dry_run:
+        _show_plan(make_table(spec, over), folder)
+        return 0
+    if workers is not None and scheduler is not None:
+        raise ConfigError("--workers and --scheduler are two ways to run a sweep: give one of them")
+    with _executor(workers, scheduler) as executor:
+        dataset = sweep(spec, over, executor=executor, output=folder)
+    failures = json.loads(dataset.attrs["failures"])
+    console.print(f"{int((~dataset.failed).sum())} of {dataset.failed.size} results in [bold]{folder}[/bold]")
+    if failures:
+        console.print(_table_of_failures(failures))
+        console.print(f"tracebacks: {folder / 'failures.json'}; the same command runs only what is missing")
+    return len(failures)
+
+
+def read_values(text: str) -> tuple[str, Any]:
+    """Key and values of ``key=first,second``: each a value as in TOML, or text.
+
+    Examples
+    --------
+    >>> read_values("temperature=0.1,0.2"), read_values("start=[[0.0], [1.0]]"), read_values("backend=compiled,batched")
+    (('temperature', [0.1, 0.2]), ('start', [[0.0], [1.0]]), ('backend', ['compiled', 'batched']))
+    """
+    key, equals, values = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--over takes key=values, such as --over temperature=0.1,0.2; got {text!r}")
+    for attempt in (values, f"[{values}]"):
+        try:
+            parsed = tomllib.loads(f"values = {attempt}")["values"]
+        except tomllib.TOMLDecodeError:
+            continue
+        if isinstance(parsed, list):
+            return key.strip(), parsed
+    return key.strip(), [value.strip() for value in values.split(",")]
+
+
+@contextmanager
+def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor | int | None]:
+    if scheduler is None:
+        yield workers
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ConfigError('--scheduler needs Dask: python -m pip install "landscape-langevin[dask]"') from None
+    where = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
+    with Client(**where) as client:
+        yield client.get_executor()
+
+
+def _show_plan(table: SweepTable, folder: Path) -> None:
+    check_points(table.points)
+    missing = {point.index for point in missing_points(table, folder)}
+    keys = list(table.points[0].values)
+    shown = Table("point", *keys, "seed", "file", "state")
+    for point in table.points[:ROWS_SHOWN]:
+        seed = json.loads(point.text).get("seed", "")
+        state = "missing" if point.index in missing else "done"
+        values = (escape(str(value)) for value in point.values.values())
+        shown.add_row(str(point.index), *values, str(seed), f"{point.file[:12]}...", state)
+    console.print(shown)
+    if len(table.points) > ROWS_SHOWN:
+        console.print(f"... and {len(table.points) - ROWS_SHOWN} more")
+    console.print(f"{len(table.points)} points, {len(missing)} of them to run, results in [bold]{folder}[/bold]")
+
+
+def _table_of_failures(failures: list[dict[str, Any]]) -> Table:
+    shown = Table("point", *failures[0]["values"], "error", "message")
+    for failure in failures:
+        told = [*failure["values"].values(), failure["error"], failure["message"]]
+        shown.add_row(str(failure["index"]), *(escape(str(cell)) for cell in told))
+    return shown

@@ -1,0 +1,225 @@
+"""Going on with a run in a folder, and making one file of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+import xarray as xr
+
+from landscape.errors import CheckpointError, ConfigError, StorageError
+from landscape.file_times import clear_times
+from landscape.potentials.checks import whole_number
+from landscape.run_folder import PART_BYTES, RunFolder
+from landscape.specification import build
+from landscape.storage import open as open_run
+from landscape.storage import replacing
+from landscape.tables import differences
+from landscape.train import train
+from landscape.training_folder import TrainingFolder, is_training
+
+__all__ = ["consolidate", "resume"]
+
+HEAD_BYTES = 1 << 17  # of a file, with the header of its root group
+
+
+def resume(
+    folder: str | os.PathLike[str],
+    *,
+    steps: int | None = None,
+    checkpoint_every: int | None = None,
+    progress: bool | None = None,
+    **objects: Any,
+) -> xr.Dataset:
+    """Go on with a run that was written to a folder, to the same bits as if it had never stopped.
+
+    Parameters
+    ----------
+    folder : path
+        What was `output` of `simulate`, `replica_exchange`, `train` or `run`.
+    steps : int, optional
+        The total, counted from the start of the run; by default what the run was to make.
+    checkpoint_every, progress : optional
+        As for `simulate`.
+    **objects
+        What plain data cannot rebuild, by the name of its argument: ``potential=``, ``integrator=``, ``record=``,
+        ``constraint=``, ``temperature=``. Their specifications must be those of the run.
+
+    Returns
+    -------
+    xarray.Dataset
+        As from `landscape.open`.
+
+    Raises
+    ------
+    CheckpointError
+        If no generation of the run can be read, if it has made more steps already, or if an object is not the one of
+        the run; the message names file or key.
+    StorageError
+        If another process is writing there.
+    ConfigError
+        If the run needs an object that is not given.
+
+    Examples
+    --------
+    >>> import landscape as ls, tempfile
+    >>> spring = ls.potentials.Quadratic([1.0])
+    >>> whole = ls.simulate(spring, ls.EulerMaruyama(dt=0.1), temperature=1.0, steps=100)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = ls.simulate(spring, ls.EulerMaruyama(dt=0.1), temperature=1.0, steps=40, output=folder)
+    ...     bool((ls.resume(folder, steps=100).position == whole.position).all())
+    True
+    """
+    path = Path(folder)
+    if is_training(path):
+        if steps is not None:
+            raise ConfigError("a training is counted in epochs and goes on to those it was begun with: leave steps out")
+        return _resume_training(TrainingFolder(path, resumed=True), checkpoint_every, progress, objects)
+    if not path.is_dir():
+        raise CheckpointError(f"there is no folder {str(path)!r}: expected one that simulate(output=...) wrote")
+    claimed = RunFolder(path)
+    try:
+        if claimed.manifest is None:
+            raise CheckpointError(f"{str(path)!r} holds no run: expected a folder that simulate(output=...) wrote")
+        claimed.spec = claimed.manifest.spec
+        total = claimed.manifest.steps if steps is None else whole_number("steps", steps)
+        function, arguments, settings = _call(claimed.spec, objects)
+        settings |= {"steps": total, "checkpoint_every": checkpoint_every, "progress": progress}
+        run: xr.Dataset = function(*arguments, **settings, output=claimed)
+        return run
+    finally:
+        claimed.close()
+
+
+def _resume_training(
+    folder: TrainingFolder, checkpoint_every: int | None, progress: bool | None, objects: dict[str, Any]
+) -> xr.Dataset:
+    content = folder.read()
+    _, arguments, settings = _call(content["spec"], objects)
+    stored = {key: value for key, value in content["settings"].items() if key not in objects}
+    further = build({"potential": _STAND_INS["potential"], "integrator": _STAND_INS["integrator"], "steps": 1} | stored)
+    settings = {key: value for key, value in settings.items() if key != "backend"}  # filled in, not given
+    settings |= {key: value for key, value in further.settings.items() if key in stored}
+    return train(*arguments, **settings, output=folder, checkpoint_every=checkpoint_every, progress=progress)
+
+
+def _call(spec: Mapping[str, Any], objects: Mapping[str, Any]) -> tuple[Any, list[Any], dict[str, Any]]:
+    """Function, arguments and settings of a stored run; its start is in the checkpoint."""
+    known = _without(spec, objects)
+    prepared = build({key: value for key, value in known.items() if key != "start"})
+    names = ("potential", "integrator")
+    arguments = [objects.get(name, one) for name, one in zip(names, prepared.arguments, strict=False)]
+    settings = prepared.settings | {key: one for key, one in objects.items() if key not in names}
+    return prepared.function, [*arguments, *prepared.arguments[2:]], settings
+
+
+_STAND_INS: Mapping[str, Any] = {
+    "potential": {"kind": "Quadratic", "stiffness": [1.0]},
+    "integrator": {"kind": "EulerMaruyama", "dt": 1.0},
+    "record": {},
+    "constraint": [],
+    "temperature": 0.0,
+}
+
+
+def _without(spec: Mapping[str, Any], objects: Mapping[str, Any]) -> dict[str, Any]:
+    """The specification with those tables out of the way that objects stand for, which must be the same."""
+    for name, given in objects.items():
+        if name not in _STAND_INS:
+            raise ConfigError(f"resume takes no {name!r}; objects are {', '.join(_STAND_INS)}")
+        changed = differences({name: spec.get(name)}, {name: _plain(given)})
+        if changed and not callable(given):
+            raise CheckpointError(f"this is not the {name} of the run: {'; '.join(changed)}")
+    for name in ("potential", "integrator"):
+        table = spec.get(name)
+        if name not in objects and isinstance(table, Mapping) and _from_python(table):
+            raise ConfigError(
+                f"the {name} of this run was given from Python: resume(folder, {name}=...) needs it again"
+            )
+    return dict(spec) | {name: _STAND_INS[name] for name in objects}
+
+
+def _from_python(table: Any) -> bool:
+    if isinstance(table, Mapping):
+        return table.get("kind") == "python" or any(_from_python(value) for value in table.values())
+    return False
+
+
+def _plain(given: Any) -> Any:
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return [_plain(one) for one in given]
+    spec = given.spec() if hasattr(given, "spec") else given
+    return json.loads(json.dumps(spec, default=lambda value: np.asarray(value).tolist()))
+
+
+def consolidate(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
+    """Make one netCDF file of a run in a folder, part by part: memory does not grow with its length.
+
+    Parameters
+    ----------
+    folder : path
+    path : path ending in ``.nc``
+        It appears complete or not at all; the folder is left as it is.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    CheckpointError
+        If the folder holds no run, or a file of it is damaged.
+
+    Examples
+    --------
+    >>> import landscape as ls, tempfile, os
+    >>> spring = ls.potentials.Quadratic([1.0])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     kept, file = os.path.join(folder, "run"), os.path.join(folder, "run.nc")
+    ...     run = ls.simulate(spring, ls.EulerMaruyama(dt=0.1), temperature=1.0, steps=40, output=kept)
+    ...     with ls.open(ls.consolidate(kept, file)) as whole:
+    ...         bool((whole.position == run.position).all())
+    True
+    """
+    target = Path(path)
+    with open_run(folder) as run, replacing(target) as temporary:
+        growing = [dim for dim in ("draw", "snapshot", "projection") if run.sizes.get(dim)]
+        try:
+            run.isel(dict.fromkeys(growing, slice(0))).to_netcdf(
+                temporary, engine="netcdf4", format="NETCDF4", unlimited_dims=growing
+            )
+            with netCDF4.Dataset(temporary, "a") as file:
+                for dim in growing:
+                    _append(file, run, dim)
+            with open(temporary, "r+b") as content:
+                head = bytearray(content.read(HEAD_BYTES))
+                clear_times(head)
+                content.seek(0)
+                content.write(head)
+        except (OSError, RuntimeError) as error:
+            raise StorageError(
+                f"cannot write {run.nbytes} bytes to {str(target)!r} ({error}): free some space or choose another path"
+            ) from error
+    return target
+
+
+def _append(file: Any, run: xr.Dataset, dim: str) -> None:
+    """Copy all variables along a dimension, a part at a time."""
+    for name, variable in run.variables.items():
+        if dim not in variable.dims:
+            continue
+        axis = variable.dims.index(dim)
+        rows = max(1, PART_BYTES * variable.sizes[dim] // max(variable.nbytes, 1))
+        stored = file.variables[name]
+        stored.set_auto_maskandscale(False)
+        for start in range(0, variable.sizes[dim], rows):
+            part = slice(start, min(start + rows, variable.sizes[dim]))
+            where = (slice(None),) * axis + (part,)
+            stored[where] = variable[where].values

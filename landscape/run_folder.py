@@ -1,0 +1,367 @@
+"""A run on disk while it goes on: parts of what it records, the state to go on from, and a manifest that commits them.
+
+Every file is written whole under a name of its own; then the manifest is replaced, the former one kept beside it. So a
+kill at any instant leaves one of the two generations, and what was committed is never touched again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import safetensors.numpy
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from landscape.driver import Driver
+from landscape.engines.base import State
+from landscape.errors import CheckpointError, StorageError
+from landscape.interruption import Interruption
+from landscape.manifest import CURRENT, FORMER, Entry, Manifest, generations, is_run_folder, read_entry
+from landscape.storage import serialise, write_atomically
+from landscape.tables import differences
+
+__all__ = ["CHECKPOINT_SECONDS", "PART_BYTES", "RunFolder"]
+
+PART_BYTES = 1 << 26  # of what is recorded along one dimension, in memory and in one file
+LOCK = "lock"
+CHECKPOINT_SECONDS = 60.0  # between two checkpoints, unless steps are given
+
+Status: TypeAlias = Literal["running", "interrupted", "diverged", "complete"]
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+Describe: TypeAlias = Callable[[Driver, bool], xr.Dataset]
+
+
+class RunFolder:
+    """The folder of one run, which no other process writes as long as this object is open.
+
+    Parameters
+    ----------
+    path : path
+    spec : dict, optional
+        The specification to store and to compare with, where it is not the one that `simulate` makes of its arguments.
+
+    Raises
+    ------
+    StorageError
+        If another process writes there, or the folder holds something else.
+    CheckpointError
+        If it holds a run of which no generation can be read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, spec: dict[str, Any] | None = None) -> None:
+        self.path, self.spec = Path(path), spec or {}
+        self.interruption = Interruption()
+        self.checkpoint_every: int | None = None
+        self._lock = _locked(self.path)
+        self.manifest: Manifest | None = None
+        self._arrays: Arrays = {}
+        try:
+            if is_run_folder(self.path):
+                self.manifest, self._arrays = self._last_good()
+        except BaseException:
+            self.close()
+            raise
+        self._committed = time.monotonic()
+
+    def close(self) -> None:
+        """Let others write."""
+        self._lock.close()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole run is there."""
+        found = self.manifest
+        return found is not None and found.status == "complete" and found.done == self.steps
+
+    def begin(self, spec: dict[str, Any], steps: int, describe: Describe) -> None:
+        """Take the settings of the run that is to be written, or to go on.
+
+        `describe` makes the Dataset of a driver, and is told whether the run ends there.
+
+        Raises
+        ------
+        CheckpointError
+            If the folder holds a run of another specification; the message names the keys.
+        """
+        self.steps, self._describe = steps, describe
+        self.spec = (self.spec or spec) | ({"steps": steps} if "steps" in spec else {})
+        if self.manifest is None:
+            return
+        changed = differences(self.manifest.spec, self.spec, ignored={"steps"})
+        if changed:
+            raise CheckpointError(
+                f"{str(self.path)!r} holds a run of another specification: {'; '.join(changed)}. Give what was given "
+                "before, or another folder"
+            )
+        if steps < self.manifest.done:
+            raise CheckpointError(
+                f"{str(self.path)!r} holds {self.manifest.done} steps already, more than the {steps} asked for: steps "
+                "is the total"
+            )
+        versions = _versions()
+        if versions != self.manifest.versions:
+            warnings.warn(
+                f"{str(self.path)!r} was begun with {self.manifest.versions}, now there is {versions}: the bits may "
+                "differ from here on",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    # -- going on -------------------------------------------------------------------------------------------------
+
+    def _last_good(self) -> tuple[Manifest, Arrays]:
+        """The last generation of which all is there that going on needs."""
+        problems = []
+        for manifest in generations(self.path):
+            try:
+                for parts in manifest.series.values():
+                    for entry in parts:
+                        if (size := _size(self.path / entry.name)) != entry.size:
+                            raise CheckpointError(
+                                f"{str(self.path / entry.name)!r} is damaged: it has {size} bytes, not {entry.size}"
+                            )
+                loaded = safetensors.numpy.load(read_entry(self.path, manifest.checkpoint))
+                arrays = {name: array.copy() for name, array in loaded.items()}
+            except (CheckpointError, safetensors.SafetensorError) as error:
+                problems.append(str(error))
+                continue
+            if problems:
+                warnings.warn(f"{'; '.join(problems)}: going back to step {manifest.done}", UserWarning, stacklevel=4)
+            return manifest, arrays
+        raise CheckpointError("; ".join(problems))
+
+    def restore(self, driver: Driver) -> None:
+        """Put a driver where the last generation was.
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint does not fit the run.
+        """
+        if self.manifest is None:
+            return
+        numbers, groups = self.manifest.numbers, _grouped(self._arrays)
+        self._arrays = {}
+        own, engine = groups[""], driver.engine
+        try:
+            memory = groups.get("memory", {})
+            _check_names("memory", memory, engine.state.memory)
+            engine.state = State(
+                _like(own["position"], engine.state.position, "position"),
+                {name: _like(memory[name], value, name) for name, value in engine.state.memory.items()},
+                int(numbers["step"]),
+                own["time"],
+            )
+            engine.replaced()
+            driver.first_step, driver.first_time = int(numbers["first_step"]), own["first_time"]
+            driver.start = _like(own["start"], driver.start, "start")
+            driver.dropped_step = own["dropped_step"]
+            for series in driver.series:
+                first, count = numbers["series"][series.dim]
+                series.load(int(first), int(count), groups.get(f"series/{series.dim}", {}))
+            for number, width in numbers["observers"].items():
+                accumulator = driver.observers[int(number)][1].accumulator(len(driver.start), int(width))
+                accumulator.load(groups[f"observer/{number}"])
+                driver.accumulators[int(number)] = accumulator
+            for number, one in enumerate(driver.interventions):
+                one.load(groups[f"intervention/{number}"])
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise CheckpointError(f"the checkpoint in {str(self.path)!r} does not fit this run: {error}") from error
+        _check_snapshots(driver)
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def stop(self, driver: Driver) -> int:
+        """The step of the run at which a checkpoint is due, next after those made."""
+        every = self.checkpoint_every
+        return driver.steps if every is None else (driver.done // every + 1) * every
+
+    def due(self, driver: Driver) -> bool:
+        """Whether a part is full, a checkpoint due, or the process asked to end."""
+        self.interruption.at_once = False  # something was made that is not committed
+        if self.interruption.pending is not None or any(series.full for series in driver.series):
+            return True
+        if self.checkpoint_every is not None:
+            return driver.done % self.checkpoint_every == 0
+        return time.monotonic() - self._committed > CHECKPOINT_SECONDS
+
+    def commit(self, driver: Driver) -> None:
+        """Write what there is, then the manifest; end the process if it was asked to.
+
+        Raises
+        ------
+        StorageError
+            If a file cannot be written; what was committed before is unchanged.
+        """
+        pending = self.interruption.pending is not None
+        self.write(driver, "interrupted" if pending else "running")
+        self.interruption.obey()
+        self.interruption.at_once = True
+
+    def write(self, driver: Driver, status: Status) -> None:
+        """Write one generation."""
+        self.interruption.at_once = False
+        former = self.manifest
+        if former is not None and (former.done, former.status, former.steps) == (driver.done, status, self.steps):
+            return
+        dataset = self._describe(driver, status != "running")
+        parts = {dim: list(entries) for dim, entries in former.series.items()} if former is not None else {}
+        for series in driver.series:
+            parts[series.dim] = self._write_part(series, parts.get(series.dim, []), dataset)
+        rest = dataset.drop_dims([series.dim for series in driver.series if series.dim in dataset.dims])
+        rest.attrs = {key: value for key, value in dataset.attrs.items() if key not in ("history", "spec")}
+        step = driver.engine.state.step
+        state = self._write(f"state-{step}.nc", serialise(rest))
+        for series in driver.series:
+            if series.full:
+                series.release()
+        numbers, arrays = _snapshot(driver)
+        checkpoint = self._write(f"checkpoint-{step}.safetensors", safetensors.numpy.save(arrays))
+        manifest = Manifest(
+            spec=self.spec, steps=self.steps, done=driver.done, status=status, backend=dataset.attrs["backend"],
+            versions=_versions(), numbers=numbers, state=state, checkpoint=checkpoint, series=parts,
+        )  # fmt: skip
+        self._replace(manifest, keep_former=status != "complete")
+
+    def certify(self, checks: xr.Dataset) -> None:
+        """Add the certificate to a complete run."""
+        if self.manifest is not None:
+            entry = self._write(f"certificate-{self.manifest.done}.nc", serialise(checks))
+            self._replace(self.manifest.model_copy(update={"certificate": entry}), keep_former=False)
+
+    def _write_part(self, series: Any, entries: list[Entry], dataset: xr.Dataset) -> list[Entry]:
+        """The entries of a series with what is in memory now, in place of an incomplete part."""
+        whole = entries[: series.first // series.part] if series.part else []
+        held = series.count - series.first
+        if not held:
+            return whole
+        names = [name for name, variable in dataset.variables.items() if series.dim in variable.dims]
+        part = dataset[[name for name in names if name in dataset.data_vars]].reset_coords(drop=True)
+        part = part.assign_coords({name: dataset[name].variable for name in names if name in dataset.coords})
+        part = part.drop_vars([name for name in part.coords if name not in names])
+        part.attrs = {}
+        number = f"{series.dim}-{series.first // series.part:06d}"
+        name = f"{number}.nc" if series.full else f"{number}-{held}.nc"
+        return [*whole, self._write(name, serialise(part, compress=False), held)]
+
+    def _write(self, name: str, content: bytes, entries: int = 0) -> Entry:
+        write_atomically(self.path / name, content)
+        return Entry.of(name, content, entries)
+
+    def _replace(self, manifest: Manifest, *, keep_former: bool) -> None:
+        if self.manifest is not None and keep_former:
+            write_atomically(self.path / FORMER, self.manifest.encode())
+        write_atomically(self.path / CURRENT, manifest.encode())
+        kept = {CURRENT, LOCK, *(entry.name for entry in manifest.entries)}
+        if self.manifest is not None and keep_former:
+            kept |= {FORMER, *(entry.name for entry in self.manifest.entries)}
+        for path in self.path.iterdir():
+            if path.is_file() and path.name not in kept:
+                path.unlink(missing_ok=True)
+        self.manifest, self._committed = manifest, time.monotonic()
+
+
+def _locked(path: Path) -> Any:
+    """The folder's lock, which the system takes back when the process ends, however it does."""
+    if path.exists() and not path.is_dir():
+        raise StorageError(f"{str(path)!r} is a file; output is a folder: give another name")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not is_run_folder(path) and any(one.name != LOCK and one.suffix != ".part" for one in path.iterdir()):
+            raise StorageError(f"{str(path)!r} holds other files: give a new folder")
+        lock = open(path / LOCK, "wb")  # noqa: SIM115  # held as long as the run
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(f"cannot write to {str(path)!r}: {error.strerror or error}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise StorageError(
+            f"another process is writing to {str(path)!r}: wait for it, or give another folder"
+        ) from None
+    return lock
+
+
+def _snapshot(driver: Driver) -> tuple[dict[str, Any], Arrays]:
+    """All that going on needs: whole numbers and arrays."""
+    state = driver.engine.state
+    groups: dict[str, Mapping[str, Any]] = {
+        "": {
+            "position": state.position, "time": state.time, "start": driver.start, "first_time": driver.first_time,
+            "dropped_step": driver.dropped_step,
+        },
+        "memory": state.memory,
+    }  # fmt: skip
+    groups |= {f"series/{series.dim}": series.held for series in driver.series}
+    groups |= {f"observer/{number}": one.arrays() for number, one in driver.accumulators.items()}
+    groups |= {f"intervention/{number}": one.arrays() for number, one in enumerate(driver.interventions)}
+    arrays = {f"{group}/{name}": _array(value) for group, table in groups.items() for name, value in table.items()}
+    numbers = {
+        "step": state.step,
+        "first_step": driver.first_step,
+        "series": {series.dim: [series.first, series.count] for series in driver.series},
+        "observers": {str(number): one.width for number, one in driver.accumulators.items()},
+    }
+    return numbers, arrays
+
+
+def _array(value: Any) -> NDArray[Any]:
+    array = value.cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    return np.ascontiguousarray(array)
+
+
+def _grouped(arrays: Arrays) -> dict[str, Arrays]:
+    groups: dict[str, Arrays] = {}
+    for key, array in arrays.items():
+        group, _, name = key.rpartition("/")
+        groups.setdefault(group, {})[name] = array
+    return groups
+
+
+def _like(array: NDArray[Any], tensor: torch.Tensor, name: str) -> torch.Tensor:
+    found = torch.from_numpy(array)
+    if found.dtype != tensor.dtype or (found.ndim, found.shape[0]) != (tensor.ndim, tensor.shape[0]):
+        raise ValueError(f"{name} is {found.dtype} {tuple(found.shape)}, not {tensor.dtype} {tuple(tensor.shape)}")
+    if found.shape != tensor.shape and tensor.numel():  # what has no elements yet may come in any length
+        raise ValueError(f"{name} has the shape {tuple(found.shape)}, not {tuple(tensor.shape)}")
+    return found.to(tensor.device)
+
+
+def _check_names(what: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    if set(found) != set(expected):
+        raise ValueError(f"its {what} is {sorted(found)}, not {sorted(expected)}")
+
+
+def _check_snapshots(driver: Driver) -> None:
+    """A longer run has its snapshots at other steps; those taken must be among them."""
+    taken = driver.snapshots.count
+    due = int(np.searchsorted(driver.snapshot_at, driver.done, side="right"))
+    if taken != due:
+        raise CheckpointError(
+            f"the snapshots of a run of {driver.steps} steps lie at other steps than those that were taken: give the "
+            "former number of steps, or begin anew"
+        )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _versions() -> dict[str, str]:
+    from landscape.results import package_version
+
+    return {"landscape": package_version()} | {name: version(name) for name in ("torch", "numba", "numpy")}

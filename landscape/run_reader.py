@@ -1,0 +1,130 @@
+"""A run folder as one Dataset, whose draws are read from their parts when they are looked at."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from landscape.errors import CheckpointError, StorageError
+from landscape.manifest import Entry, Manifest, generations, read_entry
+
+__all__ = ["open_folder"]
+
+ATTEMPTS = 5  # the writer may replace a generation while it is being read
+
+
+def open_folder(folder: Path) -> xr.Dataset:
+    """Everything that a run has committed so far; what is recorded per draw is read when it is looked at.
+
+    Raises
+    ------
+    CheckpointError
+        If no generation can be read, with the names of the damaged files.
+    """
+    problems: list[str] = []
+    for _ in range(ATTEMPTS):
+        problems = []
+        for manifest in generations(folder):
+            try:
+                dataset = _assemble(folder, manifest)
+            except CheckpointError as error:
+                problems.append(str(error))
+                continue
+            if problems:
+                text = f"{'; '.join(problems)}: showing the run as it was at step {manifest.done}"
+                warnings.warn(text, UserWarning, stacklevel=3)
+            return dataset
+    raise CheckpointError("; ".join(problems))
+
+
+def _assemble(folder: Path, manifest: Manifest) -> xr.Dataset:
+    dataset = _decoded(read_entry(folder, manifest.state))
+    for dim, entries in manifest.series.items():
+        if entries:
+            variables, coordinates = _series(folder, dim, entries)
+            dataset = dataset.assign(variables).set_coords(coordinates)
+    if manifest.certificate is not None:
+        checks = _decoded(read_entry(folder, manifest.certificate))
+        dataset = dataset.merge(checks).assign_attrs(checks.attrs)
+    return dataset.assign_attrs(
+        spec=json.dumps(manifest.spec, sort_keys=True),
+        history=f"{manifest.spec.get('task', 'simulate')}, written as it went on",
+        status=manifest.status,
+        steps_done=manifest.done,
+        steps_total=manifest.steps,
+    )
+
+
+def _series(folder: Path, dim: str, entries: list[Entry]) -> tuple[dict[str, Any], list[str]]:
+    """Variables along `dim`, and which of them are coordinates.
+
+    The last part tells their shapes and types; it stays in memory, since the writer replaces it while it grows.
+    """
+    last = _decoded(read_entry(folder, entries[-1]))
+    total = sum(entry.entries for entry in entries)
+    variables: dict[str, Any] = {}
+    for name, variable in last.variables.items():
+        if name == dim:
+            variables[dim] = xr.Variable(dim, np.arange(total), variable.attrs)
+        else:
+            rows = _Rows(folder, entries, str(name), variable, dim)
+            variables[str(name)] = xr.Variable(variable.dims, indexing.LazilyIndexedArray(rows), variable.attrs)
+    return variables, [str(name) for name in last.coords]
+
+
+class _Rows(BackendArray):  # type: ignore[misc]
+    """One variable over all parts: an index is answered from the parts that it touches."""
+
+    def __init__(self, folder: Path, entries: list[Entry], name: str, last: xr.Variable, dim: str) -> None:
+        self.folder, self.entries, self.name, self.last, self.dim = folder, entries, name, last, dim
+        self.axis = last.dims.index(dim)
+        self.edges = np.cumsum([0, *(entry.entries for entry in entries)])
+        shape = list(last.shape)
+        shape[self.axis] = int(self.edges[-1])
+        self.shape, self.dtype, self.dims = tuple(shape), last.dtype, last.dims
+        self._checked: set[str] = set()
+
+    def __getitem__(self, key: Any) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        wanted = np.atleast_1d(np.arange(self.shape[self.axis])[key[self.axis]])
+        others = {dim: key[axis] for axis, dim in enumerate(self.dims) if axis != self.axis}
+        low, high = (int(wanted.min()), int(wanted.max()) + 1) if len(wanted) else (0, 0)
+        numbers = np.arange(*np.searchsorted(self.edges, [low + 1, high]) - [1, 0]) if high else [len(self.entries) - 1]
+        blocks = []
+        for number in numbers:
+            start = self.edges[number]
+            part = slice(int(max(low - start, 0)), int(max(min(high, self.edges[number + 1]) - start, 0)))
+            blocks.append(self._values(int(number), {self.dim: part, **others}))
+        axis = self.axis - sum(isinstance(index, int | np.integer) for index in key[: self.axis])
+        found = np.concatenate(blocks, axis=axis)
+        if isinstance(key[self.axis], slice):
+            return np.take(found, wanted - low, axis=axis)
+        return np.asarray(np.take(found, 0, axis=axis))
+
+    def _values(self, number: int, where: dict[Any, Any]) -> NDArray[Any]:
+        if number == len(self.entries) - 1:
+            return np.asarray(self.last.isel(where).values)
+        entry = self.entries[number]
+        if entry.name not in self._checked:
+            read_entry(self.folder, entry)
+            self._checked.add(entry.name)
+        with xr.open_dataset(self.folder / entry.name, engine="netcdf4") as dataset:
+            return np.asarray(dataset[self.name].variable.isel(where).values)
+
+
+def _decoded(content: bytes) -> xr.Dataset:
+    try:
+        with xr.open_dataset(content, engine="netcdf4") as dataset:
+            return dataset.load()
+    except Exception as error:
+        raise StorageError(f"a committed file is not netCDF-4 ({type(error).__name__}: {error})") from error

@@ -1,0 +1,1 @@
+"""The parts of `landscape.sweep`: table, tasks, engines and results."""

@@ -1,0 +1,71 @@
+"""One variable of all results of a sweep as one array, which reads the files of the points that are indexed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from landscape.errors import StorageError
+
+__all__ = ["lazy_array", "open_result"]
+
+
+def lazy_array(
+    files: NDArray[np.object_], name: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, gaps: bool
+) -> indexing.LazilyIndexedArray:
+    """The variable `name` of all files: the axes of the table, then its own.
+
+    Parameters
+    ----------
+    files : array of str, shape of the table
+        None where a point has no result.
+    shape : tuple of int
+        Of the variable in one file.
+    gaps : bool
+        Whether some files lack it: then whole numbers and booleans become float64, and NaN says so (text: empty).
+    """
+    if dtype.kind in "iub" and gaps:
+        dtype = np.dtype(np.float64)
+    return indexing.LazilyIndexedArray(_TableArray(files, name, shape, dtype))
+
+
+def open_result(file: str) -> xr.Dataset:
+    """One file, lazily.
+
+    Raises
+    ------
+    StorageError
+    """
+    try:
+        return xr.open_dataset(file, engine="netcdf4", cache=False)
+    except Exception as error:
+        raise StorageError(
+            f"{file!r} is not a readable netCDF-4 file ({type(error).__name__}: {error}); call the sweep again, which "
+            "replaces damaged results"
+        ) from error
+
+
+class _TableArray(BackendArray):
+    def __init__(self, files: NDArray[np.object_], name: str, inner: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.files, self.name, self.inner, self.dtype = files, name, inner, dtype
+        self.shape = (*files.shape, *inner)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
+
+    def _read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        axes = self.files.ndim
+        chosen, inside = np.asarray(self.files[key[:axes]], dtype=object), key[axes:]
+        missing = "" if self.dtype.kind in "OSUT" else np.nan if self.dtype.kind in "fc" else 0
+        result = np.full((*chosen.shape, *np.broadcast_to(0, self.inner)[inside].shape), missing, self.dtype)
+        for place, file in np.ndenumerate(chosen):
+            if file is not None:
+                with open_result(file) as dataset:
+                    if self.name in dataset.variables:
+                        result[place] = dataset.variables[self.name][inside].values
+        return result

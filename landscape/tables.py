@@ -1,0 +1,64 @@
+"""Specifications as tables of tables: how two differ, and one laid over another."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+__all__ = ["differences", "overlaid"]
+
+
+def differences(
+    stored: Mapping[str, Any], given: Mapping[str, Any], *, ignored: Collection[str] = (), prefix: str = ""
+) -> list[str]:
+    """What was and what is now, for each key that differs.
+
+    Parameters
+    ----------
+    stored, given : mapping
+        Tables of tables.
+    ignored : collection of str
+        Keys of the outermost table that do not count.
+
+    Examples
+    --------
+    >>> differences({"steps": 10, "integrator": {"lr": 0.1}}, {"steps": 10, "integrator": {"lr": 0.2}})
+    ['integrator.lr was 0.1, is now 0.2']
+    """
+    found = []
+    for key in sorted({*stored, *given} - set(ignored)):
+        old, new = stored.get(key), given.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += differences(old, new, prefix=f"{prefix}{key}.")
+        elif old != new:
+            found.append(f"{prefix}{key} was {_short(old)}, is now {_short(new)}")
+    return found
+
+
+def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two tables as one, table by table, where `above` counts; a table of another ``kind`` replaces the whole one.
+
+    Examples
+    --------
+    >>> overlaid({"integrator": {"kind": "SGD", "lr": 0.1}, "steps": 5}, {"integrator": {"lr": 0.2}})
+    {'integrator': {'kind': 'SGD', 'lr': 0.2}, 'steps': 5}
+    >>> overlaid({"integrator": {"kind": "SGD", "lr": 0.1}}, {"integrator": {"kind": "HMC", "dt": 0.2}})
+    {'integrator': {'kind': 'HMC', 'dt': 0.2}}
+    """
+    found = dict(below)
+    for key, value in above.items():
+        former = found.get(key)
+        if isinstance(value, Mapping) and isinstance(former, Mapping) and _of_one_kind(former, value):
+            found[key] = overlaid(former, value)
+        else:
+            found[key] = value
+    return found
+
+
+def _of_one_kind(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
+    return "kind" not in above or above["kind"] == below.get("kind")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:77]}..."

@@ -1,0 +1,115 @@
+"""A training on disk: one run folder for each stretch of equal rate, and a file that says what they are parts of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from landscape.errors import CheckpointError, StorageError
+from landscape.manifest import is_run_folder, seal, unseal
+from landscape.run_folder import RunFolder
+from landscape.run_reader import open_folder
+from landscape.storage import write_atomically
+from landscape.tables import differences
+
+__all__ = ["Stretch", "TrainingFolder", "as_trained", "is_training"]
+
+INDEX = "training.json"
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Epochs of equal rate, by one network for all siblings or by each of them.
+
+    Attributes
+    ----------
+    first, last : int
+        From which epoch to which.
+    factor : float
+        On the rate.
+    together : bool
+        Whether the siblings are one network still.
+    """
+
+    first: int
+    last: int
+    factor: float
+    together: bool
+
+
+def is_training(folder: Path) -> bool:
+    """Whether a training was written there."""
+    return (folder / INDEX).exists()
+
+
+class TrainingFolder:
+    """Where a training goes.
+
+    Parameters
+    ----------
+    path : path
+    resumed : bool
+        Whether the start is the one of the stored training, whatever is given.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, resumed: bool = False) -> None:
+        self.path, self.resumed = Path(path), resumed
+
+    def read(self) -> dict[str, Any]:
+        """Specification, further settings, siblings and stretches.
+
+        Raises
+        ------
+        CheckpointError
+        """
+        index = self.path / INDEX
+        try:
+            return unseal(index.read_bytes(), index)
+        except OSError as error:
+            raise CheckpointError(f"cannot read {str(index)!r}: {error.strerror or error}") from error
+
+    def begin(self, content: Mapping[str, Any]) -> None:
+        """Store what the training is, or compare it with what is stored.
+
+        Raises
+        ------
+        CheckpointError
+            If the folder holds another training.
+        """
+        if not is_training(self.path):
+            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+                raise StorageError(f"{str(self.path)!r} holds other files: give a new folder")
+            write_atomically(self.path / INDEX, seal(content))
+            return
+        changed = differences(self.read(), content, ignored={"start"} if self.resumed else ())
+        if changed:
+            raise CheckpointError(f"{str(self.path)!r} holds another training: {'; '.join(changed)}")
+
+    def stretch(self, number: int) -> RunFolder:
+        """The folder of a stretch; one that was begun goes on as it was begun."""
+        folder = RunFolder(self.path / f"stretch-{number:04d}")
+        folder.spec = {} if folder.manifest is None else folder.manifest.spec
+        return folder
+
+    def pieces(self) -> Iterator[xr.Dataset]:
+        """What each stretch has committed so far."""
+        content = self.read()
+        for number, row in enumerate(content["stretches"]):
+            path = self.path / f"stretch-{number:04d}"
+            if is_run_folder(path):
+                yield as_trained(open_folder(path), Stretch(*row), content["siblings"])
+
+
+def as_trained(piece: xr.Dataset, stretch: Stretch, siblings: int) -> xr.Dataset:
+    """A stretch as all siblings see it, with the factor on the rate."""
+    if stretch.together:
+        about = piece.chain.attrs
+        piece = piece.isel(chain=[0] * siblings).assign_coords(chain=("chain", np.arange(siblings), about))
+    about = {"long_name": "factor of the schedule on the rate", "units": "1"}
+    return piece.assign(rate_factor=("draw", np.full(piece.sizes["draw"], stretch.factor), about))
