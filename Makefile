@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python
 
-.PHONY: help install test quick lint types format bench demo
+.PHONY: help install test quick lint types format bench demo docs
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,3 +29,6 @@ bench:  ## speeds as ratios to peers in the same run
 
 demo:  ## the main job, end to end
 	$(PYTHON) -m landscape.cli demo
+
+docs:  ## the pages, in build/docs (needs pip install ".[docs]")
+	$(PYTHON) -m sphinx -W --keep-going -b html docs build/docs

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from landscape.engines.base import Engine, State
 from landscape.errors import NonFiniteError
 from landscape.observers.base import Accumulator, Observer, Variables
+from landscape.pace import Pace
 from landscape.record import Observable, Record, columns_of, observe, source_key
 from landscape.schedules import Schedule
 from landscape.series import Series
@@ -22,7 +23,6 @@ from landscape.series import Series
 __all__ = ["Driver", "Intervention", "Sink", "snapshot_steps"]
 
 NATIVE = ("position", "energy")  # what engines record on the way
-PIECE_SECONDS = 0.25
 PIECE_BYTES = 1 << 25
 
 
@@ -153,7 +153,7 @@ class Driver:
             cadence[key] = gcd(cadence.get(key, 0), observer.every or self.record.every)
         self._cadence = cadence
         self._inline = [key for key in cadence if key in NATIVE and self._sources[key] is None]
-        self._budget = 1  # steps of the next piece
+        self._pace = Pace()
 
     def times(self, steps: NDArray[Any]) -> NDArray[np.float64]:
         """Times ``(n, chains)`` at steps of this run, for a constant step size."""
@@ -182,7 +182,7 @@ class Driver:
             samples = self._advance()
             seconds = max(time.perf_counter() - began, 1e-9)
             made = self.engine.state.step - before.step
-            self._budget = max(1, min(int(made * PIECE_SECONDS / seconds), 4 * max(made, self._budget)))
+            self._pace.learn(made, seconds)
             self._check(before, samples)
             self._keep(samples)
             self._note_exits(before)
@@ -203,7 +203,7 @@ class Driver:
     def results(self, spacing: Callable[[int], NDArray[np.float64]]) -> Variables:
         """What the observers have; ``spacing(every)`` is the time ``(chains,)`` between their samples."""
         results: Variables = {}
-        for number, accumulator in self.accumulators.items():
+        for number, accumulator in sorted(self.accumulators.items()):
             name, observer = self.observers[number]
             results |= accumulator.result(name, spacing(observer.every or self.record.every))
         return results
@@ -230,7 +230,7 @@ class Driver:
         since, chains, dim = self.done, *self.start.shape
         cadences = {name: self._cadence[name] if name in self._inline else 0 for name in NATIVE}
         densest = min((every for every in cadences.values() if every), default=PIECE_BYTES)
-        most = next(self.engine.plan.pieces(self._budget))  # of which the times may have to be known
+        most = next(self.engine.plan.pieces(self._pace.steps))  # of which the times may have to be known
         steps = min(self._next_stop() - since, most, densest * max(1, PIECE_BYTES // (8 * chains * (dim + 1))))
         values = self.engine.advance_recording(
             steps, since, position_every=cadences["position"], energy_every=cadences["energy"]
@@ -288,8 +288,8 @@ class Driver:
             start, end = times[whole, chains], times[whole + 1, chains]
             exits = start + (at % 1) * (end - start)
         else:
-            advance = plan.integrator.time_per_step(plan.step_size)
-            exits = self.first_time[chains] + (at - self.first_step) * advance[chains]
+            origin, advance = plan.clock_of(self.first_step, self.first_time)
+            exits = origin[chains] + at * advance[chains]
         state.memory["exit_time"][chains] = torch.as_tensor(exits, device=plan.device)
 
     # -- divergence -----------------------------------------------------------------------------------------------

@@ -63,6 +63,13 @@ def grid(*, replicas: int = 1, **settings: Sequence[float]) -> dict[str, NDArray
     dict
         One array ``(chains,)`` per setting, and ``replica``.
 
+    Raises
+    ------
+    ConfigError
+        If `replicas` is not a positive integer, or there is no setting.
+    ShapeError
+        If a setting is not a sequence of numbers.
+
     Examples
     --------
     >>> g = grid(temperature=[0.1, 0.2], replicas=3)

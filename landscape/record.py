@@ -57,6 +57,11 @@ class Record:
     snapshots : int, optional
         How many whole positions to keep besides, evenly spaced over the run.
 
+    Raises
+    ------
+    ConfigError
+        If a number is not a positive integer or an observable is unknown; of a potential that lacks it, when a run starts.
+
     Examples
     --------
     >>> import landscape as ls

@@ -6,6 +6,7 @@ The scripts in ``landscape.examples`` each define ``reproduce(size, seed) -> Rep
 from __future__ import annotations
 
 import argparse
+import inspect
 import io
 import json
 import math
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import xarray as xr
 from rich.console import Console
@@ -281,10 +282,11 @@ def command_line(reproduce: Callable[[str, int], Reproduction], arguments: list[
     arguments : list of str, optional
         The command line's own by default.
     """
-    script = sys.modules[reproduce.__module__]
-    name = Path(cast(str, script.__file__)).stem
+    name = Path(inspect.getfile(reproduce)).stem
     parser = argparse.ArgumentParser(
-        prog=name, description=script.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=name,
+        description=sys.modules[reproduce.__module__].__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--size", choices=SIZES, default="small", help="how long it may take (default: small)")
     parser.add_argument("-o", "--output", type=Path, default=Path("landscape-reproduction", name), help="folder")

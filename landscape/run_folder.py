@@ -166,8 +166,9 @@ class RunFolder:
             driver.start = _like(own["start"], driver.start, "start")
             driver.dropped_step = own["dropped_step"]
             for series in driver.series:
-                first, count = numbers["series"][series.dim]
-                series.load(int(first), int(count), groups.get(f"series/{series.dim}", {}))
+                first, count, names = numbers["series"][series.dim]
+                held = groups.get(f"series/{series.dim}", {})
+                series.load(int(first), int(count), {name: held[name] for name in names})
             for number, width in numbers["observers"].items():
                 accumulator = driver.observers[int(number)][1].accumulator(len(driver.start), int(width))
                 accumulator.load(groups[f"observer/{number}"])
@@ -310,7 +311,7 @@ def _snapshot(driver: Driver) -> tuple[dict[str, Any], Arrays]:
     numbers = {
         "step": state.step,
         "first_step": driver.first_step,
-        "series": {series.dim: [series.first, series.count] for series in driver.series},
+        "series": {series.dim: [series.first, series.count, list(series.held)] for series in driver.series},
         "observers": {str(number): one.width for number, one in driver.accumulators.items()},
     }
     return numbers, arrays

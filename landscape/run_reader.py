@@ -72,7 +72,7 @@ def _series(folder: Path, dim: str, entries: list[Entry]) -> tuple[dict[str, Any
     total = sum(entry.entries for entry in entries)
     variables: dict[str, Any] = {}
     for name, variable in last.variables.items():
-        if name == dim:
+        if variable.dims == (dim,) and name == dim:
             variables[dim] = xr.Variable(dim, np.arange(total), variable.attrs)
         else:
             rows = _Rows(folder, entries, str(name), variable, dim)

@@ -173,6 +173,18 @@ def ramp(start: Any, end: Any, duration: float) -> Schedule:
     duration : float
         In units of time.
 
+    Returns
+    -------
+    Schedule
+        For a temperature or a step size.
+
+    Raises
+    ------
+    ConfigError
+        If a value is negative or not finite, or a time makes no sense.
+    ShapeError
+        If values are for different numbers of chains.
+
     Examples
     --------
     >>> ramp(1.0, 3.0, duration=4.0).at(np.array([[0.0], [2.0], [9.0]]), chains=1).ravel()
@@ -191,6 +203,18 @@ def cosine(start: Any, end: Any, duration: float) -> Schedule:
     start, end : float, or one per chain
     duration : float
         In units of time.
+
+    Returns
+    -------
+    Schedule
+        For a temperature or a step size.
+
+    Raises
+    ------
+    ConfigError
+        If a value is negative or not finite, or a time makes no sense.
+    ShapeError
+        If values are for different numbers of chains.
 
     References
     ----------
@@ -215,6 +239,18 @@ def cycle(low: Any, high: Any, period: float) -> Schedule:
     period : float
         In units of time.
 
+    Returns
+    -------
+    Schedule
+        For a temperature or a step size.
+
+    Raises
+    ------
+    ConfigError
+        If a value is negative or not finite, or a time makes no sense.
+    ShapeError
+        If values are for different numbers of chains.
+
     Examples
     --------
     >>> cycle(1.0, 3.0, period=4.0).at(np.array([[0.0], [1.0], [2.0]]), chains=1).ravel().round(12)
@@ -230,6 +266,18 @@ def piecewise(table: Mapping[float, Any]) -> Schedule:
     ----------
     table : mapping of time to value
         A value, or one per chain, in force from that time on.
+
+    Returns
+    -------
+    Schedule
+        For a temperature or a step size.
+
+    Raises
+    ------
+    ConfigError
+        If a value is negative or not finite, or a time makes no sense.
+    ShapeError
+        If values are for different numbers of chains.
 
     Examples
     --------

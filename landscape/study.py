@@ -77,6 +77,8 @@ def study(
         are refused otherwise.
     note : callable, optional
         Takes a line about each stage.
+    progress : bool, optional
+        Whether to show a progress bar; None shows it on a terminal.
 
     Returns
     -------
@@ -221,4 +223,5 @@ def _run(stage: Stage, folder: Path, progress: bool | None) -> None:
     found = build(task).call(progress=progress)
     found.attrs["stage"] = json.dumps({"sha256": stage.sha256, "spec": stage.spec}, sort_keys=True)
     save(found, folder / f"{stage.name}.nc")
-    unfinished.unlink(missing_ok=True)
+    for left in folder.glob(f"{stage.name}.*.unfinished.nc"):
+        left.unlink()

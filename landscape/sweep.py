@@ -78,7 +78,8 @@ def sweep(
         For keys that no specification takes, empty lists, values that are not plain data, an `output` with another
         sweep; and if no point can be built, for the reason of the first.
     ShapeError
-        If the results differ in shape; they are kept in `output`.
+        If the results differ in shape, other than in the number of draws, iterations or pivots; they are kept in
+        `output`.
     StorageError
         If `output` cannot be written or read.
 
@@ -152,6 +153,8 @@ def _write_manifest(table: SweepTable, folder: Path) -> None:
     files = [point.file for point in table.points]
     if (folder / MANIFEST).exists():
         known = read_manifest(folder)
+        if known["files"] == files:
+            return
         if not set(known["files"]) <= set(files):
             swept = [key for axis in known["axes"] for key in axis["keys"]]
             raise ConfigError(

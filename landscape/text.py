@@ -14,13 +14,16 @@ def measured(value: float, error: float) -> str:
     --------
     >>> measured(0.0804719, 0.00123), measured(1234.5, 56.0), measured(2.0e-7, 3e-9), measured(1.0, float("nan"))
     ('0.0805 +- 0.0012', '1234 +- 56', '(2.000 +- 0.030)e-07', '1')
+    >>> measured(0.0, 1.9)
+    '0.0 +- 1.9'
     """
     if not math.isfinite(value):
         return "-"
     if not (math.isfinite(error) and error > 0):
         return f"{value:.3g}"
-    if not 1e-3 <= abs(value) < 1e5:
-        power = math.floor(math.log10(abs(value) if value else error))
+    size = max(abs(value), error)
+    if not 1e-3 <= size < 1e5:
+        power = math.floor(math.log10(size))
         return f"({_fixed(value / 10**power, error / 10**power)})e{power:+03d}"
     return _fixed(value, error)
 

@@ -70,6 +70,8 @@ def train(
         As for `simulate`.
     output, checkpoint_every : optional
         A folder that the training is written to as it goes on, and steps between checkpoints; as for `simulate`.
+    progress : bool, optional
+        Whether to show a progress bar; None shows it on a terminal.
     **settings
         Further arguments of `simulate`, such as `backend` or `temperature`.
 

@@ -16,6 +16,7 @@ from .toys import Rosenbrock as Rosenbrock
 from .toys import ThreeHole as ThreeHole
 from .toys import Valley as Valley
 from .toys import WolfeQuapp as WolfeQuapp
+from .weights import load_weights as load_weights
 
 __all__ = [
     "DoubleWell",
@@ -35,5 +36,6 @@ __all__ = [
     "WolfeQuapp",
     "architectures",
     "datasets",
+    "load_weights",
     "toys",
 ]

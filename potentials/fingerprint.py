@@ -11,8 +11,10 @@ from torch import nn
 
 from landscape.potentials import architectures
 from landscape.potentials.losses import SampleLoss, named_loss
+from landscape.potentials.network_function import NetworkFunction
+from landscape.potentials.samples import Samples
 
-__all__ = ["loss_name", "module_recipe"]
+__all__ = ["common_facts", "loss_name", "module_recipe"]
 
 
 def loss_name(loss: SampleLoss) -> str:
@@ -41,6 +43,20 @@ def module_recipe(module: nn.Module) -> dict[str, Any]:
         if _fingerprint(fresh)["sha256"] == fingerprint["sha256"]:
             return dict(recipe)
     return fingerprint
+
+
+def common_facts(network: NetworkFunction, data: Samples) -> dict[str, Any]:
+    """What of a network and its data has to be equal where several processes hold parts of the data."""
+    facts: dict[str, Any] = {f"parameter {slot.name}": list(slot.shape) for slot in network.layout}
+    for name, values in (("inputs", data.inputs), ("targets", data.targets)):
+        facts[name] = f"{values.dtype} of shape (n, {', '.join(map(str, values.shape[1:]))})"
+    return facts | {
+        "the held-out data": "missing" if data.evaluation is None else "given",
+        "the loss": loss_name(network.loss),
+        "batchnorm": network.batchnorm,
+        "dtype": str(network.dtype),
+        "the module with its weights": module_recipe(network.module),
+    }
 
 
 def _name(thing: Any) -> str:

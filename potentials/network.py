@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from landscape import random
-from landscape.errors import ConfigError, ShapeError
-from landscape.potentials.base import Potential, check_device
+from landscape.errors import ConfigError
 from landscape.potentials.batches import BatchKeys, BatchSampler, Sampling
-from landscape.potentials.composite import composite_attention
-from landscape.potentials.fingerprint import loss_name, module_recipe
-from landscape.potentials.layout import Layout
-from landscape.potentials.losses import SampleLoss, cross_entropy, named_loss
+from landscape.potentials.fingerprint import common_facts, loss_name, module_recipe
+from landscape.potentials.losses import SampleLoss, cross_entropy
 from landscape.potentials.mlp_hessian import mlp_hessian
 from landscape.potentials.network_data import check_count, check_dtype, check_settings, fitting_data
-from landscape.potentials.norms import apply_policy, check_policy, reestimated_statistics
+from landscape.potentials.network_function import NetworkFunction
+from landscape.potentials.norms import check_gathered, reestimated_statistics
 from landscape.potentials.plain_mlp import recognise
 from landscape.potentials.products import HessianProducts
 from landscape.potentials.samples import Samples, gather_samples
+from landscape.potentials.sharding import Shards
 
 __all__ = ["NetworkLoss"]
 
+Batch: TypeAlias = tuple[Any, Any]  # of inputs and targets, each a tensor or, over several ranks, a list over chains
 
-class NetworkLoss(Potential):
+
+class NetworkLoss(NetworkFunction):
     """Mean loss over a data set as a function of all trainable weights of a module.
 
     V(theta) = (1/n) sum_i loss(f_theta(x_i), y_i) + (w/2) |theta|^2
@@ -67,11 +68,15 @@ class NetworkLoss(Potential):
         Samples evaluated at once; bounds the memory of full-data quantities.
     dtype, device
         Of weights and data; the module's own unless given.
+    process_group : torch.distributed.ProcessGroup or "world", optional
+        The data are those of all ranks, `inputs`, `targets` and `evaluation` this rank's part of them. Energies,
+        derivatives and products are the same numbers on every rank, which has to make the same calls; minibatches are
+        drawn from all samples, and each rank evaluates those that it holds.
 
     Raises
     ------
     ConfigError, ShapeError
-        For settings that contradict each other, and data that do not fit the module.
+        For settings that contradict each other, data that do not fit the module, and ranks that do not fit together.
 
     References
     ----------
@@ -86,8 +91,6 @@ class NetworkLoss(Potential):
     >>> loss.energy([3.0]), loss.gradient([3.0]), loss.hessian([3.0])
     (array(5., dtype=float32), array([10.], dtype=float32), array([[10.]], dtype=float32))
     """
-
-    coordinates = None
 
     def __init__(
         self,
@@ -107,83 +110,67 @@ class NetworkLoss(Potential):
         chunk_size: int | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
+        process_group: Any = None,
     ) -> None:
         check_settings(
             module=module, dropout=dropout, weight_decay=weight_decay, augment=augment, sampling=sampling, dtype=dtype
         )
-        self.module = module
-        self.layout = Layout.of(module)
-        self.dim = self.layout.dim
-        self.bounds = {}
-        own = next(p for p in module.parameters() if p.requires_grad)
-        self.dtype, self.device = dtype or own.dtype, check_device(device) if device is not None else own.device
-        self.batchnorm = check_policy(module, batchnorm)
-        self._private = copy.deepcopy(module).to(self.device, self.dtype)
-        self._estimator = copy.deepcopy(self._private).eval() if self.batchnorm == "reestimate" else None
-        self._batch_module = copy.deepcopy(self._private)
-        apply_policy(self._private, use_batch_statistics=self.batchnorm == "batch")
-        apply_policy(self._batch_module, use_batch_statistics=self.batchnorm in ("batch", "reestimate"))
-        for private in (self._private, self._batch_module):
-            private.requires_grad_(False)
-        self._buffers = {name: buffer.detach() for name, buffer in self._private.named_buffers()}
-        self._batch_buffers = {name: buffer.detach() for name, buffer in self._batch_module.named_buffers()}
-        self._fixed = {
-            name: parameter.detach()
-            for name, parameter in self._private.named_parameters()
-            if name not in {slot.name for slot in self.layout}
-        }
-        self.loss = named_loss(loss)
+        super().__init__(module, loss=loss, batchnorm=batchnorm, dtype=dtype, device=device)
         self.weight_decay = float(weight_decay)
-        data = gather_samples(inputs, targets, evaluation)
-        self.data_spec = data.spec
+        self.augment = augment
+        self.shared_batches = shared_batches
         self.chunk_size = check_count("chunk_size", chunk_size)
+        size = check_count("batch_size", batch_size)
+        data = gather_samples(inputs, targets, evaluation)
+        self.shards, self.data_spec = Shards((len(data.inputs),)), data.spec
+        if process_group is not None:
+            check_gathered(self.batchnorm)
+            facts = common_facts(self, data) | {
+                "batch_size": size,
+                "sampling": sampling,
+                "shared_batches": shared_batches,
+                "augment": None if augment is None else loss_name(augment),
+                "weight_decay": self.weight_decay,
+            }
+            self.shards, self.data_spec = Shards.joined(process_group, self.samples, facts, data.spec, self.device)
         start = self.position()
         data = fitting_data(
             data, lambda x: self._outputs(start, x, self._buffers), self.loss, dtype=self.dtype, device=self.device
         )
         self.inputs, self.targets, self.evaluation = data.inputs, data.targets, data.evaluation
-        self.augment = augment
-        self.shared_batches = shared_batches
         self.sampler = None
-        if batch_size is not None:
-            size = check_count("batch_size", batch_size)
+        if size is not None:
             whole = size == self.samples and sampling == "epoch" and augment is None
-            self.sampler = None if whole else BatchSampler(self.samples, size or 0, sampling)
+            self.sampler = None if whole else BatchSampler(self.samples, size, sampling)
         self._check_smallest_batch()
         self.plain_mlp = recognise(module, self.layout, self.loss, self.inputs)
-        self._vmaps = True
 
-    # -- the module and its vector --------------------------------------------------------------------------------
+    # -- the landscape in other forms -----------------------------------------------------------------------------
 
     @property
     def samples(self) -> int:
-        """Size of the data set."""
-        return len(self.inputs)
+        """Size of the data set, on all ranks together."""
+        return self.shards.samples
 
     @property
-    def private_module(self) -> nn.Module:
-        """The copy that full-data quantities are computed with, in evaluation mode; its own weights are not used."""
-        return self._private
-
-    def position(self) -> Tensor:
-        """The module's own parameters as a vector ``(dim,)`` (a copy)."""
-        return self.layout.flatten(self.module).to(self.device, self.dtype)
-
-    def default_start(self) -> Tensor:
-        """The module's own parameters."""
-        return self.position()
+    def ranks(self) -> int:
+        """Number of processes that hold the data together."""
+        return len(self.shards.sizes)
 
     def dynamics_module(self) -> nn.Module:
-        """A copy of the module as dynamics runs it: dropout off, normalisation as chosen, no frozen weight moving."""
-        module = copy.deepcopy(self._batch_module)
-        parameters = dict(module.named_parameters())
-        for slot in self.layout:
-            parameters[slot.name].requires_grad_(True)
-        return module
+        """A copy of the module as dynamics runs it: dropout off, normalisation as chosen, no frozen weight moving.
 
-    def load(self, position: Any) -> None:
-        """Write a vector ``(dim,)`` back into the user's module. The only call that changes it."""
-        self.layout.write(self.module, self._one(position))
+        Raises
+        ------
+        ConfigError
+            Over several ranks: what runs the module itself sees the samples of its rank only.
+        """
+        if self.ranks > 1:
+            raise ConfigError(
+                "over the ranks of a process group gradients are sums, which an optimizer that runs the module itself "
+                'does not see: use one that takes gradients, Optimizer(..., of="parameters")'
+            )
+        return super().dynamics_module()
 
     def module_at(self, position: Any) -> nn.Module:
         """A copy of the user's module with the weights of `position` ``(dim,)``, in the user's mode."""
@@ -218,34 +205,27 @@ class NetworkLoss(Potential):
         if dtype is None or dtype == self.dtype:
             return self
         twin = copy.copy(self)
-        twin.dtype = dtype
-        twin._private = copy.deepcopy(self._private).to(dtype)
-        twin._batch_module = copy.deepcopy(self._batch_module).to(dtype)
-        twin._estimator = None if self._estimator is None else copy.deepcopy(self._estimator).to(dtype)
-        twin._buffers = {name: buffer.detach() for name, buffer in twin._private.named_buffers()}
-        fixed = dict(twin._private.named_parameters())
-        twin._fixed = {name: fixed[name].detach() for name in self._fixed}
-        own = Samples(self.inputs, self.targets, self.evaluation)
-        placed = own.to(dtype)
+        twin._recast(dtype)
+        placed = Samples(self.inputs, self.targets, self.evaluation).to(dtype)
         twin.inputs, twin.targets, twin.evaluation = placed.inputs, placed.targets, placed.evaluation
         return twin
 
     # -- full-data quantities -------------------------------------------------------------------------------------
 
     def sample_energies(self, position: Any) -> Any:
-        """Loss of every sample (without weight decay), shape ``(..., samples)``."""
+        """Loss of every sample (without weight decay), shape ``(..., samples)``; of all ranks in their order."""
 
         def losses(at: Tensor) -> Tensor:
-            flat = at.reshape(-1, self.dim)
             with torch.no_grad():
-                return self._per_chain(self._losses_of_one, flat).reshape(*at.shape[:-1], self.samples)
+                own = self._per_chain(self._losses_of_one, at.reshape(-1, self.dim))
+            return self.shards.gathered(own, dim=1).reshape(*at.shape[:-1], self.samples)
 
         return self._apply(losses, position)
 
     def sample_gradients(self, position: Any) -> Any:
         """Gradient of every sample's loss (without weight decay), shape ``(..., samples, dim)``.
 
-        Memory is that of the result; a network with batch statistics has no per-sample gradients.
+        Memory is that of the result, on every rank; a network with batch statistics has no per-sample gradients.
         """
         if self.batchnorm == "batch":
             raise ConfigError('with batchnorm="batch" the samples interact: there are no per-sample gradients')
@@ -259,7 +239,8 @@ class NetworkLoss(Potential):
                 torch.cat([vmap(torch.func.grad(one_sample), (None, 0, 0))(row, x, y) for x, y in self._chunks()])
                 for row in flat
             ]
-            return torch.stack(rows).reshape(*at.shape[:-1], self.samples, self.dim)
+            gathered = self.shards.gathered(torch.stack(rows), dim=1)
+            return gathered.reshape(*at.shape[:-1], self.samples, self.dim)
 
         return self._apply(gradients, position)
 
@@ -269,45 +250,47 @@ class NetworkLoss(Potential):
             raise ConfigError("accuracy needs labels and the cross-entropy loss")
         data = self._held_out() if (self.evaluation is not None if held_out is None else held_out) else None
 
-        def fraction(at: Tensor) -> Tensor:
-            def one(vector: Tensor) -> Tensor:
-                buffers = self.statistics_at(vector)
-                right = [
-                    (self._outputs(vector, x, buffers).argmax(1) == y).float().mean() * len(y)
-                    for x, y in self._chunks(data)
-                ]
-                return torch.stack(right).sum() / (self.samples if data is None else len(data.inputs))
+        def right(outputs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+            return (outputs.argmax(1) == targets).float().mean() * len(targets)
 
-            with torch.no_grad():
-                return self._per_chain(one, at.reshape(-1, self.dim)).reshape(at.shape[:-1])
-
-        return self._apply(fraction, position)
+        return self._mean_over(data, right, position)
 
     def evaluation_energy(self, position: Any) -> Any:
         """Mean loss on the held-out data, shape ``(...)``, without weight decay."""
-        data = self._held_out()
+        return self._mean_over(self._held_out(), lambda *given: self.losses_of(*given).sum(), position)
 
-        def energy(at: Tensor) -> Tensor:
-            def one(vector: Tensor) -> Tensor:
-                buffers = self.statistics_at(vector)
-                parts = [self._losses(vector, x, y, buffers).sum() for x, y in self._chunks(data)]
-                return torch.stack(parts).sum() / len(data.inputs)
+    def _mean_over(self, data: Samples | None, total: Callable[[Tensor, Tensor, Tensor], Tensor], position: Any) -> Any:
+        """Mean over samples of what ``total(outputs, inputs, targets)`` is the sum of."""
+        count = len(self.inputs if data is None else data.inputs)
 
+        def one(vector: Tensor) -> Tensor:
+            buffers = self.statistics_at(vector)
+            totals = [total(self._outputs(vector, x, buffers), x, y) for x, y in self._chunks(data)]
+            return torch.stack(totals).sum() / count
+
+        def mean(at: Tensor) -> Tensor:
             with torch.no_grad():
-                return self._per_chain(one, at.reshape(-1, self.dim)).reshape(at.shape[:-1])
+                (found,) = self.shards.mean(count, self._per_chain(one, at.reshape(-1, self.dim)))
+            return found.reshape(at.shape[:-1])
 
-        return self._apply(energy, position)
+        return self._apply(mean, position)
 
     def _energy(self, position: Tensor) -> Tensor:
+        if self.ranks > 1:  # a graph would be that of one rank's part
+            position = position.detach()
         flat = position.reshape(-1, self.dim)
-        mean = self._per_chain(lambda vector: self._losses_of_one(vector).mean(), flat)
+        self.shards.check_same("positions", flat)
+        own = self._per_chain(lambda vector: self._losses_of_one(vector).mean(), flat)
+        (mean,) = self.shards.mean(len(self.inputs), own)
         return (mean + self._decay(flat)).reshape(position.shape[:-1])
 
     def _gradient(self, position: Tensor) -> Tensor:
         flat = position.detach().reshape(-1, self.dim)
-        gradient = torch.zeros_like(flat)
+        self.shards.check_same("positions", flat)
+        own = torch.zeros_like(flat)
         for x, y in self._chunks():
-            gradient += self._mean_and_gradient(flat, x[None], y[None], self._private)[1] * (len(x) / self.samples)
+            own += self._mean_and_gradient(flat, x[None], y[None], self._private)[1] * (len(x) / len(self.inputs))
+        (gradient,) = self.shards.mean(len(self.inputs), own)
         return (gradient + self.weight_decay * flat).reshape(position.shape)
 
     def _hvp(self, position: Tensor, vector: Tensor) -> Tensor:
@@ -323,7 +306,9 @@ class NetworkLoss(Potential):
     def _hessian_of_one(self, vector: Tensor) -> Tensor:
         if self.plain_mlp is None:
             return HessianProducts(self, vector).matrix().T
-        hessian = mlp_hessian(self.plain_mlp, vector, self.inputs.flatten(1), self.targets)
+        self.shards.check_same("positions", vector)
+        own = mlp_hessian(self.plain_mlp, vector, self.inputs.flatten(1), self.targets)
+        (hessian,) = self.shards.mean(len(self.inputs), own)
         hessian.diagonal().add_(self.weight_decay)
         return hessian
 
@@ -340,34 +325,52 @@ class NetworkLoss(Potential):
         """Energy of ``(chains, dim)`` positions on the minibatches of a step."""
         return self.batch_energy_and_gradient(self._apply(_unchanged, position), step=step, keys=keys)[0]
 
-    def batches(self, *, step: int, keys: BatchKeys) -> list[tuple[Tensor, Tensor]]:
-        """Inputs and targets ``(1 or chains, samples, ...)`` of a step: its minibatches, or all data in chunks."""
+    def batches(self, *, step: int, keys: BatchKeys) -> list[Batch]:
+        """Inputs and targets of a step: its minibatches, or all data in chunks.
+
+        Each is ``(1 or chains, samples, ...)``; of a minibatch over several ranks it is a list over chains, of whose
+        samples this rank may hold different numbers, or none.
+        """
         if self.sampler is None:
             return [(x[None], y[None]) for x, y in self._chunks()]
         indices = self.sampler.indices(keys, step, self.device)
-        x = self.inputs[indices]
+        if self.ranks == 1:
+            x = self.inputs[indices]
+            if self.augment is not None:
+                x = torch.stack(self._augmented(x, indices, keys, step))
+            return [(x, self.targets[indices])]
+        rows = self.shards.members(indices)
+        xs, ys = [self.inputs[row] for row in rows], [self.targets[row] for row in rows]
         if self.augment is not None:
-            x = self._augmented(x, indices, keys, step)
-        return [(x, self.targets[indices])]
+            xs = self._augmented(xs, [row + self.shards.own.start for row in rows], keys, step)
+        return [(xs, ys) if len(rows) > 1 else (xs[0][None], ys[0][None])]
 
     def batch_energy_and_gradient(self, position: Tensor, *, step: int, keys: BatchKeys) -> tuple[Tensor, Tensor]:
         """Energy and gradient of ``(chains, dim)`` positions on the minibatches of a step (all data without any)."""
         return self.energy_and_gradient_on(self.batches(step=step, keys=keys), position)
 
-    def energy_and_gradient_on(
-        self, batches: Sequence[tuple[Tensor, Tensor]], position: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def energy_and_gradient_on(self, batches: Sequence[Batch], position: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and gradient of ``(chains, dim)`` positions on all samples of the batches, each as from `batches`."""
         position = position.detach()
-        if len(batches) == 1:
+        count: int | Tensor
+        if isinstance(batches[0][0], list):
+            found = [
+                self._mean_and_gradient(at[None], x[None], y[None], self._batch_module)
+                for at, x, y in zip(position, *batches[0], strict=True)
+            ]
+            energy, gradient = (torch.cat(part) for part in zip(*found, strict=True))
+            count = position.new_tensor([len(x) for x in batches[0][0]])
+        elif len(batches) == 1:
             energy, gradient = self._mean_and_gradient(position, *batches[0], self._batch_module)
+            count = batches[0][0].shape[1]
         else:
             energy, gradient = position.new_zeros(len(position)), torch.zeros_like(position)
-            total = sum(x.shape[1] for x, _ in batches)
+            count = sum(x.shape[1] for x, _ in batches)
             for x, y in batches:
                 part = self._mean_and_gradient(position, x, y, self._batch_module)
-                energy += part[0] * (x.shape[1] / total)
-                gradient += part[1] * (x.shape[1] / total)
+                energy += part[0] * (x.shape[1] / count)
+                gradient += part[1] * (x.shape[1] / count)
+        energy, gradient = self.shards.mean(count, energy, gradient)
         if self.weight_decay:
             energy, gradient = energy + self._decay(position), gradient + self.weight_decay * position
         return energy, gradient
@@ -376,112 +379,19 @@ class NetworkLoss(Potential):
         """Gradient on the minibatches of a step."""
         return self.batch_energy_and_gradient(position, step=step, keys=keys)[1]
 
-    def _augmented(self, inputs: Tensor, indices: Tensor, keys: BatchKeys, step: int) -> Tensor:
+    def _augmented(self, inputs: Any, indices: Any, keys: BatchKeys, step: int) -> list[Tensor]:
         at = torch.full((), step, dtype=torch.int64, device=self.device)
-        rows = [
+        return [
             self.augment(x, random.random_words(seed, random.AUGMENTATION, at.new_tensor(stream), at, i))  # type: ignore[misc]
+            if len(x) else x
             for x, i, seed, stream in zip(inputs, indices, keys.seeds, keys.streams, strict=False)
-        ]
-        return torch.stack(rows)
+        ]  # fmt: skip
 
-    # -- one chain, and many --------------------------------------------------------------------------------------
-
-    def forward(
-        self, parameters: Mapping[str, Tensor], inputs: Tensor, buffers: Mapping[str, Tensor], module: Any = None
-    ) -> Tensor:
-        """Outputs of the private module for trainable parameters by name."""
-        with composite_attention():
-            outputs: Tensor = functional_call(
-                module or self._private, ({**self._fixed, **parameters}, dict(buffers)), (inputs,)
-            )
-        return outputs
-
-    def _outputs(self, vector: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor], module: Any = None) -> Tensor:
-        return self.forward(self.layout.unflatten(vector), inputs, buffers, module)
-
-    def _losses(
-        self, vector: Tensor, inputs: Tensor, targets: Tensor, buffers: Mapping[str, Tensor], module: Any = None
-    ) -> Tensor:
-        return self.losses_of(self._outputs(vector, inputs, buffers, module), inputs, targets)
-
-    def losses_of(self, outputs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Loss of every sample ``(samples,)`` for given outputs."""
-        losses = self.loss(outputs, targets)
-        if not isinstance(losses, Tensor):
-            raise ShapeError(f"the loss returned {type(losses).__name__}; expected a tensor with one value per sample")
-        if losses.shape != inputs.shape[:1]:
-            raise ShapeError(
-                f"the loss returned shape {tuple(losses.shape)} for {len(inputs)} samples; expected one value per "
-                "sample, without reduction"
-            )
-        return losses
+    # -- samples and chunks of them ------------------------------------------------------------------------------------
 
     def _losses_of_one(self, vector: Tensor) -> Tensor:
         buffers = self.statistics_at(vector)
         return torch.cat([self._losses(vector, x, y, buffers) for x, y in self._chunks()])
-
-    def statistics_at(self, vector: Tensor) -> Mapping[str, Tensor]:
-        """Buffers with which the full-data quantities at a position are computed."""
-        return self.buffers_at(vector) if self.batchnorm == "reestimate" else self._buffers
-
-    def _mean_and_gradient(
-        self, position: Tensor, inputs: Tensor, targets: Tensor, module: nn.Module
-    ) -> tuple[Tensor, Tensor]:
-        """Mean loss and gradient per chain, for samples ``(1 or chains, batch, ...)``."""
-        if self.plain_mlp is not None:
-            if inputs.ndim > 3:
-                inputs = inputs.flatten(2)
-            return self.plain_mlp.value_and_gradient(position, inputs, targets)
-
-        separate = module is self._private and self.batchnorm == "reestimate"  # statistics of its own for every chain
-        if self._vmaps and not separate:
-            try:
-                return self._one_backward_pass(position, inputs, targets, module)
-            except RuntimeError:
-                if len(position) == 1:
-                    raise
-                self._vmaps = False  # a module that vmap cannot batch goes chain by chain from here on
-        rows = [
-            self._one_backward_pass(vector[None], inputs[[i % len(inputs)]], targets[[i % len(inputs)]], module)
-            for i, vector in enumerate(position)
-        ]
-        return torch.cat([row[0] for row in rows]), torch.cat([row[1] for row in rows])
-
-    def _one_backward_pass(
-        self, position: Tensor, inputs: Tensor, targets: Tensor, module: nn.Module
-    ) -> tuple[Tensor, Tensor]:
-        """Mean loss and gradient per chain, from the slope of the sum over chains, whose terms share nothing."""
-        with torch.enable_grad():
-            # a leaf for every parameter: as slices of one vector each would have a gradient of its full length
-            leaves = {name: leaf.requires_grad_(True) for name, leaf in self.layout.stacked(position.detach()).items()}
-            buffers = self.statistics_at(position[0]) if module is self._private else self._batch_buffers
-
-            def outputs_of(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-                return self.forward(parameters, x, buffers, module)
-
-            chains, samples = position.shape[0], inputs.shape[1]
-            if chains == 1:
-                outputs = outputs_of({name: leaf[0] for name, leaf in leaves.items()}, inputs[0])
-            elif inputs.shape[0] == 1:
-                outputs = vmap(outputs_of, (0, None))(leaves, inputs[0]).flatten(0, 1)
-            else:
-                outputs = vmap(outputs_of)(leaves, inputs).flatten(0, 1)
-            wanted = targets.expand(chains, *targets.shape[1:]).flatten(0, 1)
-            energies = self.losses_of(outputs, wanted, wanted).view(chains, samples).mean(1)
-            if not energies.requires_grad:
-                return energies, torch.zeros_like(position)
-            slopes = torch.autograd.grad(
-                energies.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
-            )
-        return energies.detach(), torch.cat([slope.reshape(chains, -1) for slope in slopes], dim=1)
-
-    def _per_chain(self, function: Callable[[Tensor], Tensor], flat: Tensor) -> Tensor:
-        if len(flat) > 1 and self._vmaps and self.batchnorm != "reestimate":
-            try:
-                return vmap(function, chunk_size=64)(flat)
-            except RuntimeError:
-                self._vmaps = False
-        return torch.stack([function(vector) for vector in flat])
 
     def _chunks(self, data: Samples | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         inputs, targets = (self.inputs, self.targets) if data is None else (data.inputs, data.targets)
@@ -498,16 +408,6 @@ class NetworkLoss(Potential):
         return 0.5 * self.weight_decay * flat.square().sum(-1)
 
     # -- checks ---------------------------------------------------------------------------------------------------
-
-    def _tensor(self, position: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
-        tensor, back = super()._tensor(position)
-        return tensor.to(self.device, self.dtype), back
-
-    def _one(self, position: Any) -> Tensor:
-        vector = self._tensor(position)[0].detach()
-        if vector.ndim != 1:
-            raise ShapeError(f"expected one position of shape ({self.dim},), got {tuple(vector.shape)}")
-        return vector
 
     def _held_out(self) -> Samples:
         if self.evaluation is None:
@@ -551,6 +451,8 @@ class NetworkLoss(Potential):
             spec["weight_decay"] = self.weight_decay
         if self.batchnorm is not None:
             spec["batchnorm"] = self.batchnorm
+        if self.shards.group is not None:
+            spec["process_group"] = {"ranks": self.ranks}
         return spec
 
 

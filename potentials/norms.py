@@ -52,6 +52,20 @@ def check_policy(module: nn.Module, policy: str | None) -> str | None:
     return policy
 
 
+def check_gathered(policy: str | None) -> None:
+    """Refuse a policy that needs all samples in one place.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if policy in ("batch", "reestimate"):
+        raise ConfigError(
+            f'batchnorm="{policy}" needs the statistics of all samples at once, and those of a process group lie on '
+            'different ranks: use batchnorm="frozen", or a network with GroupNorm'
+        )
+
+
 def apply_policy(module: nn.Module, *, use_batch_statistics: bool) -> None:
     """Set a private module to evaluation mode, with normalisation by batch or by stored statistics."""
     module.eval()

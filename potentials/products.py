@@ -23,9 +23,9 @@ BATCH_BYTES: Final = 2**26  # what several vectors at once may hold
 
 
 def data_chunks(loss: SampledLoss, size: int) -> Iterator[tuple[Tensor, Tensor, slice]]:
-    """Inputs, targets and place of every chunk of the data; the last may be shorter."""
-    for start in range(0, loss.samples, size):
-        rows = slice(start, min(start + size, loss.samples))
+    """Inputs, targets and place of every chunk of this rank's data; the last may be shorter."""
+    for start in range(0, len(loss.inputs), size):
+        rows = slice(start, min(start + size, len(loss.inputs)))
         yield loss.inputs[rows], loss.targets[rows], rows
 
 
@@ -73,6 +73,7 @@ class _Products(ABC):
     ) -> None:
         chunk_size = loss.chunk_size if chunk_size is None and loss.batchnorm != "batch" else chunk_size
         check_chunks(loss, chunk_size)
+        loss.shards.check_same("positions", position)
         self.loss = loss
         self.block = slice(0, loss.dim) if block is None else block
         self.size = self.block.stop - self.block.start
@@ -89,8 +90,9 @@ class _Products(ABC):
                 raise
             self._format = torch.contiguous_format
             self._sample_bytes = self._measure()
-        whole = loss.samples if loss.batchnorm == "batch" else max(1, GRAPH_BYTES // self._sample_bytes)
-        self.chunk_size = min(chunk_size or whole, loss.samples)
+        own = len(loss.inputs)
+        whole = own if loss.batchnorm == "batch" else max(1, GRAPH_BYTES // self._sample_bytes)
+        self.chunk_size = min(chunk_size or whole, own)
         self._kept: dict[int, Product] = {}
 
     @abstractmethod
@@ -103,6 +105,7 @@ class _Products(ABC):
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """Products with the rows of ``(k, size)``, of the same shape."""
+        self.loss.shards.check_same("vectors", vectors)
         total = torch.zeros_like(vectors)
         at_once = max(1, BATCH_BYTES // (self._sample_bytes * self.chunk_size))
         with torch.enable_grad():
@@ -110,8 +113,9 @@ class _Products(ABC):
                 product = self._kept.get(rows.start) or self._product(inputs, targets, rows)
                 for part, into in zip(vectors.split(at_once), total.split(at_once), strict=True):
                     into.add_(product(part).detach())
-                if rows.stop * self._sample_bytes <= KEPT_BYTES or self.chunk_size == self.loss.samples:
+                if rows.stop * self._sample_bytes <= KEPT_BYTES or self.chunk_size == len(self.loss.inputs):
                     self._kept[rows.start] = product
+        total = self.loss.shards.sum(total)
         regular = self._regular(vectors)
         return total if regular is None else total.add_(regular)
 
@@ -155,7 +159,7 @@ class _Products(ABC):
 
     def _measure(self) -> int:
         """Bytes that a sample adds to the graph of a product."""
-        count = min(2, self.loss.samples)
+        count = min(2, len(self.loss.inputs))
         held: dict[int, Tensor] = {}
         own = {leaf.untyped_storage().data_ptr() for leaf in self._leaves}
 

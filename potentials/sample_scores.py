@@ -126,20 +126,21 @@ class SampleScores:
         self, loss: NetworkLoss, position: Tensor, directions: Directions, *, chunk_size: int | None = None
     ) -> None:
         check_samples_apart(loss)
+        loss.shards.check_same("positions", position)
         self.loss = loss
         self.directions = directions
         self._parameters = {name: value.detach() for name, value in loss.layout.unflatten(position.detach()).items()}
         self._buffers = dict(loss.statistics_at(position))
         self.by_layer, sample_bytes = self._try()
         fitting = max(1, CHUNK_BYTES // sample_bytes)
-        self.chunk_size = min(chunk_size or min(loss.chunk_size or fitting, fitting), loss.samples)
+        self.chunk_size = min(chunk_size or min(loss.chunk_size or fitting, fitting), len(loss.inputs))
 
     def chunks(
         self, slots: Sequence[Slot] | None = None, samples: int | None = None
     ) -> Iterator[tuple[slice, Iterator[Part]]]:
-        """Chunk by chunk of the first `samples` samples: their place, and (parameter, k, gradient ``(b, size)``)."""
+        """Chunk by chunk of this rank's first `samples`: their place, and (parameter, k, gradient ``(b, size)``)."""
         wanted = tuple(self.loss.layout) if slots is None else tuple(slots)
-        for rows, found in self._chunks(wanted, self.loss.samples if samples is None else samples):
+        for rows, found in self._chunks(wanted, len(self.loss.inputs) if samples is None else samples):
             yield (
                 rows,
                 (
@@ -153,7 +154,7 @@ class SampleScores:
 
     def squared_norms(self) -> Iterator[tuple[slice, Iterator[tuple[Slot, Tensor]]]]:
         """Chunk by chunk: the samples' place, and (parameter, squared norms of its gradients ``(b, K)``, float64)."""
-        for rows, found in self._chunks(tuple(self.loss.layout), self.loss.samples):
+        for rows, found in self._chunks(tuple(self.loss.layout), len(self.loss.inputs)):
             yield (
                 rows,
                 (
@@ -264,7 +265,7 @@ class SampleScores:
 
     def _try(self) -> tuple[bool, int]:
         """Whether the rules give the right gradients, and bytes per sample."""
-        inputs = self.loss.inputs[: min(2, self.loss.samples)]
+        inputs = self.loss.inputs[:2]
         outputs, calls = self._record(inputs)
         kinds = len(self.directions(outputs.detach(), rows=slice(0, len(inputs))))
         item = outputs.element_size()

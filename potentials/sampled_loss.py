@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from landscape.potentials.layout import Layout
+from landscape.potentials.sharding import Shards
 
 __all__ = ["SampledLoss"]
 
@@ -18,6 +19,7 @@ class SampledLoss(Protocol):
 
     dim: int
     layout: Layout
+    shards: Shards
     inputs: Tensor
     targets: Tensor
     weight_decay: float
@@ -28,7 +30,7 @@ class SampledLoss(Protocol):
 
     @property
     def samples(self) -> int:
-        """Size of the data set."""
+        """Size of the data set, on all ranks together."""
 
     def forward(self, parameters: Mapping[str, Tensor], inputs: Tensor, buffers: Mapping[str, Tensor]) -> Tensor:
         """Outputs for trainable parameters by name."""

@@ -53,7 +53,8 @@ def plot_places(position: xr.DataArray, ax: Any) -> None:
         ax.hist(columns[0], bins=80, density=True, color="#0072B2")
         ax.set_ylabel("probability density")
     else:
-        image = ax.hist2d(*columns, bins=100, cmin=1, cmap="cividis", density=True)[3]
+        least = np.finfo(float).tiny  # leaves out empty bins
+        image = ax.hist2d(*columns, bins=100, cmin=least, cmap="cividis", density=True)[3]
         ax.figure.colorbar(image, ax=ax, label="probability density")
         ax.set_ylabel(names[1])
     ax.set_xlabel(names[0])

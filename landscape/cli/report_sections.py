@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ from landscape.toml_text import to_toml
 
 __all__ = ["facts_of", "section_of", "specification_of", "table_of", "tables_of"]
 
+LONGEST = 100  # rows of a table
 FEWEST_DRAWS = 50  # for a distribution and correlation times
 ELSEWHERE = ("title", "failures", "certificate", "spec", "layout", "references", "Conventions")
 CHECKS = ("equipartition", "configurational_temperature", "dt_bias")
@@ -35,14 +36,15 @@ CHECKS = ("equipartition", "configurational_temperature", "dt_bias")
 def section_of(name: str, dataset: xr.Dataset) -> Section:
     """The section of a stored Dataset; `name` is its file's."""
     blocks: list[Block] = [facts_of(dataset)]
-    if "last_position" in dataset:
+    recorded = {key for key, one in dataset.data_vars.items() if {"chain", "draw"} <= set(one.dims)}
+    if "last_position" in dataset or recorded & {"energy", "position"}:
         blocks += _of_run(dataset)
     elif "gradient_norm" in dataset and "converged" in dataset:
         blocks += _of_minimum(dataset)
     elif "pivots" in dataset:
         blocks += [table_of("The path", path_table(dataset)), *pictures(dataset)]
     else:
-        blocks += [*tables_of("Results with standard errors", dataset), *pictures(dataset)]
+        blocks += [*tables_of("Results", dataset.drop_dims("draw", errors="ignore")), *pictures(dataset)]
     blocks += _reproduction(name, dataset)
     title = dataset.attrs.get("title")
     return Section(f"{name}: {title}" if title else name, blocks)
@@ -50,11 +52,11 @@ def section_of(name: str, dataset: xr.Dataset) -> Section:
 
 def table_of(caption: str, table: rich.table.Table) -> Table:
     """A table of the command line as one of a page."""
-    columns = table.columns
-    rows = [
-        [str(one).replace("+-", "±") for one in row] for row in zip(*(column.cells for column in columns), strict=True)
-    ]
-    return Table(caption, [str(column.header) for column in columns], rows)  # type: ignore[arg-type]
+    columns = zip(*(column.cells for column in table.columns), strict=True)
+    rows: list[list[str | Badge]] = [[str(cell).replace("+-", "±") for cell in row] for row in columns]
+    if len(rows) > LONGEST:
+        rows = [*rows[:LONGEST], [f"and {len(rows) - LONGEST} more rows"]]
+    return Table(caption, [str(column.header) for column in table.columns], rows)
 
 
 def tables_of(caption: str, dataset: xr.Dataset) -> list[Block]:
@@ -85,7 +87,8 @@ def _of_run(dataset: xr.Dataset) -> list[Block]:
     blocks = _certificate(dataset)
     if "energy" in dataset and {"chain", "draw"} <= set(dataset.energy.dims) and dataset.sizes["draw"]:
         blocks += _attempt("fluctuations of the energy", lambda: _energy(dataset))
-    if "position" in dataset and "coordinate" in dataset.coords and dataset.sizes.get("draw"):
+    named = "coordinate" in dataset.coords
+    if named and "position" in dataset and {"draw", "coordinate"} <= set(dataset.position.dims):
         blocks.append(picture("Where the first coordinates went.", partial(plot_places, dataset.position)))
     if "arc_length" in dataset and "projection" in dataset.dims:
         blocks += _attempt("drift along the path", lambda: _projected(dataset))
@@ -169,12 +172,8 @@ def _of_minimum(dataset: xr.Dataset) -> list[Block]:
 # -- how to make it again ---------------------------------------------------------------------------------------------
 
 
-def specification_of(dataset: xr.Dataset, caption: str) -> list[Block]:
+def specification_of(spec: Mapping[str, Any], caption: str) -> list[Block]:
     """The specification as the text of a file, and what of it plain data cannot say."""
-    try:
-        spec = read_spec(dataset)
-    except StorageError:
-        return []
     try:
         code = Code(caption, to_toml(spec))
     except ConfigError:
@@ -186,7 +185,10 @@ def specification_of(dataset: xr.Dataset, caption: str) -> list[Block]:
 def _reproduction(name: str, dataset: xr.Dataset) -> list[Block]:
     """The specification and the command that takes it."""
     stem = name.rpartition("/")[2].removesuffix(".nc")
-    blocks = specification_of(dataset, f"Specification: {stem}.toml")
+    try:
+        blocks = specification_of(read_spec(dataset), f"Specification: {stem}.toml")
+    except StorageError:  # the result of a probe
+        return []
     if len(blocks) == 1:
         blocks.append(Code("How to make it again", f"landscape simulate {stem}.toml -o {stem}.nc"))
     return blocks

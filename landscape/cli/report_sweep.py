@@ -16,6 +16,7 @@ from landscape.cli.report_sections import facts_of, specification_of, tables_of
 from landscape.errors import LandscapeError
 from landscape.probes import fluctuations
 from landscape.report import Badge, Block, Code, Note, Section, Table
+from landscape.storage import read_spec
 
 __all__ = ["sweep_section"]
 
@@ -34,8 +35,9 @@ def sweep_section(name: str, dataset: xr.Dataset) -> Section:
         if found.sizes and found["mean"].dims == ("temperature",):
             blocks += pictures(found)
     swept = {one.attrs["key"]: one.values.tolist() for one in dataset.coords.values() if "key" in one.attrs}
-    again = f"landscape.sweep(specification, over={json.dumps(swept)})"
-    blocks += [*specification_of(dataset, "Specification of every point"), Code("How to make it again", again)]
+    stem = name.rpartition("/")[2]
+    again = Code("How to make it again", f"landscape sweep {stem}.toml -o {stem}")
+    blocks += [*specification_of(read_spec(dataset) | {"over": swept}, f"Specification: {stem}.toml"), again]
     return Section(f"{name}: {dataset.attrs.get('title', 'sweep')}", blocks)
 
 

@@ -100,11 +100,15 @@ class Plan:
 
         Counted from step 0, so that a run in two parts has the times of the whole.
         """
-        advance = self.integrator.time_per_step(np.asarray(self.step_size))
-        origin = time - step * advance
-        origin = np.where(np.abs(origin) > 1e-9 * time, origin, 0.0)
+        origin, advance = self.clock_of(step, time)
         times: NDArray[np.float64] = origin + np.multiply.outer(step + np.asarray(steps), advance)
         return times
+
+    def clock_of(self, step: int, time: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Times ``(chains,)`` at step 0, and of a step, for a constant step size and `time` at `step`."""
+        advance = self.integrator.time_per_step(np.asarray(self.step_size))
+        origin = time - step * advance
+        return np.where(np.abs(origin) > 1e-9 * time, origin, 0.0), advance
 
     def clock(
         self, step: int, time: NDArray[np.float64], steps: int

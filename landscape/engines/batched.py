@@ -83,9 +83,13 @@ class BatchedEngine(Engine):
         """One step of rule, crossings and walls, with the settings and the number that the context has."""
         plan, state, at = self.plan, self.state, self.context
         before = state.position
-        state.position = plan.integrator.step(before, state.memory, at)
-        if self.crossings is not None:
-            state.position = self.crossings.apply(before, state.position, state.memory, at)
+        if self.crossings is None:
+            state.position = plan.integrator.step(before, state.memory, at)
+        else:
+            former = {name: value.clone() for name, value in state.memory.items()}
+            after = plan.integrator.step(before, state.memory, at)
+            self.crossings.freeze(former, state.memory)
+            state.position = self.crossings.apply(before, after, state.memory, at)
         if plan.walls.folds:
             state.position, mirrored = plan.walls.apply(state.position)
             for name in plan.integrator.turned_by_walls:

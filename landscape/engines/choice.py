@@ -89,6 +89,8 @@ def _obstacle_of_network(plan: Plan, loss: NetworkLoss) -> str | None:
         return "networks are compiled without restraints"
     if loss.plain_mlp is None:
         return "the module is not a plain MLP (Linear layers with biases and one of ReLU or tanh between them)"
+    if loss.ranks > 1:
+        return "it does not sum over the ranks of a process group"
     if loss.augment is not None:
         return "it does not augment minibatches"
     if plan.integrator.thermal and not isinstance(plan.integrator.thermal_noise, ThermalNoise):

@@ -56,6 +56,13 @@ class Crossings:
             left = left | new
         return torch.where(gone.unsqueeze(1), before, after)
 
+    def freeze(self, former: Memory, memory: Memory) -> None:
+        """Take back what a step did to the memory of chains that had left before it."""
+        gone = memory["exit_wall"] != 0
+        for name, value in memory.items():
+            columns = gone.reshape(-1, *(1,) * (value.ndim - 1))
+            memory[name] = torch.where(columns, former[name], value) if value.shape == former[name].shape else value
+
     def _spread(self, before: Tensor, d: int, at: StepContext) -> Tensor | float:
         noise = self.plan.integrator.thermal_noise
         if isinstance(noise, CovarianceNoise):

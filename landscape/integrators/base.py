@@ -28,8 +28,8 @@ PerChain: TypeAlias = float | Sequence[float] | NDArray[Any]
 class Integrator(ABC):
     """A rule that takes a state one step further.
 
-    Class facts
-    -----------
+    Attributes
+    ----------
     weak_order, stationary_order, strong_order : number or None
         Orders in the step size of averages at fixed time, of the stationary law (inf where it is exact), and of single
         trajectories at common noise; None where meaningless.

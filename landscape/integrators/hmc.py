@@ -33,6 +33,11 @@ class HMC(Integrator):
     leapfrog_steps : int
     noise : ThermalNoise, optional
 
+    Raises
+    ------
+    ConfigError
+        If the step is not positive, or the number of steps not a positive integer.
+
     Notes
     -----
     `leapfrog_steps` gradients and one energy a step, on all data. Reflecting walls mirror momentum and position at

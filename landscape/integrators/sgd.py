@@ -34,6 +34,11 @@ class SGD(Integrator):
     weight_decay : float, or one per chain
         Added to the gradient; not together with a `NetworkLoss` that has its own.
 
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range, or Nesterov's rule has no momentum.
+
     Examples
     --------
     >>> import landscape as ls

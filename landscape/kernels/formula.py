@@ -162,6 +162,7 @@ def run_block(  # type: ignore[no-untyped-def]
     registers, energy_registers = np.empty((count, n)), np.empty((energy_count if energies.shape[1] else 0, n))
     first, second, idle = np.empty((dim, n)), np.empty((dim, n)), np.zeros((dim, n))
     before, mixed = np.empty((dim if absorbing else 0, n)), np.empty((dim if mixing.size else 0, n))
+    held, gone = np.empty((2, dim if absorbing else 0, n)), np.empty(n if absorbing else 0)
     word, typed = np.empty((4, 1), np.uint32), np.empty(3)
     tile, words, made = tile_of(n, places, noise_type)
     noise = np.zeros((places.shape[1], n), noise_real.dtype)
@@ -198,9 +199,10 @@ def run_block(  # type: ignore[no-untyped-def]
         if dt.shape[0] > 1:
             at = k
         if absorbing:
+            gone[:] = exits[4]
             for d in range(dim):
                 for i in range(n):
-                    before[d, i] = registers[d, i]
+                    before[d, i], held[0, d, i], held[1, d, i] = registers[d, i], first[d, i], second[d, i]
         for stage in range(stages_of(scheme)):
             if tape:
                 execute(n, code, registers)
@@ -215,6 +217,10 @@ def run_block(  # type: ignore[no-untyped-def]
             inside = absorb(
                 n, dim, registers, before, exits, factors, isotropic, mixing, amplitude, at, seed, chain, step, word
             )
+            for d in range(dim):
+                for i in range(n):
+                    if gone[i] != 0.0:
+                        first[d, i], second[d, i] = held[0, d, i], held[1, d, i]
         for d in range(dim):
             if walls[d] != OPEN:
                 wall(n, walls[d], registers, d, lows[d], highs[d], turned)

@@ -106,6 +106,7 @@ def run_metropolis(  # type: ignore[no-untyped-def]
     dt, amplitude, temperature = rows
     walls, lows, highs, _ = wall_settings
     absorbing, before, word = exits[4].size > 0, np.empty((x.shape[1], x.shape[0])), np.empty((4, 1), np.uint32)
+    counted, gone = accepted.copy(), exits[4].copy()
     position_every, energy_every, since, positions, energies = records
     n, dim = x.shape
     tile, words, made = tile_of(n, places, noise_type)
@@ -132,6 +133,7 @@ def run_metropolis(  # type: ignore[no-untyped-def]
             at = k
         tile_start = draw(n, step, drawing, tile_start, drawn, chain)
         before[:] = registers[:dim]
+        counted[:], gone[:] = accepted, exits[4]
         fill_words(chance, seed, _ACCEPTANCE, chain, step, 0, 1, 0, 0)
         for i in range(n):
             uniforms[i] = uniform(chance, i)
@@ -141,8 +143,10 @@ def run_metropolis(  # type: ignore[no-untyped-def]
         )  # fmt: skip
         if absorbing:
             absorb(n, dim, registers, before, exits, factors, isotropic, mixing, amplitude, at, seed, chain, step, word)
-            for d in range(dim):
-                for i in range(n):
+            for i in range(n):
+                if gone[i] != 0.0:
+                    accepted[i] = counted[i]
+                for d in range(dim):
                     kept[d, i] = registers[d, i]
         to_position -= 1
         if to_position == 0:

@@ -23,8 +23,8 @@ __all__ = ["Noise", "check_precision", "standard_normals"]
 class Noise(ABC):
     """Random displacements of a step, apart from the integrator: the same path can be replayed at two step sizes.
 
-    Class facts
-    -----------
+    Attributes
+    ----------
     memory_names : tuple of str
         Arrays like the position that the noise carries from step to step.
     variates : int

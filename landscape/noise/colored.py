@@ -34,6 +34,11 @@ class ColoredNoise(Noise):
     precision : {"float32", "float64"}
         Resolution of the variates.
 
+    Raises
+    ------
+    ConfigError
+        If the correlation time is not positive, or the precision unknown.
+
     References
     ----------
     Gillespie, "Exact numerical simulation of the Ornstein-Uhlenbeck process and its integral", Phys. Rev. E 54, 2084

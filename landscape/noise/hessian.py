@@ -36,6 +36,11 @@ class HessianNoise(Noise):
     precision : {"float32", "float64"}
         Resolution of the variates.
 
+    Raises
+    ------
+    ConfigError
+        If a setting makes no sense; during a run, if an eigenvalue is negative and `negative` is "raise".
+
     Notes
     -----
     A step costs one Hessian, and its eigenvectors where the block has more than one coordinate.

@@ -28,6 +28,11 @@ class ThermalNoise(Noise):
         Each increment is the sum of that many finer ones: ``dt`` with ``refinement=4`` rides the same Brownian path
         as ``dt/4`` with ``refinement=1``.
 
+    Raises
+    ------
+    ConfigError
+        If the precision is unknown, or the refinement not a positive integer.
+
     Examples
     --------
     >>> import torch

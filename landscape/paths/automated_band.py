@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from landscape.errors import ConfigError
-from landscape.paths.band_checkpoint import BandState
+from landscape.paths.band_checkpoint import BandState, Cadence
 from landscape.paths.curve import chord_knots, respace
 from landscape.paths.evaluation import energies_at
 from landscape.paths.history import History
 from landscape.paths.path import Path
-from landscape.paths.relaxation import Descent, Spacing, finished_path, real_number, relax
+from landscape.paths.relaxation import Descent, Motion, Spacing, finished_path, real_number, relax
 from landscape.paths.straight import initial_pivots, path_given
 from landscape.paths.tangents import improved_tangents, perpendicular
 from landscape.potentials.base import Potential
@@ -23,7 +23,7 @@ from landscape.potentials.checks import whole_number
 from landscape.potentials.network import NetworkLoss
 from landscape.progress import progress_bar
 
-__all__ = ["CYCLES", "auto_neb"]
+__all__ = ["CYCLES", "auto_neb", "rate_and_steps"]
 
 Cycles = Sequence[tuple[float, int | str]]
 # Di Carlo, Goddard, Schwab (2026), appendix: learning rate and length of each cycle.
@@ -47,6 +47,7 @@ def auto_neb(
     pivots_at_once: int | None = None,
     end_tolerance: float = 1e-2,
     checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
     progress: bool | None = None,
 ) -> Path:
     """A low path between two minima by AutoNEB [1]_: a band with infinitely stiff springs that grows where it must.
@@ -74,11 +75,14 @@ def auto_neb(
         Segments that get a pivot in one cycle, at most.
     threshold : float
         On the score.
-    momentum, tolerance, seed, own_batches, pivots_at_once, end_tolerance
+    momentum, tolerance, seed, own_batches, pivots_at_once, end_tolerance, progress
         As for `string`; `tolerance` ends a cycle.
     checkpoint : path ending in ``.nc``, optional
-        Written after every cycle. Where it is there already, of a search with the same settings and ends, that goes on
-        to the same bits as if it had not been interrupted.
+        Written after every cycle and inside them. Where it is there already, of a search with the same settings and
+        ends, that goes on to the same bits as if it had not been interrupted.
+    checkpoint_every : int, optional
+        Steps from one writing to the next; by default a minute, or longer where that would take more than a twentieth
+        of the time.
 
     Returns
     -------
@@ -93,7 +97,7 @@ def auto_neb(
 
     Notes
     -----
-    Costs one gradient per pivot and step, and 20 energies on all data per segment and cycle.
+    Costs one gradient per pivot and step, and 10 energies on all data per segment and cycle.
 
     References
     ----------
@@ -109,7 +113,7 @@ def auto_neb(
     """
     schedule = [
         Descent(steps, lr, momentum, tolerance, seed, own_batches, pivots_at_once)
-        for lr, steps in (_rate_and_steps(potential, one) for one in cycles)
+        for lr, steps in (rate_and_steps(potential, one) for one in cycles)
     ]
     if not schedule:
         raise ConfigError("auto_neb needs at least one cycle (lr, steps)")
@@ -118,18 +122,20 @@ def auto_neb(
     settings = {"insert": insert, "threshold": threshold} | schedule[0].spec()
     del settings["lr"], settings["steps"]
     settings["cycles"] = [[one.lr, one.steps] for one in schedule]
+    if checkpoint_every is not None:
+        whole_number("checkpoint_every", checkpoint_every)
     pivots = 2 if path_given(start) is None else None
-    moving = initial_pivots(potential, start, end, pivots, end_tolerance=end_tolerance)
+    ends = initial_pivots(potential, start, end, pivots, end_tolerance=end_tolerance)
     if checkpoint is not None and os.path.exists(checkpoint):
-        band = BandState.load(checkpoint, settings, moving)
+        band = BandState.load(checkpoint, settings, ends)
     else:
-        knots = chord_knots(moving)
-        band = BandState(moving, knots.diff() / knots[-1], moving, History())
+        knots = chord_knots(ends)
+        band = BandState(Motion.at_rest(ends), False, knots.diff() / knots[-1], ends, History())
+    cadence = Cadence(lambda: None if checkpoint is None else band.save(checkpoint, settings), checkpoint_every)
     with progress_bar(sum(one.steps for one in schedule), "automated band", show=progress) as report:
         for descent in schedule[band.history.cycles :]:
-            _cycle(potential, band, descent, insert=insert, threshold=threshold, report=report)
-            if checkpoint is not None:
-                band.save(checkpoint, settings)
+            _cycle(potential, band, descent, insert=insert, threshold=threshold, report=report, after_step=cadence)
+            cadence.now()
     return finished_path(potential, band.best, band.history, "auto_neb", settings, pivots_at_once)
 
 
@@ -141,21 +147,32 @@ def _cycle(
     insert: int,
     threshold: float,
     report: Callable[[int], None],
+    after_step: Callable[[], None],
 ) -> None:
     """Insert pivots, relax them, evaluate the path, keep it if it is the best."""
-    if len(band.pivots) == 2:
-        band.shares = torch.full((FIRST_PIVOTS + 1,), 1 / (FIRST_PIVOTS + 1)).to(band.shares)
-    else:
-        dense = _dense(potential, band.pivots, descent.pivots_at_once)
-        band.shares = split_shares(band.shares, dense, insert=insert, threshold=threshold)
-    band.pivots, done = relax(
-        descent.slopes(potential), band.pivots, _across, improved_tangents, _at_shares(band.shares), descent,
-        first_step=band.history.steps, history=band.history, report=report,
+    if not band.moving:
+        band.shares = _grown(potential, band, descent, insert=insert, threshold=threshold)
+        band.motion = Motion.at_rest(_at_shares(band.shares)(band.motion.pivots))
+        band.moving = True
+    relax(
+        descent.slopes(potential), band.motion, _across, improved_tangents, _at_shares(band.shares), descent,
+        first_step=band.history.steps, history=band.history, report=report, after_step=after_step,
     )  # fmt: skip
-    highest = float(_dense(potential, band.pivots, descent.pivots_at_once).max())
+    pivots = band.motion.pivots
+    band.dense = _dense(potential, pivots, descent.pivots_at_once)
+    highest = float(band.dense.max())
     if highest <= band.history.lowest:
-        band.best = band.pivots
-    band.history.end_cycle(descent.lr, done, len(band.pivots), highest)
+        band.best = pivots
+    band.history.end_cycle(descent.lr, band.motion.done, len(pivots), highest)
+    band.moving = False
+
+
+def _grown(potential: Potential, band: BandState, descent: Descent, *, insert: int, threshold: float) -> Tensor:
+    """Shares of the path length of the cycle that begins."""
+    if len(band.motion.pivots) == 2:
+        return torch.full((FIRST_PIVOTS + 1,), 1 / (FIRST_PIVOTS + 1)).to(band.shares)
+    dense = _dense(potential, band.motion.pivots, descent.pivots_at_once) if band.dense is None else band.dense
+    return split_shares(band.shares, dense, insert=insert, threshold=threshold)
 
 
 def split_shares(shares: Tensor, dense: Tensor, *, insert: int, threshold: float) -> Tensor:
@@ -208,7 +225,13 @@ def _dense(potential: Potential, pivots: Tensor, pivots_at_once: int | None) -> 
     return torch.cat([energy[:-1].view(-1, BETWEEN + 1), energy[BETWEEN + 1 :: BETWEEN + 1, None]], dim=1)
 
 
-def _rate_and_steps(potential: Potential, cycle: tuple[float, int | str]) -> tuple[float, int]:
+def rate_and_steps(potential: Potential, cycle: tuple[float, int | str]) -> tuple[float, int]:
+    """The rate of a cycle and its length in steps.
+
+    Raises
+    ------
+    ConfigError
+    """
     try:
         lr, length = cycle
     except (TypeError, ValueError):

@@ -1,11 +1,13 @@
-"""The state of an automated band between two cycles, on disk."""
+"""The state of an automated band on disk, between two cycles or inside one."""
 
 from __future__ import annotations
 
 import json
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 import xarray as xr
@@ -13,39 +15,55 @@ from torch import Tensor
 
 from landscape.errors import CheckpointError
 from landscape.paths.history import History
+from landscape.paths.relaxation import Motion
 from landscape.storage import open as open_dataset
 from landscape.storage import save as save_dataset
 
-__all__ = ["BandState"]
+__all__ = ["BandState", "Cadence"]
+
+SECONDS: Final = 60.0  # between two checkpoints
+LARGEST_SHARE: Final = 0.05  # of the time that may go into writing them
 
 
 @dataclass
 class BandState:
-    """What the next cycle needs.
+    """What the rest of the search needs.
 
     Attributes
     ----------
-    pivots : tensor, shape ``(P, N)``
+    motion : Motion
+        Where the pivots of the present cycle are, or those of the last one if the next has not begun.
+    moving : bool
+        Whether a cycle has begun that is not finished.
     shares : tensor, float64, shape ``(P - 1,)``
         Of the segments in the length of the path.
     best : tensor, shape ``(M, N)``
         Pivots after the cycle whose highest energy was lowest.
     history : History
+    dense : tensor, optional
+        Energies between the pivots after the last cycle; not stored, since they can be evaluated again.
     """
 
-    pivots: Tensor
+    motion: Motion
+    moving: bool
     shares: Tensor
     best: Tensor
     history: History
+    dense: Tensor | None = None
 
     def save(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> None:
         """Write the state; the file appears complete or not at all."""
         variables = {
-            "band": (("pivot", "coordinate"), self.pivots.cpu().numpy()),
+            "band": (("pivot", "coordinate"), self.motion.pivots.cpu().numpy()),
+            "velocity": (("inner_pivot", "coordinate"), self.motion.velocity.cpu().numpy()),
             "shares": ("segment", self.shares.cpu().numpy()),
             "best": (("best_pivot", "coordinate"), self.best.cpu().numpy()),
         }
-        attributes = {"settings": json.dumps(settings, sort_keys=True)}
+        attributes = {
+            "settings": json.dumps(settings, sort_keys=True),
+            "steps_of_cycle": self.motion.done,
+            "moving": int(self.moving),
+        }
         save_dataset(xr.Dataset(variables, attrs=attributes).merge(self.history.dataset()), path)
 
     @classmethod
@@ -63,10 +81,43 @@ class BandState:
             raise CheckpointError(
                 f"{os.fspath(path)!r} holds the state of a search with other settings: give these again, or remove it"
             )
-        pivots, best = (torch.from_numpy(dataset[name].values.copy()).to(like) for name in ("band", "best"))
+        pivots, velocity, best = (
+            torch.from_numpy(dataset[name].values.copy()).to(like) for name in ("band", "velocity", "best")
+        )
         if not torch.equal(pivots[[0, -1]], like[[0, -1]]):
             raise CheckpointError(
                 f"{os.fspath(path)!r} holds a search between other ends: remove it, or give those ends"
             )
+        motion = Motion(pivots, velocity, int(dataset.attrs["steps_of_cycle"]))
         shares = torch.from_numpy(dataset["shares"].values.copy()).to(like.device)
-        return cls(pivots, shares, best, History.from_dataset(dataset))
+        history = History.from_dataset(dataset, pivots_now=len(pivots))
+        return cls(motion, bool(dataset.attrs["moving"]), shares, best, history)
+
+
+class Cadence:
+    """Calls `write` every so many steps; or once a minute, and less often where that took too long.
+
+    Parameters
+    ----------
+    write : callable
+    every : int, optional
+        Steps; None goes by the clock.
+    """
+
+    def __init__(self, write: Callable[[], None], every: int | None) -> None:
+        self.write, self.every = write, every
+        self._steps, self._last, self._pause = 0, time.monotonic(), SECONDS
+
+    def __call__(self) -> None:
+        """One step was made."""
+        self._steps += 1
+        due = time.monotonic() - self._last >= self._pause if self.every is None else self._steps % self.every == 0
+        if due:
+            self.now()
+
+    def now(self) -> None:
+        """Write at once."""
+        began = time.monotonic()
+        self.write()
+        self._last = time.monotonic()
+        self._pause = max(SECONDS, (self._last - began) / LARGEST_SHARE)

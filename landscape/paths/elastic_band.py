@@ -55,7 +55,7 @@ def neb(
     spring : float, optional
         The constant k, energy per squared length; 0.1/lr unless given (stable below 0.5/lr).
     climbing : bool
-    momentum, tolerance, seed, own_batches, pivots_at_once, end_tolerance
+    momentum, tolerance, seed, own_batches, pivots_at_once, end_tolerance, progress
         As for `string`.
 
     Returns

@@ -43,14 +43,14 @@ class History:
         return min((highest for _, _, _, highest in self._cycles), default=math.inf)
 
     @classmethod
-    def from_dataset(cls, dataset: xr.Dataset) -> History:
-        """The history that `dataset` stored."""
+    def from_dataset(cls, dataset: xr.Dataset, pivots_now: int) -> History:
+        """The history that `dataset` stored, with so many pivots in a cycle that is not closed."""
         history = cls()
         table = (dataset[f"cycle_{name}"].values.tolist() for name in ("lr", "steps", "pivots", "highest"))
         history._cycles = list(zip(*table, strict=True))
         for row in range(dataset.sizes["iteration"]):
             cycle = int(dataset["cycle_of"][row])
-            pivots = history._cycles[cycle][2]
+            pivots = history._cycles[cycle][2] if cycle < history.cycles else pivots_now
             energies = torch.from_numpy(dataset["history_energy"].values[row, :pivots].copy())
             norms = torch.from_numpy(dataset["history_perpendicular_gradient"].values[row, 1 : pivots - 1].copy())
             history._rows.append((int(dataset["iteration"][row]), cycle, energies, norms))
@@ -64,7 +64,7 @@ class History:
             energy[row, : len(energies)] = energies.double().cpu().numpy()
             if norms is not None:
                 across[row, 1 : len(energies) - 1] = norms.double().cpu().numpy()
-        lr, steps, pivots, highest = zip(*self._cycles, strict=True)
+        lr, steps, pivots, highest = zip(*self._cycles, strict=True) if self._cycles else ((),) * 4
         dims = ("iteration", "history_pivot")
         about = {"units": "energy"}
         return xr.Dataset(

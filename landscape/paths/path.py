@@ -51,6 +51,15 @@ class Path:
     attributes : mapping, optional
         What a stored path carries: title, source, specification.
 
+    Raises
+    ------
+    ShapeError
+        If the pivots are not points, or energies, buffers or names do not fit them.
+    ConfigError
+        If there are fewer than two, two neighbours coincide, or the interpolation is unknown.
+    NonFiniteError
+        If a pivot is not finite.
+
     Attributes
     ----------
     pivots : tensor, float64, shape ``(pivot, coordinate)``

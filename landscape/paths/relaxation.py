@@ -21,7 +21,7 @@ from landscape.progress import progress_bar
 from landscape.random import check_seed
 from landscape.results import global_attributes
 
-__all__ = ["KEPT", "Descent", "check_finite", "finished_path", "one_cycle", "real_number", "relax"]
+__all__ = ["KEPT", "Descent", "Motion", "check_finite", "finished_path", "one_cycle", "real_number", "relax"]
 
 KEPT = 200  # iterations of each cycle that are recorded, at most
 # (pivots, energies, gradients, progress from 0 to 1) -> minus what the inner pivots step along
@@ -66,9 +66,32 @@ class Descent:
         return {name: value for name, value in asdict(self).items() if name != "pivots_at_once"}
 
 
+@dataclass
+class Motion:
+    """Where a cycle stands.
+
+    Attributes
+    ----------
+    pivots : tensor, shape ``(P, N)``
+    velocity : tensor, shape ``(P - 2, N)``
+        Of the inner pivots.
+    done : int
+        Steps made.
+    """
+
+    pivots: Tensor
+    velocity: Tensor
+    done: int = 0
+
+    @classmethod
+    def at_rest(cls, pivots: Tensor) -> Motion:
+        """The beginning of a cycle."""
+        return cls(pivots, torch.zeros_like(pivots[1:-1]))
+
+
 def relax(
     slopes: Slopes,
-    pivots: Tensor,
+    motion: Motion,
     rule: Rule,
     tangents_of: TangentRule,
     spacing: Spacing,
@@ -77,20 +100,16 @@ def relax(
     first_step: int,
     history: History,
     report: Callable[[int], None],
-) -> tuple[Tensor, int]:
+    after_step: Callable[[], None] = lambda: None,
+) -> None:
     """Step the inner pivots along `rule`, then re-space them; the ends stay.
 
-    Returns
-    -------
-    pivots : tensor, shape ``(P, N)``
-    done : int
-        Steps made: fewer than asked for where all perpendicular gradients fell to the tolerance.
+    `motion` moves on from where it stands, and ends with fewer steps than asked for where all perpendicular gradients
+    fell to the tolerance.
     """
-    pivots = spacing(pivots)
-    velocity = torch.zeros_like(pivots[1:-1])
     every = max(1, descent.steps // KEPT)
-    for done in range(descent.steps):
-        step = first_step + done
+    for done in range(motion.done, descent.steps):
+        step, pivots = first_step + done, motion.pivots
         energies, gradients = slopes(pivots, step)
         if done % every == 0 or descent.tolerance:
             across = perpendicular(gradients[1:-1], tangents_of(pivots, energies)).norm(dim=-1)
@@ -99,11 +118,12 @@ def relax(
                 history.note(step, energies, across)
                 report(step)
             if descent.tolerance and bool((across <= descent.tolerance).all()):
-                return pivots, done
-        velocity = descent.momentum * velocity + rule(pivots, energies, gradients, done / descent.steps)
-        pivots = spacing(torch.cat([pivots[:1], pivots[1:-1] - descent.lr * velocity, pivots[-1:]]))
-    check_finite(pivots, first_step + descent.steps)
-    return pivots, descent.steps
+                return
+        velocity = descent.momentum * motion.velocity + rule(pivots, energies, gradients, done / descent.steps)
+        motion.pivots = spacing(torch.cat([pivots[:1], pivots[1:-1] - descent.lr * velocity, pivots[-1:]]))
+        motion.velocity, motion.done = velocity, done + 1
+        after_step()
+    check_finite(motion.pivots, first_step + descent.steps)
 
 
 def one_cycle(
@@ -119,16 +139,16 @@ def one_cycle(
     settings: dict[str, Any],
 ) -> Path:
     """The path that `relax` makes of pivots at one rate; `settings` are the method's own, for the record."""
-    history = History()
+    history, motion = History(), Motion.at_rest(spacing(pivots))
     with progress_bar(descent.steps, method, show=progress) as report:
-        pivots, done = relax(
-            descent.slopes(potential), pivots, rule, tangents_of, spacing, descent, first_step=0, history=history,
+        relax(
+            descent.slopes(potential), motion, rule, tangents_of, spacing, descent, first_step=0, history=history,
             report=report,
         )  # fmt: skip
-    highest = float(energies_at(potential, pivots, descent.pivots_at_once).max())
-    history.end_cycle(descent.lr, done, len(pivots), highest)
+    highest = float(energies_at(potential, motion.pivots, descent.pivots_at_once).max())
+    history.end_cycle(descent.lr, motion.done, len(pivots), highest)
     settings = {"pivots": len(pivots)} | descent.spec() | settings
-    return finished_path(potential, pivots, history, method, settings, descent.pivots_at_once)
+    return finished_path(potential, motion.pivots, history, method, settings, descent.pivots_at_once)
 
 
 def finished_path(

@@ -61,6 +61,8 @@ def string(
         Pivots evaluated as one batch; by default all of a small potential, one by one of a large network.
     end_tolerance : float
         A gradient at an end longer than this is warned of.
+    progress : bool, optional
+        Whether to show a progress bar; None shows it on a terminal.
 
     Returns
     -------

@@ -68,6 +68,8 @@ def bezier(
         Points evaluated as one batch.
     end_tolerance : float
         A gradient at an end longer than this is warned of.
+    progress : bool, optional
+        Whether to show a progress bar; None shows it on a terminal.
 
     Returns
     -------

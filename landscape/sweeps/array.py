@@ -27,7 +27,8 @@ def lazy_array(
     shape : tuple of int
         Of the variable in one file.
     gaps : bool
-        Whether some files lack it: then whole numbers and booleans become float64, and NaN says so (text: empty).
+        Whether some files lack it or have less of it: then whole numbers and booleans become float64, and NaN says so
+        (text: empty).
     """
     if dtype.kind in "iub" and gaps:
         dtype = np.dtype(np.float64)
@@ -61,11 +62,21 @@ class _TableArray(BackendArray):
     def _read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
         axes = self.files.ndim
         chosen, inside = np.asarray(self.files[key[:axes]], dtype=object), key[axes:]
-        missing = "" if self.dtype.kind in "OSUT" else np.nan if self.dtype.kind in "fc" else 0
-        result = np.full((*chosen.shape, *np.broadcast_to(0, self.inner)[inside].shape), missing, self.dtype)
+        result = self._missing((*chosen.shape, *np.broadcast_to(0, self.inner)[inside].shape))
         for place, file in np.ndenumerate(chosen):
             if file is not None:
                 with open_result(file) as dataset:
                     if self.name in dataset.variables:
-                        result[place] = dataset.variables[self.name][inside].values
+                        result[place] = self._values(dataset.variables[self.name], inside)
         return result
+
+    def _values(self, variable: xr.Variable, inside: tuple[int | slice, ...]) -> NDArray[Any]:
+        if variable.shape == self.inner:
+            return variable[inside].values
+        full = self._missing(self.inner)
+        full[tuple(map(slice, variable.shape))] = variable.values
+        return full[inside]
+
+    def _missing(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        value = "" if self.dtype.kind in "OSUT" else np.nan if self.dtype.kind in "fc" else 0
+        return np.full(shape, value, self.dtype)

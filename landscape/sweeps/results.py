@@ -38,18 +38,20 @@ def open_sweep(folder: str | os.PathLike[str]) -> xr.Dataset:
     -------
     xarray.Dataset
         The variables of the results, with the axes of the sweep before their own dimensions, and NaN (text: empty)
-        where a point has no result; ``failed`` over the axes. An axis is called by the last part of its key, or by the
-        whole key where two keys end alike or the results have a dimension or variable of that name. Values that are
-        lists or tables are labelled by their JSON. A coordinate of the results that is the same for all points stays
-        as it is. One named like an axis is left out where it repeats the swept value, otherwise it is called
-        ``run_<name>``. The attribute ``failures`` is a JSON list.
+        where a point has no result or a shorter one, of fewer draws, iterations or pivots; ``failed`` over the axes.
+
+        An axis is called by the last part of its key, or by the whole key where two keys end alike or the results have
+        a dimension or variable of that name. Values that are lists or tables are labelled by their JSON. A coordinate
+        of the results that is the same for all points stays as it is. One that would hide an axis is left out where it
+        repeats the swept value; otherwise, and where points differ in the labels of a dimension, it becomes the
+        variable ``run_<name>``. The attribute ``failures`` is a JSON list.
 
     Raises
     ------
     StorageError
         If the folder holds no sweep, or a file in it is damaged.
     ShapeError
-        If the results of two points differ in shape.
+        If the results of two points differ in shape otherwise.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -73,7 +75,7 @@ def open_sweep(folder: str | os.PathLike[str]) -> xr.Dataset:
         if kind.common is not None and kind.count == survey.visited:
             dataset = dataset.assign_coords({new: kind.common})
             continue
-        data = lazy_array(files, name, kind.shape, kind.dtype, gaps=kind.count < files.size)
+        data = lazy_array(files, name, kind.shape, kind.dtype, gaps=kind.uneven or kind.count < files.size)
         new = f"run_{name}" if name in survey.sizes else new
         dataset[new] = xr.Variable((*dims, *kind.dims), data, kind.attrs)
     dataset.attrs = manifest["attributes"] | {"failures": json.dumps(_failures(folder))}

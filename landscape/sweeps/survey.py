@@ -21,25 +21,31 @@ class Kind:
 
     Attributes
     ----------
-    dims, shape, dtype, attrs
+    dims, attrs
         Those of the variable.
+    shape : tuple of int
+        The largest; see `Survey`.
+    dtype : numpy.dtype
+        That holds the values of all.
     is_coordinate : bool
-        In every result that has it.
     common : xarray.Variable or None
-        Of a coordinate that is the same in all results that have it.
+        Of a coordinate on which all results agree as far as they go: the longest.
     repeats : bool
         Whether it is a coordinate that holds the swept value of its name, and nothing else.
+    uneven : bool
+        Whether it is shorter in some results.
     count : int
         Results that have it.
     """
 
     dims: tuple[str, ...]
+    attrs: dict[str, Any]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    attrs: dict[str, Any]
     is_coordinate: bool
     common: xr.Variable | None
     repeats: bool
+    uneven: bool = False
     count: int = 0
 
 
@@ -47,12 +53,15 @@ class Kind:
 class Survey:
     """Names and shapes of all that the results hold, and coordinates that agree.
 
+    Results may differ in how many draws, iterations or pivots they have, that is along dimensions that are numbered by
+    an integer coordinate; they may not differ in shape otherwise.
+
     Attributes
     ----------
     kinds : dict
         The variables.
     sizes : dict
-        Length of each dimension, and the swept values of the first result that has it.
+        Largest length of each dimension, and the swept values of the result that has it.
     visited : int
         Results seen.
     """
@@ -76,30 +85,47 @@ class Survey:
         with open_result(file) as dataset:
             for dim, size in dataset.sizes.items():
                 known, there = self.sizes.setdefault(str(dim), (size, where))
-                if known != size:
+                if known != size and not _numbered(dataset, str(dim)):
                     raise ShapeError(
                         f"the results do not agree in shape: {str(dim)!r} has length {known} at {there}, and {size} at "
                         f"{where}; open the files one by one, with landscape.open"
                     )
+                self.sizes[str(dim)] = max((known, there), (size, where))
             for name, variable in dataset.variables.items():
                 kind = self._kind(str(name), variable, name in dataset.coords)
                 if kind.dims != variable.dims:
                     raise ShapeError(f"{name!r} has the dims {kind.dims}, and {variable.dims} at {where}")
-                kind.count += 1
-                kind.dtype = np.result_type(kind.dtype, variable.dtype)
-                if kind.common is not None and not kind.common.equals(variable):  # type: ignore[no-untyped-call]
-                    kind.common = None
+                _merge(kind, variable)
                 kind.repeats = kind.repeats and name in values and _holds(variable, values[str(name)])
         self.visited += 1
 
     def _kind(self, name: str, variable: xr.Variable, is_coordinate: bool) -> Kind:
         if name not in self.kinds:
             self.kinds[name] = Kind(
-                dims=tuple(map(str, variable.dims)), shape=variable.shape, dtype=variable.dtype,
-                attrs=dict(variable.attrs), is_coordinate=is_coordinate,
+                dims=tuple(map(str, variable.dims)), attrs=dict(variable.attrs), shape=variable.shape,
+                dtype=variable.dtype, is_coordinate=is_coordinate,
                 common=variable.load() if is_coordinate else None, repeats=is_coordinate,
             )  # fmt: skip
         return self.kinds[name]
+
+
+def _merge(kind: Kind, variable: xr.Variable) -> None:
+    """Count one more result with this variable."""
+    kind.count += 1
+    kind.dtype = np.result_type(kind.dtype, variable.dtype)
+    kind.uneven = kind.uneven or kind.shape != variable.shape
+    if kind.common is not None:
+        both = tuple(slice(min(sizes)) for sizes in zip(kind.shape, variable.shape, strict=True))
+        agree = kind.common[both].equals(variable[both])  # type: ignore[no-untyped-call]
+        longest = max(kind.common, variable, key=lambda one: one.shape)
+        kind.common = longest.load() if agree else None
+    kind.shape = tuple(map(max, kind.shape, variable.shape))
+    if kind.common is not None and kind.common.shape != kind.shape:
+        kind.common = None
+
+
+def _numbered(dataset: xr.Dataset, dim: str) -> bool:
+    return dim in dataset.coords and dataset[dim].dtype.kind == "i"
 
 
 def _holds(variable: xr.Variable, value: Any) -> bool:

@@ -42,6 +42,13 @@ class Data:
     recipe : mapping
         What `spec` returns.
 
+    Raises
+    ------
+    ShapeError
+        If inputs and targets do not fit.
+    ConfigError
+        If names do not fit the classes, or one of the two held-out parts is missing.
+
     Examples
     --------
     >>> Data(torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]), classes=2, name="corners")

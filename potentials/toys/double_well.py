@@ -109,7 +109,7 @@ class DoubleWell(Toy):
 
         For start < target, and mirrored otherwise,
 
-            tau = (1/T) int_start^target dy exp(V(y)/T) int_-inf^y dz exp(-V(z)/T).
+            tau = (1/T) int_{start}^{target} dy exp(V(y)/T) int_{-inf}^y dz exp(-V(z)/T).
 
         For T << height, tau(-width -> width) is near Kramers' pi width^2 exp(height/T) / (2 sqrt(2) height).
 

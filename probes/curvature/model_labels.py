@@ -55,14 +55,15 @@ def class_scores(outputs: Tensor) -> Tensor:
 
 
 def drawn_targets(loss: NetworkLoss, position: Tensor, draws: int, seed: int) -> Tensor:
-    """Targets drawn from the model at a position, ``(draws, samples, ...)``: a function of seed, draw and sample."""
+    """Targets drawn from the model, ``(draws, samples of this rank, ...)``: a function of seed, draw and sample."""
     check_model(loss)
-    size = loss.chunk_size or loss.samples
-    pieces = [outputs_of(loss, position, slice(start, start + size)) for start in range(0, loss.samples, size)]
-    outputs = torch.cat(pieces)
+    own = len(loss.inputs)
+    size = loss.chunk_size or own
+    outputs = torch.cat([outputs_of(loss, position, slice(start, start + size)) for start in range(0, own, size)])
     numbers = torch.arange(draws, device=loss.device)
-    normal = random.normals(seed, numbers, 0, outputs.numel(), precision="float64", stream=random.LABELS)
-    noise: Tensor = normal.reshape(draws, *outputs.shape)
+    every = loss.samples * outputs[0].numel()
+    normal = random.normals(seed, numbers, 0, every, precision="float64", stream=random.LABELS)
+    noise: Tensor = normal.reshape(draws, loss.samples, *outputs.shape[1:])[:, loss.shards.own]
     if loss.loss is squared_error:
         drawn: Tensor = outputs + noise.to(outputs) * (outputs[0].numel() / 2) ** 0.5
         return drawn.reshape(draws, *loss.targets.shape)

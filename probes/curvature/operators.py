@@ -186,7 +186,11 @@ class GaussNewtonOperator(_Operator):
 
     G = (1/n) sum_i J_i^T L_i J_i + w I, with J_i = d outputs_i / d weights and L_i = d^2 loss_i / d outputs_i^2.
 
-    Parameters and attributes are those of `HessianOperator`, for a `NetworkLoss`.
+    Parameters
+    ----------
+    loss : NetworkLoss
+    position, block, chunk_size, dtype : optional
+        As for `HessianOperator`, whose attributes it has.
 
     Examples
     --------

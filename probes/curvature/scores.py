@@ -89,6 +89,11 @@ def score_singular_values(
     network = need_network(loss, "the score matrix")
     if network.loss is not cross_entropy:
         raise ConfigError('scores of classes need loss="cross_entropy"')
+    if network.ranks > 1:
+        raise ConfigError(
+            "the score matrix needs all samples in one process, not on the ranks of a process group: make the loss "
+            "with the examples alone, or ask for fisher_trace"
+        )
     check_samples_apart(network)
     check_model(network)
     count = network.samples if examples is None else whole_number("examples", examples, most=network.samples)

@@ -245,8 +245,8 @@ def _norms(sites: Sites, labels: str, draws: int, seed: int) -> tuple[np.ndarray
         squared = torch.cat(found, dim=2)  # (layers, directions, samples)
         gradients = squared.shape[1]
         share = len(targets) if labels == "sampled" else 1
-        value[number] = (squared.sum((1, 2)) / (share * loss.samples)).cpu().numpy()
-        error[number] = _sampling_error(squared) if labels == "sampled" else 0.0
+        value[number] = (loss.shards.sum(squared.sum((1, 2))) / (share * loss.samples)).cpu().numpy()
+        error[number] = _sampling_error(loss, squared) if labels == "sampled" else 0.0
     return value, error, gradients * sites.count
 
 
@@ -257,13 +257,13 @@ def _layer_of(sites: Sites) -> dict[str, int]:
     return {slot.name: numbers[layer_name(slot)] for slot in sites.potential.layout}
 
 
-def _sampling_error(norms: Tensor) -> np.ndarray:
+def _sampling_error(loss: NetworkLoss, norms: Tensor) -> np.ndarray:
     """Error that comes from drawing labels, from the scatter of draws within samples: ``(layers, draws, samples)``."""
-    draws, samples = norms.shape[1:]
+    draws = norms.shape[1]
     if draws < 2:
         return np.full(len(norms), np.nan)
     variance = norms.var(dim=1, correction=1) / draws
-    return np.asarray((variance.sum(1).sqrt() / samples).cpu().numpy())
+    return np.asarray((loss.shards.sum(variance.sum(1)).sqrt() / loss.samples).cpu().numpy())
 
 
 def _slopes(loss: NetworkLoss, outputs: Tensor, targets: Tensor, rows: slice) -> Tensor:

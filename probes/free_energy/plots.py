@@ -56,14 +56,42 @@ def plot_profile(
 def plot_mean_force(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
-    """Free energy from `mean_force` with its error band; `theory` and `potential` as for `plot_profile`."""
+    """Free energy from `mean_force` with its error band; `theory` and `potential` as for `plot_profile`.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Result of `mean_force`.
+    ax : matplotlib axes, optional
+        Where to draw; new axes by default.
+    theory, potential : optional
+        As for `plot_profile`.
+
+    Returns
+    -------
+    matplotlib axes
+    """
     return _curve(dataset, "free_energy", ax, theory, potential)
 
 
 def plot_umbrella(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
-    """Free energy from `umbrella` with its error band and the overlap of each window with the next."""
+    """Free energy from `umbrella` with its error band and the overlap of each window with the next.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Result of `umbrella`.
+    ax : matplotlib axes, optional
+        Where to draw; new axes by default.
+    theory, potential : optional
+        As for `plot_profile`.
+
+    Returns
+    -------
+    matplotlib axes
+    """
     ax = _curve(dataset, "free_energy", ax, theory, potential)
     (name,) = dataset.free_energy.dims
     at = dataset[name].to_numpy()
@@ -77,7 +105,21 @@ def plot_umbrella(
 def plot_effective_potential(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
-    """Effective potential and its energetic and entropic parts, each from its first value on."""
+    """Effective potential and its energetic and entropic parts, each from its first value on.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Result of `effective_potential`.
+    ax : matplotlib axes, optional
+        Where to draw; new axes by default.
+    theory, potential : optional
+        As for `plot_profile`.
+
+    Returns
+    -------
+    matplotlib axes
+    """
     ax = _curve(dataset, "free_energy", ax, theory, potential)
     (name,) = dataset.free_energy.dims
     for part, style, color in (("energetic", "--", OKABE_ITO[2]), ("entropic", ":", OKABE_ITO[3])):
@@ -89,7 +131,21 @@ def plot_effective_potential(
 def plot_thermodynamic_integration(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
-    """Free energy against the parameter, or against temperature (on a logarithmic axis)."""
+    """Free energy against the parameter, or against temperature (on a logarithmic axis).
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Result of `thermodynamic_integration`.
+    ax : matplotlib axes, optional
+        Where to draw; new axes by default.
+    theory, potential : optional
+        As for `plot_profile`.
+
+    Returns
+    -------
+    matplotlib axes
+    """
     if theory is None and potential is not None and "temperature" in dataset.dims:
         theory = _closed_form(potential, "free_energy", dataset.temperature.to_numpy())
     ax = _curve(dataset, "free_energy", ax, theory, None)
@@ -101,7 +157,26 @@ def plot_thermodynamic_integration(
 def plot_harmonic(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
-    """Laplace's free energy against temperature."""
+    """Laplace's free energy against temperature.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Result of `harmonic`.
+    ax : matplotlib axes, optional
+        Where to draw; new axes by default.
+    theory, potential : optional
+        As for `plot_profile`.
+
+    Returns
+    -------
+    matplotlib axes
+
+    Raises
+    ------
+    ConfigError
+        If the result is for one temperature alone.
+    """
     if "temperature" not in dataset.free_energy.dims:
         raise ConfigError("plot_harmonic draws against temperature: give harmonic(...) an array of temperatures")
     return plot_thermodynamic_integration(dataset, ax, theory=theory, potential=potential)
@@ -110,7 +185,21 @@ def plot_harmonic(
 def plot_entropy(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
-    """Entropy against temperature."""
+    """Entropy against temperature.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Result of `entropy`.
+    ax : matplotlib axes, optional
+        Where to draw; new axes by default.
+    theory, potential : optional
+        As for `plot_profile`.
+
+    Returns
+    -------
+    matplotlib axes
+    """
     if theory is None and potential is not None:
         theory = _closed_form(potential, "entropy", dataset.temperature.to_numpy())
     ax = _curve(dataset, "entropy", ax, theory, None)
@@ -120,7 +209,19 @@ def plot_entropy(
 
 
 def plot_nonequilibrium_work(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Distributions of the forward work and of minus the backward work, which cross at the free energy difference."""
+    """Distributions of the forward work and of minus the backward work, which cross at the free energy difference.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Result of `nonequilibrium_work`.
+    ax : matplotlib axes, optional
+        Where to draw; new axes by default.
+
+    Returns
+    -------
+    matplotlib axes
+    """
     ax = axes(ax)
     works = {"forward": dataset.work[0].to_numpy(), "minus backward": -dataset.work[1].to_numpy()}
     edges = np.histogram_bin_edges(np.concatenate(list(works.values())), 60)
@@ -138,7 +239,19 @@ def plot_nonequilibrium_work(dataset: xr.Dataset, ax: Axes | None = None) -> Axe
 
 
 def plot_local_learning_coefficient(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Traces of all chains, their average, and the coefficient with its band; chains that left are drawn in red."""
+    """Traces of all chains, their average, and the coefficient with its band; chains that left are drawn in red.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Result of `local_learning_coefficient`.
+    ax : matplotlib axes, optional
+        Where to draw; new axes by default.
+
+    Returns
+    -------
+    matplotlib axes
+    """
     ax = axes(ax)
     step, trace = dataset.step.to_numpy(), dataset.trace.to_numpy()
     for values, left in zip(trace, dataset.left.to_numpy(), strict=True):

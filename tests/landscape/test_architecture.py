@@ -18,7 +18,9 @@ ROOMS = {
     "landscape": ROOT / "landscape",
     "landscape.potentials": ROOT / "potentials",
     "landscape.probes": ROOT / "probes",
+    "landscape.examples": ROOT / "examples",
 }
+LINKED = ("examples", "potentials", "probes")
 
 
 def module_name(room, path):
@@ -32,7 +34,7 @@ def sources():
     for room, folder in ROOMS.items():
         for path in sorted(folder.rglob("*.py")):
             inside = path.relative_to(folder).parts
-            if "__pycache__" in inside or (room == "landscape" and inside[0] in ("potentials", "probes")):
+            if "__pycache__" in inside or (room == "landscape" and inside[0] in LINKED):
                 continue
             found[module_name(room, path)] = path
     return found
@@ -46,7 +48,12 @@ def level(module):
     """How far up the house a module lives; arrows point down or stay."""
     if module in ("landscape.errors", "landscape.random"):
         return 0
-    for prefix, height in (("landscape.potentials", 1), ("landscape.probes", 3), ("landscape.cli", 4)):
+    for prefix, height in (
+        ("landscape.potentials", 1),
+        ("landscape.probes", 3),
+        *((f"landscape.{name}", 4) for name in ("presets", "probing", "specification", "study", "study_costs", "sweep", "resume", "examples")),
+        ("landscape.cli", 5),
+    ):
         if module == prefix or module.startswith(prefix + "."):
             return height
     return 2
@@ -72,7 +79,7 @@ def imported(name, tree):
 
 
 ARROWS = {
-    name: {other for other in imported(name, tree) if other.split(".")[0] in ("landscape", "potentials", "probes")}
+    name: {other for other in imported(name, tree) if other.split(".")[0] in ("landscape", *LINKED)}
     for name, tree in TREES.items()
 }
 
@@ -124,7 +131,7 @@ def python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
 
 
-@pytest.mark.parametrize("folder", ["potentials", "probes"])
+@pytest.mark.parametrize("folder", LINKED)
 def test_folders_say_what_to_import(folder):
     done = python(f"import {folder}")
     assert done.returncode != 0
@@ -177,11 +184,11 @@ def test_every_folder_is_packaged():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     found = {name for name, path in MODULES.items() if path.name == "__init__.py"}
     assert found == set(settings["packages"])
-    assert settings["package-dir"] == {"landscape.potentials": "potentials", "landscape.probes": "probes"}
+    assert settings["package-dir"] == {f"landscape.{folder}": folder for folder in LINKED}
 
 
 def test_an_uninstalled_checkout_sees_the_same_names():
-    for folder in ("potentials", "probes"):
+    for folder in LINKED:
         link = ROOT / "landscape" / folder
         if not link.is_symlink():
             pytest.skip("a checkout without symbolic links")

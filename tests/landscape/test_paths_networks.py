@@ -5,8 +5,9 @@ import pytest
 import torch
 
 import landscape as ls
-from landscape.errors import CheckpointError
+from landscape.errors import CheckpointError, ConfigError
 from landscape.paths import Path, auto_neb, bezier, neb, straight_line, string
+from landscape.paths.band_checkpoint import Cadence
 from landscape.paths.evaluation import Slopes, batch_of
 from landscape.potentials import NetworkLoss, architectures, datasets
 
@@ -231,32 +232,104 @@ class KilledError(Exception):
     """Stands for a kill."""
 
 
+CYCLES = [(0.2, 7), (0.1, 5), (0.3, 6), (0.05, 4)]
+
+
 @pytest.mark.parametrize("batch_size", [None, 8])
-def test_an_interrupted_search_goes_on_to_the_same_bits(batch_size, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("killed", "every", "again"), [
+    (14, None, 12),  # by the clock: in so short a search only the ends of cycles are written
+    (3, None, 0),
+    (14, 2, 14),
+    (14, 3, 12),
+    (5, 1, 5),  # in the first cycle, whose history has no closed cycle yet
+    (6, 4, 4),
+    (21, 4, 20),
+    (12, 1, 12),  # before the first step of the third cycle
+])  # fmt: skip
+def test_an_interrupted_search_goes_on_to_the_same_bits(batch_size, killed, every, again, tmp_path, monkeypatch):
     loss = small(batch_size=batch_size)
-    settings = {"cycles": [(0.2, 7), (0.1, 5), (0.3, 6), (0.05, 4)], "threshold": 0.0, "momentum": 0.5, **FAR}
+    settings = {"cycles": CYCLES, "threshold": 0.0, "momentum": 0.5, "tolerance": 1e-12, **FAR}
     whole = auto_neb(loss, *ends_of(loss), **settings)
-    saved = tmp_path / "state.nc"
+    saved = {"checkpoint": tmp_path / "state.nc", "checkpoint_every": every}
     calls = []
     call = Slopes.__call__
 
-    def until_the_third_cycle(self, pivots, step):
+    def noted(self, pivots, step):
         calls.append(step)
-        if step == 14:
+        if len(calls) == killed + 1:
             raise KilledError
         return call(self, pivots, step)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Slopes, "__call__", until_the_third_cycle)
-        with pytest.raises(KilledError):
-            auto_neb(loss, *ends_of(loss), checkpoint=saved, **settings)
-    assert calls == list(range(15))
-    monkeypatch.setattr(Slopes, "__call__", lambda self, p, step: (calls.append(step), call(self, p, step))[1])
-    resumed = auto_neb(loss, *ends_of(loss), checkpoint=saved, **settings)
-    assert calls[15:] == list(range(12, 22))  # from the cycle that was not finished
+    monkeypatch.setattr(Slopes, "__call__", noted)
+    with pytest.raises(KilledError):
+        auto_neb(loss, *ends_of(loss), **saved, **settings)
+    assert calls == list(range(killed + 1))
+    resumed = auto_neb(loss, *ends_of(loss), **saved, **settings)
+    assert calls[killed + 1 :] == list(range(again, 22))  # nothing is lost but the steps since the last writing
     assert torch.equal(resumed.pivots, whole.pivots)
     assert resumed.history.identical(whole.history)
+
+
+def test_a_search_that_is_interrupted_again_and_again(tmp_path, monkeypatch):
+    """Killed every fifth step, written every third: it ends, and where an undisturbed one does."""
+    loss = small(batch_size=8)
+    settings = {"cycles": CYCLES, "threshold": 0.0, "momentum": 0.5, **FAR}
+    whole = auto_neb(loss, *ends_of(loss), **settings)
+    call, calls = Slopes.__call__, []
+
+    def frail(self, pivots, step):
+        calls.append(step)
+        if len(calls) % 5 == 0:
+            raise KilledError
+        return call(self, pivots, step)
+
+    monkeypatch.setattr(Slopes, "__call__", frail)
+    for _ in range(20):
+        try:
+            found = auto_neb(loss, *ends_of(loss), checkpoint=tmp_path / "state.nc", checkpoint_every=3, **settings)
+        except KilledError:
+            continue
+        break
+    assert torch.equal(found.pivots, whole.pivots) and found.history.identical(whole.history)
+    assert len(calls) > 25
+
+
+def test_a_state_of_another_search_is_refused(tmp_path):
+    loss = small(batch_size=8)
+    settings = {"cycles": CYCLES[:1], **FAR}
+    saved = tmp_path / "state.nc"
+    auto_neb(loss, *ends_of(loss), checkpoint=saved, **settings)
     with pytest.raises(CheckpointError, match="other settings"):
         auto_neb(loss, *ends_of(loss), checkpoint=saved, **(settings | {"seed": 1}))
     with pytest.raises(CheckpointError, match="other ends"):
         auto_neb(loss, *reversed(ends_of(loss)), checkpoint=saved, **settings)
+    with pytest.raises(ConfigError, match="checkpoint_every"):
+        auto_neb(loss, *ends_of(loss), checkpoint=saved, checkpoint_every=0, **settings)
+
+
+def test_when_a_state_is_written(monkeypatch):
+    """By steps; or by the clock, and then writing takes at most a twentieth of the time."""
+    clock, written = [0.0], []
+    monkeypatch.setattr("landscape.paths.band_checkpoint.time.monotonic", lambda: clock[0])
+
+    def write():
+        written.append(clock[0])
+        clock[0] += duration
+
+    duration, cadence = 0.0, Cadence(write, 3)
+    for _ in range(10):
+        cadence()
+    assert len(written) == 3
+    written.clear()
+    duration, cadence = 1.0, Cadence(write, None)
+    for _ in range(200):
+        clock[0] += 1.0
+        cadence()
+    assert written == [60.0, 121.0, 182.0]
+    written.clear()
+    clock[0], duration = 0.0, 10.0
+    cadence = Cadence(write, None)
+    for _ in range(500):
+        clock[0] += 1.0
+        cadence()
+    assert written == [60.0, 270.0, 480.0]

@@ -180,3 +180,77 @@ def test_walls_of_a_function_hold_in_dynamics():
     assert float(abs(x0).max()) <= 0.5
     assert float(x1.min()) >= 0.0
     assert float(x1.max()) > 1.0
+
+
+# -- derivatives of another library -----------------------------------------------------------------------------------
+
+
+def slopes(position, k=1.7):
+    return Function(lambda p: energy(p, k), 3).gradient(position)
+
+
+def elsewhere(k=1.7, **more):
+    """The same landscape as if torch could not see into it."""
+    return Function(lambda p: energy(p.detach(), k), 3, gradient=lambda p: slopes(p, k), **more)
+
+
+@pytest.mark.parametrize("k", [1.7, 0.3])
+def test_given_gradients_take_the_place_of_autograd(k):
+    given, exact = elsewhere(k), Function(lambda p: energy(p, k), 3)
+    along = np.random.default_rng(1).normal(size=3)
+    np.testing.assert_array_equal(given.energy(POINTS), exact.energy(POINTS))
+    np.testing.assert_array_equal(given.gradient(POINTS), exact.gradient(POINTS))
+    for length in (1.0, 1e-6, 1e6):
+        expected = exact.hvp(POINTS, length * along)
+        np.testing.assert_allclose(given.hvp(POINTS, length * along), expected, rtol=1e-6, atol=1e-7 * length)
+    np.testing.assert_allclose(given.hessian(POINTS), exact.hessian(POINTS), rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(given.hvp(POINTS, np.zeros(3)), np.zeros((30, 3)))
+
+
+def test_a_given_product_is_exact():
+    exact = Function(energy, 3)
+    given = elsewhere(hvp=exact.hvp)
+    np.testing.assert_array_equal(given.hvp(POINTS, np.ones(3)), exact.hvp(POINTS, np.ones(3)))
+
+
+def test_a_wrong_gradient_is_followed():
+    """Control: it is the given gradient that dynamics sees."""
+    given = Function(lambda p: energy(p.detach()), 3, gradient=lambda p: 1.01 * slopes(p))
+    assert not np.allclose(given.gradient(POINTS), slopes(POINTS), rtol=1e-3)
+
+
+def test_a_run_with_given_gradients_is_the_same_run():
+    settings = {"temperature": 0.3, "chains": 4, "steps": 20, "seed": 5, "start": [0.4, -0.3, 0.6]}
+    runs = [ls.simulate(one, ls.EulerMaruyama(dt=0.02), **settings) for one in (elsewhere(), Function(energy, 3))]
+    np.testing.assert_array_equal(runs[0].position, runs[1].position)
+
+
+def test_energies_that_torch_cannot_differentiate_are_refused():
+    """Their derivative would be zero, and dynamics diffusion."""
+    unseen = Function(lambda p: energy(p.detach()), 3)
+    assert unseen.energy(POINTS).shape == (30,)
+    for call in (lambda: unseen.gradient(POINTS), lambda: unseen.hvp(POINTS, np.ones(3))):
+        with pytest.raises(ConfigError, match="gradient="):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"gradient": 3.0}, ["gradient", "float"]),
+        ({"gradient": slopes, "hvp": "exact"}, ["hvp", "str"]),
+        ({"hvp": lambda p, v: v}, ["hvp", "gradient"]),
+    ],
+)
+def test_derivatives_that_make_no_sense(more, words):
+    with pytest.raises(ConfigError) as caught:
+        Function(energy, 3, **more)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_given_derivatives_of_the_wrong_shape():
+    short = Function(energy, 3, gradient=lambda p: p[..., :2], hvp=lambda p, v: 1.0)
+    with pytest.raises(ShapeError, match=r"gradient.*\(30, 2\).*\(30, 3\)"):
+        short.gradient(POINTS)
+    with pytest.raises(ShapeError, match=r"hvp.*float"):
+        short.hvp(POINTS, np.ones(3))

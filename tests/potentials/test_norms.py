@@ -338,3 +338,13 @@ def test_networks_that_count_their_batches_can_be_simulated():
     module = architectures.resnet_cifar(8, width=2, classes=3, channels=1)
     potential = NetworkLoss(module, draws(6, 1, 4, 4), Y[:6], batchnorm="batch")
     assert np.isfinite(ls.simulate(potential, ls.SGD(lr=0.1), steps=2).energy).all()
+
+
+@pytest.mark.parametrize("policy", ["frozen", "batch"])
+def test_dynamics_of_a_converted_network_uses_its_dtype(policy):
+    """Frozen statistics are converted with the weights."""
+    double, single = loss(policy), loss(policy, dtype=torch.float32)
+    back = single.converted(torch.float64)
+    at = around(double)
+    assert back.step_gradient(at, step=0).dtype == torch.float64
+    torch.testing.assert_close(back.step_gradient(at, step=0), double.step_gradient(at, step=0), rtol=1e-5, atol=1e-5)

@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import quad
 
 import landscape as ls
-from landscape.probes import confinement
+from landscape.probes import confinement, free_energy
 from tests.cases import Z_CONTROL, Z_MAX
 
 T, DT, K = 0.1, 1e-3, 200
@@ -81,6 +81,41 @@ def test_constant_curvature_has_no_drift(runs):
     found = confinement.drift(runs["constant"], BINS).isel(temperature=0)
     assert abs(found.velocity / found.velocity_stderr)[INNER].max() < Z_MAX
     assert abs((found.diffusion - T) / found.diffusion_stderr)[INNER].max() < Z_MAX
+
+
+@pytest.mark.parametrize("k", [1, 5, 50])
+def test_drift_where_the_hessian_shapes_the_noise(k):
+    """Of covariance 2 T dt g across the channel: g times the drift of thermal noise, -(T/2) g' for many steps."""
+    y, narrowing, temperature, chains = 0.5, 0.6, 1e-3, 60_000
+    axis = ls.paths.straight_line([0.0, 0.0], [0.0, LENGTH])
+    run = ls.simulate(
+        channel(narrowing), ls.EulerMaruyama(dt=DT, noise=ls.HessianNoise(["x"], isotropic=1.0)),
+        temperature=temperature, start=[0.0, y], chains=chains, steps=k, record=ls.Record(k, ["energy"]), seed=k,
+        constraint=ls.ProjectOntoPath(axis, every=k),
+    )  # fmt: skip
+    velocity = run.arc_length.diff("projection").to_numpy()[:, 0] / (k * DT)
+    error = velocity.std(ddof=1) / np.sqrt(chains)
+    g = stiffness(y, narrowing)
+    rho = 1 - DT * g
+    shape = 2 * DT * g / (1 - rho**2) * (1 - (1 - rho ** (2 * k)) / (k * (1 - rho**2)))
+    expected = -(temperature / 2) * slope(y, narrowing) * shape
+    assert abs((velocity.mean() - expected) / error) < Z_MAX
+    if k == 1:
+        assert expected == 0
+    if k == 50:  # controls: thermal noise, and a force that has not yet forgotten where the block began
+        assert abs((velocity.mean() - expected / g) / error) > Z_CONTROL
+        assert abs((velocity.mean() + temperature / 2 * slope(y, narrowing)) / error) > 4.0
+
+
+def test_umbrella_sampling():
+    """The same potential of mean force from springs along the channel and MBAR."""
+    at = np.linspace(0.3, 1.5, 6)
+    found = free_energy.umbrella(channel(0.6), "y", at, T, chains=24, steps=5000, every=20, seed=3)
+    theory = T / 2 * np.log(stiffness(at, 0.6) / stiffness(at[0], 0.6))
+    z = (found.free_energy.to_numpy() - theory)[1:] / found.free_energy_stderr.to_numpy()[1:]
+    assert abs(z).max() < Z_MAX
+    wrong = (found.free_energy.to_numpy() - 2 * theory)[1:] / found.free_energy_stderr.to_numpy()[1:]
+    assert abs(wrong).max() > Z_CONTROL
 
 
 def test_mean_force_with_arc_length_held():
