@@ -30,6 +30,7 @@ from .observers import Autocorrelation as Autocorrelation
 from .observers import Histogram as Histogram
 from .observers import Moments as Moments
 from .observers import Residence as Residence
+from .opening import open as open
 from .per_chain import grid as grid
 from .projection import ProjectOntoPath as ProjectOntoPath
 from .record import Record as Record
@@ -42,7 +43,6 @@ from .schedules import piecewise as piecewise
 from .schedules import ramp as ramp
 from .simulate import simulate as simulate
 from .specification import run as run
-from .storage import open as open
 from .storage import save as save
 from .study import study as study
 from .sweep import sweep as sweep
@@ -95,7 +95,7 @@ __all__ = [
     "run",
     "save",
     "simulate",
-    "sweep",
     "study",
+    "sweep",
     "train",
 ]

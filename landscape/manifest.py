@@ -36,7 +36,7 @@ class Entry(_Strict):
     @classmethod
     def _plain(cls, name: str) -> str:
         if not _NAME.fullmatch(name):
-            raise ValueError("not the name of a file that a run writes")
+            raise ValueError(f"{name!r} is not the name of a file that a run writes")
         return name
 
     @classmethod
@@ -60,10 +60,10 @@ class Manifest(_Strict):
 
     format: Literal[1] = 1
     spec: dict[str, Any]
-    steps: int
-    done: int
+    steps: int = Field(ge=0)
+    done: int = Field(ge=0)
     status: Literal["running", "interrupted", "diverged", "complete"]
-    backend: str
+    backend: Literal["compiled", "batched"]
     versions: dict[str, str]
     numbers: dict[str, Any]
     state: Entry

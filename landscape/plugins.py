@@ -58,7 +58,7 @@ class Plugin:
     def package(self) -> str:
         """Distribution and version that it comes from."""
         found = self.entry.dist
-        return "an unknown package" if found is None else f"{found.name} {found.version}"
+        return "an unnamed package" if found is None or not found.name else f"{found.name} {found.version}"
 
     def load(self) -> Callable[..., Any]:
         """Import the object.

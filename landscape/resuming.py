@@ -14,11 +14,11 @@ import xarray as xr
 
 from landscape.errors import CheckpointError, ConfigError, StorageError
 from landscape.file_times import clear_times
+from landscape.opening import open as open_run
 from landscape.potentials.checks import whole_number
 from landscape.run_folder import PART_BYTES, RunFolder
 from landscape.specification import build
-from landscape.storage import open as open_run
-from landscape.storage import replacing
+from landscape.storage import path_of, replacing
 from landscape.tables import differences
 from landscape.train import train
 from landscape.training_folder import TrainingFolder, is_training
@@ -75,7 +75,7 @@ def resume(
     ...     bool((ls.resume(folder, steps=100).position == whole.position).all())
     True
     """
-    path = Path(folder)
+    path = path_of(folder)
     if is_training(path):
         if steps is not None:
             raise ConfigError("a training is counted in epochs and goes on to those it was begun with: leave steps out")
@@ -188,26 +188,34 @@ def consolidate(folder: str | os.PathLike[str], path: str | os.PathLike[str]) ->
     ...         bool((whole.position == run.position).all())
     True
     """
-    target = Path(path)
-    with open_run(folder) as run, replacing(target) as temporary:
+    target = path_of(path)
+    with open_run(folder) as run:
         growing = [dim for dim in ("draw", "snapshot", "projection") if run.sizes.get(dim)]
         try:
-            run.isel(dict.fromkeys(growing, slice(0))).to_netcdf(
-                temporary, engine="netcdf4", format="NETCDF4", unlimited_dims=growing
-            )
-            with netCDF4.Dataset(temporary, "a") as file:
-                for dim in growing:
-                    _append(file, run, dim)
-            with open(temporary, "r+b") as content:
-                head = bytearray(content.read(HEAD_BYTES))
-                clear_times(head)
-                content.seek(0)
-                content.write(head)
+            _write(run, growing, target)
+        except StorageError:
+            raise
         except (OSError, RuntimeError) as error:
             raise StorageError(
                 f"cannot write {run.nbytes} bytes to {str(target)!r} ({error}): free some space or choose another path"
             ) from error
     return target
+
+
+def _write(run: xr.Dataset, growing: list[str], target: Path) -> None:
+    """The file with everything, first what does not grow."""
+    with replacing(target) as temporary:
+        run.isel(dict.fromkeys(growing, slice(0))).to_netcdf(
+            temporary, engine="netcdf4", format="NETCDF4", unlimited_dims=growing
+        )
+        with netCDF4.Dataset(temporary, "a") as file:
+            for dim in growing:
+                _append(file, run, dim)
+        with open(temporary, "r+b") as content:
+            head = bytearray(content.read(HEAD_BYTES))
+            clear_times(head)
+            content.seek(0)
+            content.write(head)
 
 
 def _append(file: Any, run: xr.Dataset, dim: str) -> None:

@@ -26,7 +26,7 @@ from landscape.engines.base import State
 from landscape.errors import CheckpointError, StorageError
 from landscape.interruption import Interruption
 from landscape.manifest import CURRENT, FORMER, Entry, Manifest, generations, is_run_folder, read_entry
-from landscape.storage import serialise, write_atomically
+from landscape.storage import path_of, serialise, write_atomically
 from landscape.tables import differences
 
 __all__ = ["CHECKPOINT_SECONDS", "PART_BYTES", "RunFolder"]
@@ -58,7 +58,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, spec: dict[str, Any] | None = None) -> None:
-        self.path, self.spec = Path(path), spec or {}
+        self.path, self.spec = path_of(path), spec or {}
         self.interruption = Interruption()
         self.checkpoint_every: int | None = None
         self._lock = _locked(self.path)
@@ -129,9 +129,8 @@ class RunFolder:
                             raise CheckpointError(
                                 f"{str(self.path / entry.name)!r} is damaged: it has {size} bytes, not {entry.size}"
                             )
-                loaded = safetensors.numpy.load(read_entry(self.path, manifest.checkpoint))
-                arrays = {name: array.copy() for name, array in loaded.items()}
-            except (CheckpointError, safetensors.SafetensorError) as error:
+                arrays = _arrays(self.path, manifest.checkpoint)
+            except CheckpointError as error:
                 problems.append(str(error))
                 continue
             if problems:
@@ -151,8 +150,9 @@ class RunFolder:
             return
         numbers, groups = self.manifest.numbers, _grouped(self._arrays)
         self._arrays = {}
-        own, engine = groups[""], driver.engine
+        engine = driver.engine
         try:
+            own = groups[""]
             memory = groups.get("memory", {})
             _check_names("memory", memory, engine.state.memory)
             engine.state = State(
@@ -176,7 +176,8 @@ class RunFolder:
             for number, one in enumerate(driver.interventions):
                 one.load(groups[f"intervention/{number}"])
         except (KeyError, IndexError, ValueError, TypeError) as error:
-            raise CheckpointError(f"the checkpoint in {str(self.path)!r} does not fit this run: {error}") from error
+            name = str(self.path / self.manifest.checkpoint.name)
+            raise CheckpointError(f"{name!r} does not fit this run ({type(error).__name__}: {error})") from error
         _check_snapshots(driver)
 
     # -- writing --------------------------------------------------------------------------------------------------
@@ -315,6 +316,15 @@ def _snapshot(driver: Driver) -> tuple[dict[str, Any], Arrays]:
         "observers": {str(number): one.width for number, one in driver.accumulators.items()},
     }
     return numbers, arrays
+
+
+def _arrays(folder: Path, checkpoint: Entry) -> Arrays:
+    """The tensors of a checkpoint, which may be written to."""
+    try:
+        loaded = safetensors.numpy.load(read_entry(folder, checkpoint))
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{str(folder / checkpoint.name)!r} is no checkpoint: {error}") from error
+    return {name: array.copy() for name, array in loaded.items()}
 
 
 def _array(value: Any) -> NDArray[Any]:

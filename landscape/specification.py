@@ -24,13 +24,13 @@ from landscape.building import (
 from landscape.errors import ConfigError, StorageError
 from landscape.exchange import replica_exchange
 from landscape.minimize import minimize
+from landscape.opening import open as open_run
 from landscape.paths.connection import connect
 from landscape.paths.path import Path
 from landscape.potentials.base import Potential
 from landscape.probing import named_probe, probe, takes_potential
 from landscape.run_folder import RunFolder
 from landscape.simulate import simulate
-from landscape.storage import open as open_run
 from landscape.train import train
 from landscape.training_folder import TrainingFolder
 

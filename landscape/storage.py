@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import xarray as xr
 from landscape.errors import ConfigError, StorageError
 from landscape.file_times import clear_times
 
-__all__ = ["open", "save"]
+__all__ = ["open_file", "path_of", "read_spec", "replacing", "save", "serialise", "write_atomically"]
 
 
 def save(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
@@ -48,7 +47,7 @@ def save(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(dataset, xr.Dataset):
         raise ConfigError(f"save takes an xarray.Dataset, such as a run, got {type(dataset).__name__}")
-    target = Path(path)
+    target = path_of(path)
     write_atomically(target, serialise(dataset))
     return target
 
@@ -66,6 +65,30 @@ def serialise(dataset: xr.Dataset, *, compress: bool = True) -> bytes:
     return bytes(content)
 
 
+def path_of(given: object) -> Path:
+    """A path that a file or folder can have, whether it is there or not.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    StorageError
+        If it cannot be looked at.
+    """
+    try:
+        path = Path(given)  # type: ignore[arg-type]
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise StorageError(f"cannot look at {str(given)!r}: {error.strerror or error}") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"expected the path of a file or folder, got {given!r}") from error
+    if given == "":
+        raise ConfigError("expected the path of a file or folder, got ''")
+    return path
+
+
 def write_atomically(target: Path, content: bytes) -> None:
     """Temporary file beside the target, fsync, rename.
 
@@ -74,7 +97,7 @@ def write_atomically(target: Path, content: bytes) -> None:
     StorageError
     """
     try:
-        with replacing(target) as temporary, builtins.open(temporary, "wb") as file:
+        with replacing(target) as temporary, open(temporary, "wb") as file:
             file.write(content)
     except OSError as error:
         if isinstance(error, StorageError):
@@ -113,52 +136,19 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def open(path: str | os.PathLike[str]) -> xr.Dataset:
-    """Open a stored run or probe result, lazily; a context manager too.
-
-    Parameters
-    ----------
-    path : path
-        A netCDF file, or the folder of a run that was written as it went on (``simulate(..., output=folder)``): then
-        everything that is committed so far, also while the run goes on; attributes `steps_done`, `steps_total` and
-        `status` say how far that is. A part is checked against its checksum when it is first read.
-
-    Returns
-    -------
-    xarray.Dataset
+def open_file(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Open a netCDF file lazily.
 
     Raises
     ------
     StorageError
         If the file is missing, is not netCDF-4 or is damaged.
-    CheckpointError
-        If the folder holds no run, or a file of it is damaged, which is named.
-
-    Examples
-    --------
-    >>> import landscape as ls, tempfile
-    >>> spring = ls.potentials.Expression("x**2/2", ["x"])
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     run = ls.simulate(spring, ls.EulerMaruyama(dt=0.1), temperature=1.0, steps=30, output=folder)
-    ...     ls.open(folder).attrs["steps_done"]
-    30
     """
-    source = Path(path)
+    source = path_of(path)
     if not source.exists():
         raise StorageError(f"there is no file {str(source)!r}: expected a run saved as netCDF (.nc)")
     if source.is_dir():
-        from landscape.manifest import is_run_folder
-        from landscape.run_reader import open_folder
-        from landscape.train import open_training
-        from landscape.training_folder import is_training
-
-        if is_training(source):
-            return open_training(source)
-        if is_run_folder(source):
-            return open_folder(source)
-        raise StorageError(
-            f"{str(source)!r} is a folder without a run; expected one that simulate(output=...) wrote, or a netCDF file"
-        )
+        raise StorageError(f"{str(source)!r} is a folder; expected a netCDF file (.nc)")
     try:
         dataset = xr.open_dataset(source, engine="netcdf4")
         for variable in dataset.variables.values():  # a truncated file opens, and fails only when it is read

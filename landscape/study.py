@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,14 +16,15 @@ from typing import Any, Final
 from landscape import presets
 from landscape.building import Table
 from landscape.errors import ConfigError, StorageError
+from landscape.opening import open as open_run
 from landscape.specification import TASKS, build, resolve
-from landscape.storage import open as open_run
 from landscape.storage import save
 from landscape.tables import differences, overlaid
 from landscape.text import duration
 
 __all__ = ["Stage", "stages_of", "study"]
 
+_STEPWISE: Final = ("simulate", "train", "replica_exchange")  # tasks that keep their state in a folder
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -55,13 +57,14 @@ def study(
     *,
     output: str | os.PathLike[str],
     redo: bool = False,
+    checkpoint_every: int | None = None,
     note: Callable[[str], None] | None = None,
     progress: bool | None = None,
 ) -> dict[str, Path]:
     """Run the stages of a study in their order; each writes one file, complete or not at all.
 
-    A stage whose file is there is skipped, so that the same call goes on after an interruption; an automated band also
-    inside its cycles, to the same bits.
+    A stage whose file is there is skipped, so that the same call goes on after an interruption; runs, trainings and
+    automated bands also from their last checkpoint, to the same bits.
 
     Parameters
     ----------
@@ -75,6 +78,8 @@ def study(
     redo : bool
         Whether stages whose specification is not that of their file are run again, with all that rests on them; they
         are refused otherwise.
+    checkpoint_every : int, optional
+        Steps between the checkpoints of runs, trainings and automated bands; by default they go by the clock.
     note : callable, optional
         Takes a line about each stage.
     progress : bool, optional
@@ -120,7 +125,7 @@ def study(
             continue
         say(f"{title} ...")
         began = time.perf_counter()
-        _run(stage, folder, progress)
+        _run(stage, folder, checkpoint_every, progress)
         say(f"{title}: done in {duration(time.perf_counter() - began)}")
     return files
 
@@ -214,14 +219,20 @@ def _is_complete(stage: Stage, file: Path, *, redo: bool) -> bool:
     )
 
 
-def _run(stage: Stage, folder: Path, progress: bool | None) -> None:
+def _run(stage: Stage, folder: Path, checkpoint_every: int | None, progress: bool | None) -> None:
     task = stage.task(folder)
-    unfinished = folder / f"{stage.name}.{stage.sha256[:12]}.unfinished.nc"
+    unfinished = folder / f"{stage.name}.{stage.sha256[:12]}.unfinished"
+    folder.mkdir(parents=True, exist_ok=True)
     if task["task"] == "connect" and task["method"] == "auto_neb":
-        folder.mkdir(parents=True, exist_ok=True)
-        task["settings"] = {"checkpoint": str(unfinished)} | task["settings"]
-    found = build(task).call(progress=progress)
+        own = {"checkpoint": f"{unfinished}.nc", "checkpoint_every": checkpoint_every}
+        task["settings"] = own | task["settings"]
+    stepwise = task["task"] in _STEPWISE
+    with build(task).call(
+        output=unfinished if stepwise else None, checkpoint_every=checkpoint_every if stepwise else None,
+        progress=progress,
+    ) as result:  # fmt: skip
+        found = result.load()
     found.attrs["stage"] = json.dumps({"sha256": stage.sha256, "spec": stage.spec}, sort_keys=True)
     save(found, folder / f"{stage.name}.nc")
-    for left in folder.glob(f"{stage.name}.*.unfinished.nc"):
-        left.unlink()
+    for left in folder.glob(f"{stage.name}.*.unfinished*"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 import resource
 import sys
 import time
@@ -19,6 +18,7 @@ from landscape.paths.automated_band import BETWEEN, CYCLES, FIRST_PIVOTS, auto_n
 from landscape.potentials.base import Potential
 from landscape.potentials.network import NetworkLoss
 from landscape.study import Stage
+from landscape.tables import without_seed
 
 __all__ = ["Cost", "costs"]
 
@@ -72,8 +72,10 @@ def costs(stages: Iterable[Stage]) -> Iterator[Cost]:
         if table is None:
             yield Cost(stage.name, stage.spec["task"], 0.0, _peak())
             continue
-        key = json.dumps(table, sort_keys=True)
-        prices = measured.setdefault(key, measured.get(key) or _measured(build_potential(table)))
+        key = json.dumps(without_seed(table), sort_keys=True)
+        if key not in measured:
+            measured[key] = _measured(build_potential(table))
+        prices = measured[key]
         seconds, positions = _WORK[stage.spec["task"]](stage.spec, prices, known)
         size = torch.empty(0, dtype=getattr(prices.potential, "dtype", torch.float64)).element_size()
         yield Cost(stage.name, stage.spec["task"], seconds, _peak() + positions * prices.potential.dim * size)
@@ -189,7 +191,7 @@ def _pivots(stage: Stage | None) -> int:
         return FIRST_PIVOTS + 2
     settings = stage.spec["settings"]
     if stage.spec["method"] != "auto_neb":
-        return math.ceil(settings.get("pivots", FIRST_PIVOTS + 2))
+        return int(settings.get("pivots", FIRST_PIVOTS + 2))
     return FIRST_PIVOTS + 2 + _inserted(settings) * (len(settings.get("cycles", CYCLES)) - 1)
 
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def sweep(
     *,
     executor: Executor | int | None = None,
     output: str | os.PathLike[str] | None = None,
+    checkpoints: bool = False,
     progress: bool | None = None,
 ) -> xr.Dataset:
     """Run a specification for every combination of some values.
@@ -60,6 +62,9 @@ def sweep(
     output : path, optional
         Folder of the results, which may serve again for the same table or one that contains it. Without one, the
         results are returned in memory.
+    checkpoints : bool
+        Whether a point that is interrupted goes on from its last checkpoint, one a minute; for points that take many
+        minutes. The files in the end are the same.
     progress : bool, optional
         A bar over the table; None shows it if the standard error is a terminal.
 
@@ -103,8 +108,8 @@ def sweep(
     table = make_table(spec, over)
     if output is None:
         with tempfile.TemporaryDirectory(prefix="landscape-sweep-") as folder:
-            return _run(table, engine, Path(folder), progress).load()
-    return _run(table, engine, Path(output).absolute(), progress)
+            return _run(table, engine, Path(folder), checkpoints, progress).load()
+    return _run(table, engine, Path(output).absolute(), checkpoints, progress)
 
 
 def missing_points(table: SweepTable, folder: Path) -> list[Point]:
@@ -112,7 +117,7 @@ def missing_points(table: SweepTable, folder: Path) -> list[Point]:
     return [point for point in table.points if not is_complete(folder / point.file)]
 
 
-def _run(table: SweepTable, engine: Engine, folder: Path, progress: bool | None) -> xr.Dataset:
+def _run(table: SweepTable, engine: Engine, folder: Path, checkpoints: bool, progress: bool | None) -> xr.Dataset:
     missing = missing_points(table, folder)
     if len(missing) == len(table.points):
         check_points(missing)
@@ -122,7 +127,8 @@ def _run(table: SweepTable, engine: Engine, folder: Path, progress: bool | None)
     failures: list[dict[str, Any]] = []
     with one_thread(), progress_bar(len(table.points), "sweep", show=progress) as show:
         show(done)
-        with closing(engine(run_point, jobs)) as outcomes:
+        task = partial(run_point, checkpoints=True) if checkpoints else run_point
+        with closing(engine(task, jobs)) as outcomes:
             for index, failure in outcomes:
                 done += 1
                 show(done)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-__all__ = ["differences", "overlaid"]
+__all__ = ["differences", "overlaid", "without_seed"]
 
 
 def differences(
@@ -53,6 +53,20 @@ def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
         else:
             found[key] = value
     return found
+
+
+def without_seed(potential: dict[str, Any]) -> dict[str, Any]:
+    """The table of a landscape without the seed of its network: minima from different initial weights lie on one.
+
+    Examples
+    --------
+    >>> without_seed({"kind": "NetworkLoss", "module": {"kind": "mlp", "seed": 3}})
+    {'kind': 'NetworkLoss', 'module': {'kind': 'mlp'}}
+    """
+    module = potential.get("module")
+    if not isinstance(module, dict):
+        return potential
+    return potential | {"module": {key: value for key, value in module.items() if key != "seed"}}
 
 
 def _of_one_kind(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:

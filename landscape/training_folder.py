@@ -15,7 +15,7 @@ from landscape.errors import CheckpointError, StorageError
 from landscape.manifest import is_run_folder, seal, unseal
 from landscape.run_folder import RunFolder
 from landscape.run_reader import open_folder
-from landscape.storage import write_atomically
+from landscape.storage import path_of, write_atomically
 from landscape.tables import differences
 
 __all__ = ["Stretch", "TrainingFolder", "as_trained", "is_training"]
@@ -59,7 +59,7 @@ class TrainingFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, resumed: bool = False) -> None:
-        self.path, self.resumed = Path(path), resumed
+        self.path, self.resumed = path_of(path), resumed
 
     def read(self) -> dict[str, Any]:
         """Specification, further settings, siblings and stretches.
@@ -83,7 +83,9 @@ class TrainingFolder:
             If the folder holds another training.
         """
         if not is_training(self.path):
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            if self.path.exists() and not self.path.is_dir():
+                raise StorageError(f"{str(self.path)!r} is a file; output is a folder: give another name")
+            if self.path.exists() and any(one.suffix != ".part" for one in self.path.iterdir()):
                 raise StorageError(f"{str(self.path)!r} holds other files: give a new folder")
             write_atomically(self.path / INDEX, seal(content))
             return

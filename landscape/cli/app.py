@@ -178,8 +178,8 @@ def study(
         list[str] | None,
         typer.Option(
             "--set",
-            help="Override a key of the landscape, of all stages of a task or of one stage: --set potential.data.path=X "
-            "--set train.epochs=10 --set STAGE.steps=100 (repeatable).",
+            help="Override a key of the landscape, of all stages of a task or of one stage (repeatable): "
+            "--set potential.data.path=X --set train.epochs=10 --set STAGE.steps=100.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -188,6 +188,7 @@ def study(
     redo: Annotated[
         bool, typer.Option("--redo", help="Run stages again whose specification has changed, and what rests on them.")
     ] = False,
+    checkpoint_every: Checkpoint = None,
 ) -> None:
     """Run a chain of tasks, such as minima, the path between them, curvature along it, dynamics projected onto it.
 
@@ -199,7 +200,9 @@ def study(
     """
     from landscape.cli.studying import run_study
 
-    run_study(config, output, assign or [], dry_run=dry_run, redo=redo)
+    run_study(
+        config, output, assign or [], dry_run=dry_run, redo=redo, checkpoint_every=checkpoint_every
+    )  # fmt: skip
 
 
 @app.command()
@@ -222,6 +225,9 @@ def sweep(
     scheduler: Annotated[
         str | None, typer.Option(help="Address or file of a Dask scheduler, for many machines.", show_default=False)
     ] = None,
+    checkpoints: Annotated[
+        bool, typer.Option("--checkpoints", help="A point that is interrupted goes on where its last checkpoint is.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the table and what is missing; run nothing.")
     ] = False,
@@ -234,7 +240,10 @@ def sweep(
     """
     from landscape.cli.sweeping import run_sweep
 
-    failed = run_sweep(config, output, over or [], assign or [], workers=workers, scheduler=scheduler, dry_run=dry_run)
+    failed = run_sweep(
+        config, output, over or [], assign or [], workers=workers, scheduler=scheduler, checkpoints=checkpoints,
+        dry_run=dry_run,
+    )  # fmt: skip
     if failed:
         raise typer.Exit(POINTS_FAILED)
 

@@ -12,9 +12,9 @@ from rich.table import Table
 from landscape.building import build_potential
 from landscape.cli.console import console, measured, no_overwrite
 from landscape.errors import ConfigError
+from landscape.opening import open as open_run
 from landscape.probes import confinement
 from landscape.progress import progress_bar
-from landscape.storage import open as open_run
 from landscape.storage import read_spec, save
 
 __all__ = ["path_table", "probe_confinement"]

@@ -8,9 +8,10 @@ from typing import Any
 from landscape.cli.console import console, no_overwrite
 from landscape.cli.simulating import assign
 from landscape.errors import ConfigError
+from landscape.opening import open as open_run
 from landscape.specification import build
-from landscape.storage import open as open_run
 from landscape.storage import read_spec, save
+from landscape.tables import without_seed
 
 __all__ = ["connect_minima"]
 
@@ -26,7 +27,7 @@ def connect_minima(
     spec["potential"] = _landscape(start)
     if end is not None:
         spec["end"] = {"file": str(end)}
-        if _without_seed(_landscape(end)) != _without_seed(spec["potential"]):
+        if without_seed(_landscape(end)) != without_seed(spec["potential"]):
             raise ConfigError(
                 f"{str(start)!r} and {str(end)!r} are minima of different landscapes: network, data and settings of "
                 "the loss have to agree; only the seed of the network may differ"
@@ -54,11 +55,3 @@ def _landscape(path: Path) -> dict[str, Any]:
     if not isinstance(potential, dict):
         raise ConfigError(f"{str(path)!r} does not say which landscape it lives on: expected a minimum, run or path")
     return potential
-
-
-def _without_seed(potential: dict[str, Any]) -> dict[str, Any]:
-    """Minima of equal networks from different initial weights lie on one landscape."""
-    module = potential.get("module")
-    if not isinstance(module, dict):
-        return potential
-    return potential | {"module": {key: value for key, value in module.items() if key != "seed"}}

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from landscape.cli.console import console
-from landscape.storage import open as open_run
+from landscape.opening import open as open_run
 from landscape.storage import read_spec
 
 __all__ = ["describe_run"]

@@ -7,6 +7,7 @@ from itertools import groupby
 import numpy as np
 import xarray as xr
 from rich.table import Table
+from rich.text import Text
 
 from landscape.cli.console import measured
 
@@ -24,7 +25,7 @@ def estimate_tables(dataset: xr.Dataset) -> list[Table]:
     Examples
     --------
     >>> found = xr.Dataset({"mean": ("chain", [1.0, 2.0]), "mean_stderr": ("chain", [0.1, 0.2])})
-    >>> [column.header for column in estimate_tables(found)[0].columns]
+    >>> [str(column.header) for column in estimate_tables(found)[0].columns]
     ['chain', 'mean']
     """
     numbers = [str(name) for name, one in dataset.data_vars.items() if one.dtype.kind in "fiub" and one.size]
@@ -40,7 +41,7 @@ def estimate_tables(dataset: xr.Dataset) -> list[Table]:
 def _list(dataset: xr.Dataset, names: list[str]) -> Table:
     table = Table("quantity", "value", box=None, header_style="bold", pad_edge=False)
     for name in names:
-        table.add_row(str(dataset[name].attrs.get("long_name", name)), _cell(dataset, name, ()))
+        table.add_row(Text(str(dataset[name].attrs.get("long_name", name))), _cell(dataset, name, ()))
     return table
 
 
@@ -50,7 +51,7 @@ def _table(dataset: xr.Dataset, dims: tuple[str, ...], names: list[str]) -> Tabl
     beside = [name for name in beside if name not in dims]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in (*dims, *beside, *names):
-        table.add_column(heading.replace("_", " "), no_wrap=True)
+        table.add_column(Text(heading.replace("_", " ")), no_wrap=True)
     count = int(np.prod(shape))
     for flat in range(min(count, MOST_ROWS)):
         index = tuple(int(i) for i in np.unravel_index(flat, shape))
@@ -59,7 +60,7 @@ def _table(dataset: xr.Dataset, dims: tuple[str, ...], names: list[str]) -> Tabl
             _label(dataset.coords[dim].values[at[dim]]) if dim in dataset.coords else str(at[dim]) for dim in dims
         ]
         places += [_label(dataset.coords[name].values[at[str(dataset.coords[name].dims[0])]]) for name in beside]
-        table.add_row(*places, *(_cell(dataset, name, index) for name in names))
+        table.add_row(*map(Text, places), *(_cell(dataset, name, index) for name in names))
     if count > MOST_ROWS:
         table.add_row(f"and {count - MOST_ROWS} more rows")
     return table

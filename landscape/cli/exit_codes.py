@@ -6,7 +6,17 @@ from typing import Final
 
 from landscape import errors
 
-__all__ = ["DIVERGED", "DONE", "INPUT_OUTPUT", "INTERRUPTED", "MISMATCH", "POINTS_FAILED", "UNEXPECTED", "USAGE", "code_of"]
+__all__ = [
+    "DIVERGED",
+    "DONE",
+    "INPUT_OUTPUT",
+    "INTERRUPTED",
+    "MISMATCH",
+    "POINTS_FAILED",
+    "UNEXPECTED",
+    "USAGE",
+    "code_of",
+]
 
 DONE: Final = 0
 UNEXPECTED: Final = 1

@@ -10,8 +10,8 @@ import xarray as xr
 
 from landscape.cli.console import console, no_overwrite
 from landscape.errors import ConfigError
+from landscape.opening import open as open_run
 from landscape.probes import fluctuations
-from landscape.storage import open as open_run
 
 __all__ = ["plot_places", "plot_run"]
 

@@ -12,8 +12,8 @@ from rich.table import Table
 from landscape.building import build_potential
 from landscape.cli.console import console, measured, no_overwrite
 from landscape.errors import ConfigError
+from landscape.opening import open as open_run
 from landscape.probes import curvature, fluctuations
-from landscape.storage import open as open_run
 from landscape.storage import read_spec, save
 
 __all__ = ["curvature_table", "probe_curvature", "probe_fluctuations", "summary_table"]

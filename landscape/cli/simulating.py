@@ -11,13 +11,14 @@ import xarray as xr
 
 from landscape.cli.console import console, no_overwrite
 from landscape.errors import ConfigError, NonFiniteError, StorageError
+from landscape.opening import open as open_run
 from landscape.prepare import prepare
 from landscape.record import Record
 from landscape.resuming import consolidate, resume
 from landscape.simulate import check_memory, simulate
 from landscape.specification import Prepared, build
-from landscape.storage import open as open_run
 from landscape.storage import save
+from landscape.text import duration
 
 __all__ = ["assign", "consolidate_run", "read_config", "resume_run", "run_config"]
 
@@ -139,7 +140,7 @@ def _show_plan(prepared: Prepared) -> None:
     size = check_memory(plan, record, observables, settings["steps"])
     seconds = _estimate(prepared, settings, plan.chains, backend)
     console.print(f"records: {size / 2**20:.3g} MiB for {plan.chains} chains x {settings['steps']} steps")
-    console.print(f"time: about {_duration(seconds)} on this machine, without the start and the first compilation")
+    console.print(f"time: about {duration(seconds)} on this machine, without the start and the first compilation")
 
 
 def _estimate(prepared: Prepared, settings: dict[str, Any], chains: int, backend: Any) -> float:
@@ -155,10 +156,3 @@ def _estimate(prepared: Prepared, settings: dict[str, Any], chains: int, backend
         if elapsed > PILOT_SECONDS or steps >= settings["steps"]:
             return elapsed * float(settings["steps"]) / steps
         steps = min(4 * steps, settings["steps"])
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.1f} s"

@@ -19,8 +19,9 @@ __all__ = ["override", "run_study"]
 
 
 def run_study(
-    config: str, output: Path | None, assignments: list[str], *, dry_run: bool, redo: bool, progress: bool | None = None
-) -> None:
+    config: str, output: Path | None, assignments: list[str], *, dry_run: bool, redo: bool,
+    checkpoint_every: int | None = None,
+) -> None:  # fmt: skip
     """Run a study, or print what its stages will cost."""
     is_file = config.endswith(".toml") or Path(config).exists()
     spec = presets.complete(read_config(Path(config))) if is_file else presets.load(config)
@@ -30,7 +31,7 @@ def run_study(
         _show_costs(spec)
         return
     folder = output or Path(Path(config).stem)
-    study(spec, output=folder, redo=redo, note=console.print, progress=progress)
+    study(spec, output=folder, redo=redo, checkpoint_every=checkpoint_every, note=console.print)
     console.print(f"all stages are in [bold]{folder}[/bold]")
 
 

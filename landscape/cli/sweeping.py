@@ -32,6 +32,7 @@ def run_sweep(
     *,
     workers: int | None,
     scheduler: str | None,
+    checkpoints: bool,
     dry_run: bool,
 ) -> int:
     """Run the table of a configuration file, or show it; how many points failed."""
@@ -52,7 +53,7 @@ def run_sweep(
     if workers is not None and scheduler is not None:
         raise ConfigError("--workers and --scheduler are two ways to run a sweep: give one of them")
     with _executor(workers, scheduler) as executor:
-        dataset = sweep(spec, over, executor=executor, output=folder)
+        dataset = sweep(spec, over, executor=executor, output=folder, checkpoints=checkpoints)
     failures = json.loads(dataset.attrs["failures"])
     console.print(f"{int((~dataset.failed).sum())} of {dataset.failed.size} results in [bold]{folder}[/bold]")
     if failures:

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 import xarray as xr
 from rich.table import Table
+from rich.text import Text
 
 from landscape import plugins
 from landscape.building import build_potential
@@ -16,7 +17,7 @@ from landscape.cli.console import console, no_overwrite
 from landscape.cli.estimates import estimate_tables
 from landscape.cli.simulating import assign
 from landscape.errors import ConfigError
-from landscape.storage import open as open_run
+from landscape.opening import open as open_run
 from landscape.storage import read_spec, save
 
 __all__ = ["list_plugins", "run_probe"]
@@ -62,7 +63,7 @@ def list_plugins() -> None:
             except ConfigError as error:
                 broken.append(str(error))
                 continue
-            table.add_row(group, plugin.name, plugin.package, about.partition("\n")[0])
+            table.add_row(group, *map(Text, (plugin.name, plugin.package, about.partition("\n")[0])))
     if table.row_count:
         console.print(table)
     else:

@@ -11,7 +11,7 @@ from rich.live import Live
 
 from landscape.cli.console import console
 from landscape.manifest import CURRENT
-from landscape.storage import open as open_run
+from landscape.opening import open as open_run
 from landscape.watching import frame, progress
 
 __all__ = ["watch_run"]

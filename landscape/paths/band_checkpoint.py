@@ -16,7 +16,7 @@ from torch import Tensor
 from landscape.errors import CheckpointError
 from landscape.paths.history import History
 from landscape.paths.relaxation import Motion
-from landscape.storage import open as open_dataset
+from landscape.storage import open_file as open_dataset
 from landscape.storage import save as save_dataset
 
 __all__ = ["BandState", "Cadence"]

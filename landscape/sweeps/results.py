@@ -17,10 +17,15 @@ from landscape.errors import StorageError
 from landscape.sweeps.array import lazy_array
 from landscape.sweeps.survey import Survey
 
-__all__ = ["FAILURES", "MANIFEST", "open_sweep", "read_manifest"]
+__all__ = ["FAILURES", "MANIFEST", "is_sweep", "open_sweep", "read_manifest"]
 
 MANIFEST: Final = "sweep.json"
 FAILURES: Final = "failures.json"
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a sweep was written there."""
+    return (folder / MANIFEST).exists()
 
 
 def open_sweep(folder: str | os.PathLike[str]) -> xr.Dataset:
@@ -65,8 +70,9 @@ def open_sweep(folder: str | os.PathLike[str]) -> xr.Dataset:
             survey.visit(file, values)
     labels = _labels(axes, survey)
     dims = tuple(axis["name"] or "_".join(labels[key] for key in axis["keys"]) for axis in axes)
-    missing = xr.Variable(dims, files == None, {"long_name": "the point has no result", "units": "1"})  # noqa: E711
-    dataset = _table(axes, dims, labels, survey).assign(failed=missing)
+    missing = np.array([file is None for file in files.flat]).reshape(shape)
+    dataset = _table(axes, dims, labels, survey)
+    dataset["failed"] = (dims, missing, {"long_name": "the point has no result", "units": "1"})
     for name, kind in survey.kinds.items():
         hidden = name in labels.values()
         if hidden and kind.repeats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,21 +11,24 @@ from pathlib import Path
 
 import numba
 import torch
+import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from landscape.errors import StorageError
 from landscape.specification import run
-from landscape.storage import open as open_run
-from landscape.storage import save
+from landscape.storage import open_file, save
 from landscape.sweeps.engines import Failure, describe
 
 __all__ = ["is_complete", "one_thread", "run_point"]
+
+STREAMED = ("simulate", "replica_exchange", "train")
+OF_FOLDERS = ("status", "steps_done", "steps_total")
 
 # Points may run on threads of one process, which the netCDF library cannot serve at the same time.
 _FILES = threading.Lock()
 
 
-def run_point(spec: str, target: str) -> Failure | None:
+def run_point(spec: str, target: str, *, checkpoints: bool = False) -> Failure | None:
     """Run a specification and write its file, unless that is there.
 
     The file depends on the specification alone: it holds no clock, and one thread makes it, so that any engine gives
@@ -36,6 +40,9 @@ def run_point(spec: str, target: str) -> Failure | None:
         JSON.
     target : str
         Absolute path.
+    checkpoints : bool
+        Whether the run goes to a folder beside the target first, in which it goes on if it was interrupted; tasks that
+        write no folder run as without.
 
     Returns
     -------
@@ -45,14 +52,27 @@ def run_point(spec: str, target: str) -> Failure | None:
     """
     try:
         if not is_complete(Path(target)):
+            table, folder = json.loads(spec), Path(target).with_suffix("")
+            streamed = checkpoints and table.get("task", "simulate") in STREAMED
             with one_thread():
-                dataset = run(json.loads(spec), progress=False)
-            dataset.attrs["history"] = "landscape.sweep"
+                dataset = run(table, progress=False, output=folder if streamed else None)
             with _FILES:
-                save(dataset, target)
+                save(_canonical(dataset), target)
+            if streamed:
+                shutil.rmtree(folder)
     except Exception as error:
         return describe(error)
     return None
+
+
+def _canonical(dataset: xr.Dataset) -> xr.Dataset:
+    """The same result in the same order, however it came about."""
+    data, coordinates = (
+        {name: table[name].variable for name in sorted(table)} for table in (dataset.data_vars, dataset.coords)
+    )
+    about = dataset.attrs | {"history": "landscape.sweep"}
+    attributes = {key: about[key] for key in sorted(about) if key not in OF_FOLDERS}
+    return xr.Dataset(data, coordinates, attributes).drop_encoding()
 
 
 def is_complete(path: Path) -> bool:
@@ -60,7 +80,7 @@ def is_complete(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        with _FILES, open_run(path):
+        with _FILES, open_file(path):
             return True
     except StorageError:
         return False

@@ -10,9 +10,9 @@ import xarray as xr
 
 from landscape.cli.app import run as command
 from landscape.errors import ConfigError
+from landscape.opening import open as open_run
 from landscape.potentials import NetworkLoss, architectures, datasets
 from landscape.probes import curvature
-from landscape.storage import open as open_run
 from landscape.storage import save
 from tests.probes.curvature_cases import NETWORKS, draws
 

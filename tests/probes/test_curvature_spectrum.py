@@ -7,10 +7,10 @@ import torch
 import xarray as xr
 
 from landscape.errors import ConfigError, ShapeError
+from landscape.opening import open as open_run
 from landscape.potentials import MullerBrown, NetworkLoss, Quadratic, architectures, datasets
 from landscape.probes import curvature
 from landscape.probes.curvature import scores
-from landscape.storage import open as open_run
 from landscape.storage import save
 from tests.probes.curvature_cases import NETWORKS, dense_hessian, draws, jacobian
 

@@ -1,0 +1,58 @@
+"""What was stored, whether it is a file or a folder that is still being written."""
+
+from __future__ import annotations
+
+import os
+
+import xarray as xr
+
+from landscape.errors import StorageError
+from landscape.manifest import is_run_folder
+from landscape.run_reader import open_folder
+from landscape.storage import open_file, path_of
+from landscape.sweeps.results import is_sweep, open_sweep
+from landscape.train import open_training
+from landscape.training_folder import is_training
+
+__all__ = ["open"]
+
+
+def open(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Open a stored run, sweep or result of a probe, lazily; a context manager too.
+
+    Parameters
+    ----------
+    path : path
+        A netCDF file; or the folder of a run that is written as it goes on (``simulate(..., output=folder)``), of a
+        training or of a sweep: then everything that is there so far. Attributes `steps_done`, `steps_total` and
+        `status` say how far a run is. A part is checked against its checksum when it is first read.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    StorageError
+        If there is no such file or folder, or a file is not netCDF-4 or is damaged.
+    CheckpointError
+        If a file of the folder is damaged, which is named.
+
+    Examples
+    --------
+    >>> import landscape as ls, tempfile
+    >>> spring = ls.potentials.Expression("x**2/2", ["x"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = ls.simulate(spring, ls.EulerMaruyama(dt=0.1), temperature=1.0, steps=30, output=folder)
+    ...     ls.open(folder).attrs["steps_done"]
+    30
+    """
+    source = path_of(path)
+    if not source.is_dir():
+        return open_file(source)
+    for recognised, read in ((is_sweep, open_sweep), (is_training, open_training), (is_run_folder, open_folder)):
+        if recognised(source):
+            return read(source)
+    raise StorageError(
+        f"{str(source)!r} is a folder without a run; expected one that simulate(output=...) wrote, or a netCDF file"
+    )

@@ -1,0 +1,86 @@
+"""Stopped, and gone on with in another process: the same files and the same numbers as without a stop."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import landscape as ls
+from tests.landscape.reliability import runs
+from tests.landscape.reliability.runs import STEPS
+
+RECIPES = runs.recipes()
+FIRST = 2 * STEPS // 5
+
+
+def deed(*arguments) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.landscape.reliability.deeds", *map(str, arguments)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def patch():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, patch):
+    """Every recipe, killed after the commit at two fifths, then finished by one other process."""
+    home = tmp_path_factory.mktemp("restart")
+    table, broken = {}, {}
+    for name, call in RECIPES.items():
+        folder = home / name
+        try:
+            with runs.killed_at_commit(patch, FIRST):
+                call(output=folder, checkpoint_every=FIRST)
+            table[name] = str(folder)
+        except Exception as error:
+            broken[name] = f"before the stop: {type(error).__name__}: {error}"
+            continue
+        with ls.open(folder) as stopped:
+            if stopped.attrs["steps_done"] != FIRST:
+                broken[name] = f"stopped at {stopped.attrs['steps_done']}"
+    (home / "table.json").write_text(json.dumps(table))
+    deed("finish", home / "table.json")
+    return home, broken | json.loads((home / "table.wrong").read_text())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_stop_leaves_no_trace(name, finished, tmp_path):
+    home, wrong = finished
+    assert wrong.get(name, "") == ""
+    memory = RECIPES[name]()
+    undisturbed = RECIPES[name](output=tmp_path / "run", checkpoint_every=10 * STEPS)
+    assert runs.differing(runs.digests(home / name), runs.digests(tmp_path / "run")) == []
+    assert runs.differing(runs.bits(undisturbed), runs.bits(memory)) == []
+    with ls.open(home / name) as stored:
+        assert runs.differing(runs.bits(stored), runs.bits(memory)) == []
+
+
+def test_the_comparison_can_fail(tmp_path):
+    """Control: another seed is another run."""
+    one = RECIPES["walls BAOAB compiled"](output=tmp_path / "one")
+    other = RECIPES["walls BAOAB compiled"](steps=STEPS - 1)
+    assert "last_momentum" in runs.differing(runs.bits(one), runs.bits(other))
+
+
+EXTENDED = [
+    "walls LeimkuhlerMatthews compiled", "walls BAOAB batched", "walls HMC compiled", "walls Adam batched",
+    "path nearest compiled", "observers batched", "replica exchange compiled", "schedules compiled",
+]  # fmt: skip
+
+
+def test_a_complete_run_is_made_longer(tmp_path):
+    """400 steps that were all that was asked for, then 600 more."""
+    for name in EXTENDED:
+        RECIPES[name](steps=FIRST, output=tmp_path / name)
+    (tmp_path / "table.json").write_text(json.dumps({str(tmp_path / name): STEPS for name in EXTENDED if "path" not in name}))
+    RECIPES["path nearest compiled"](output=tmp_path / "path nearest compiled")
+    deed("resume", tmp_path / "table.json")
+    for name in EXTENDED:
+        RECIPES[name](output=tmp_path / f"{name} whole")
+        assert runs.differing(runs.digests(tmp_path / name), runs.digests(tmp_path / f"{name} whole")) == [], name

@@ -1,0 +1,252 @@
+"""Potentials, integrators, observers and probes of other packages; CONTRIBUTING does what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import landscape as ls
+from landscape import plugins
+from landscape.cli.app import run
+from landscape.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+FILES = dict(re.findall(r"```(?:python|toml)\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
+COMMANDS = re.search(r"```console\n(.*?)```", TEXT, re.DOTALL)[1].splitlines()
+
+
+def install(folder, name, entry_points, modules):
+    """What pip leaves behind: modules, and metadata beside them."""
+    for path, code in modules.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(code, "utf-8")
+    about = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", "utf-8")
+    lines = [
+        f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in table.items()) for group, table in entry_points.items()
+    ]
+    (about / "entry_points.txt").write_text("\n".join(lines), "utf-8")
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A folder on the path where packages can be installed."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    yield folder
+    for name in [name for name in sys.modules if getattr(sys.modules[name], "__file__", None)]:
+        if str(sys.modules[name].__file__).startswith(str(folder)):
+            del sys.modules[name]
+
+
+def register(folder, group, name, code, package="other"):
+    module = f"{package}_{group}_{name}".lower()
+    target = f"{module}:{name}"
+    install(folder, f"{package}-{group}-{name}".lower(), {f"landscape.{group}": {name: target}}, {f"{module}.py": code})
+
+
+# -- CONTRIBUTING -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory):
+    """The package of CONTRIBUTING installed, and the commands there run one after the other, each its own process."""
+    folder = tmp_path_factory.mktemp("walk")
+    project = tomllib.loads(FILES["pyproject.toml"])["project"]
+    modules = {path: code for path, code in FILES.items() if path.endswith(".py")}
+    install(folder, project["name"], project["entry-points"], modules)
+    (folder / "morse.toml").write_text(FILES["morse.toml"], "utf-8")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    shown = {}
+    for command in COMMANDS:
+        program, *arguments = shlex.split(command)
+        assert program == "landscape"
+        done = subprocess.run(
+            [sys.executable, "-m", "landscape.cli", *arguments],
+            capture_output=True, text=True, cwd=folder, env=environment, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        shown[arguments[0]] = done.stdout
+    return folder, shown
+
+
+def test_contributing_walks_through_all_four_in_about_20_lines():
+    modules = [code for path, code in FILES.items() if path.endswith(".py")]
+    assert len(modules) == len(plugins.GROUPS)
+    for code in modules:
+        assert 5 < len([line for line in code.splitlines() if line.strip()]) <= 26
+
+
+def test_plugins_of_contributing_are_listed(walked):
+    _, shown = walked
+    for word in ("Morse", "TamedEuler", "Extremes", "mean_square", "my-landscape 1.0", "Morse potential depth"):
+        assert word in shown["plugins"]
+
+
+def test_plugins_of_contributing_run(walked):
+    """Its numbers are those of a dense quadrature of exp(-V/T), and the run can be rebuilt from what it stored."""
+    folder, shown = walked
+    assert "mean square of x" in shown["probe"]
+    with ls.open(folder / "morse.nc") as stored, ls.open(folder / "morse.mean_square.nc") as found:
+        assert '"kind": "Morse"' in stored.attrs["spec"]
+        assert '"kind": "TamedEuler"' in stored.attrs["spec"]
+        assert (stored.x_low.squeeze() <= stored.position.min("draw").squeeze()).all()
+        assert (stored.x_high.squeeze() >= stored.position.max("draw").squeeze()).all()
+        x = np.linspace(-2, 6, 20_001)
+        weight = np.exp(-2.0 * (1 - np.exp(-x)) ** 2 / 0.1)
+        exact = (x**2 * weight).sum() / weight.sum()
+        assert abs(float(found.mean_square) - exact) < 4.5 * float(found.mean_square_stderr) + 0.05 * exact
+        control = abs(float(found.mean_square) - 2 * exact)
+        assert control > 4.5 * float(found.mean_square_stderr) + 0.05 * exact
+
+
+# -- what may go wrong ------------------------------------------------------------------------------------------------
+
+WELL = """
+from landscape.potentials import Expression
+def {name}(depth=1.0):
+    "A well [/bold] of x^2."
+    return Expression('x**2', ['x'])
+"""
+
+
+def test_nothing_is_imported_before_it_is_asked_for(site):
+    register(site, "potentials", "Well", "raise RuntimeError('imported')")
+    assert plugins.names("potentials") == ["Well"]
+    ls.run({"potential": {"kind": "DoubleWell"}, "integrator": {"kind": "EulerMaruyama", "dt": 0.1}, "steps": 1})
+
+
+def test_a_specification_names_a_plugin_with_its_settings(site):
+    register(site, "potentials", "Well", WELL.format(name="Well"))
+    spec = {"integrator": {"kind": "EulerMaruyama", "dt": 0.1}, "steps": 1}
+    assert ls.run(spec | {"potential": {"kind": "Well", "depth": 2.0}}).sizes["draw"] == 1
+    with pytest.raises(ConfigError, match=r"unknown key 'potential\.width'"):
+        ls.run(spec | {"potential": {"kind": "Well", "width": 2.0}})
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+        ("1/0", "ZeroDivisionError"),
+        ("Other = 1", "AttributeError"),
+        ("Well = 3", "expected a class or a function"),
+        ("class Another: pass\nWell = Another", "register it under that name"),
+    ],
+)
+def test_a_broken_plugin_is_named_and_harms_nobody(site, capsys, code, said):
+    register(site, "potentials", "Well", code)
+    register(site, "potentials", "Good", WELL.format(name="Good"))
+    assert run(["plugins"]) == 0
+    shown = capsys.readouterr()
+    assert "A well [/bold] of x^2." in shown.out
+    assert "warning: 'Well' (potential of other-potentials-well 1.0)" in shown.err
+    assert said in shown.err
+    with pytest.raises(ConfigError, match=f"'Well'.*{said}"):
+        ls.run({"potential": {"kind": "Well"}, "integrator": {"kind": "EulerMaruyama", "dt": 0.1}, "steps": 1})
+
+
+def test_our_names_are_refused_and_stay_ours(site, capsys):
+    register(site, "potentials", "Valley", "raise RuntimeError('imported')")
+    register(site, "probes", "fluctuations", "raise RuntimeError('imported')")
+    assert plugins.names("potentials") == plugins.names("probes") == []
+    spec = {"kind": "Valley", "g": "1 + y**2"}
+    assert (
+        ls.run({"potential": spec, "integrator": {"kind": "EulerMaruyama", "dt": 0.1}, "steps": 1}).sizes["draw"] == 1
+    )
+    assert run(["probe", "fluctuations", "--help"]) == 0
+    assert "correlation times" in capsys.readouterr().out
+    assert run(["plugins"]) == 0
+    assert capsys.readouterr().err.count("landscape has one of that name itself") == 2
+
+
+def test_a_name_that_two_packages_give_is_refused(site):
+    for package in ("one", "two"):
+        register(site, "potentials", "Well", WELL.format(name="Well"), package=package)
+    assert plugins.names("potentials") == []
+    with pytest.raises(ConfigError, match="several packages register that name"):
+        ls.run({"potential": {"kind": "Well"}, "integrator": {"kind": "EulerMaruyama", "dt": 0.1}, "steps": 1})
+
+
+def test_every_name_of_ours_is_reserved():
+    from landscape.cli.app import probe_app
+
+    ours = {command.name or command.callback.__name__ for command in probe_app.registered_commands}
+    assert ours | set(ls.probes.__all__) <= set(plugins._OWN["probes"])
+    assert {"Valley", "Expression", "NetworkLoss", "python"} <= set(plugins._OWN["potentials"])
+
+
+@pytest.mark.parametrize(
+    "kind", ["os:system", "os.system", "landscape.potentials.toys:Valley", "subprocess:run", 3, None]
+)
+def test_a_specification_cannot_name_a_module(kind):
+    """Nothing that is loaded can run code: a kind is looked up among what is registered, never imported."""
+    for table in ("potential", "integrator"):
+        spec = {"potential": {"kind": "DoubleWell"}, "integrator": {"kind": "EulerMaruyama", "dt": 0.1}, "steps": 1}
+        with pytest.raises(ConfigError, match="unknown kind"):
+            ls.run(spec | {table: {"kind": kind, "command": "true"}})
+
+
+# -- probes on the command line ---------------------------------------------------------------------------------------
+
+PROBE = """
+import xarray as xr
+def {name}(run, potential, scale=1.0):
+    return xr.Dataset({{"mean": scale * run.energy.mean(), "dim": potential.dim}})
+"""
+
+
+@pytest.fixture
+def stored(tmp_path):
+    integrator = {"kind": "EulerMaruyama", "dt": 0.1}
+    dataset = ls.run(
+        {"potential": {"kind": "Quadratic", "stiffness": [1.0, 2.0]}, "integrator": integrator, "steps": 20,
+         "temperature": 1.0}
+    )  # fmt: skip
+    return ls.save(dataset, tmp_path / "run.nc")
+
+
+def test_a_probe_takes_run_landscape_and_settings(site, stored, capsys):
+    register(site, "probes", "level", PROBE.format(name="level"))
+    assert run(["probe", "--help"]) == 0
+    assert "level" in capsys.readouterr().out
+    assert run(["probe", "level", "--help"]) == 0
+    assert "Example:" in capsys.readouterr().out
+    assert run(["probe", "level", str(stored), "--set", "scale=3.0"]) == 0
+    with ls.open(stored.with_suffix(".level.nc")) as found, ls.open(stored) as made:
+        assert float(found["mean"]) == pytest.approx(3 * float(made.energy.mean()))
+        assert int(found["dim"]) == 2
+    assert run(["probe", "level", str(stored)]) == 2
+    assert "--force" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "said"),
+    [
+        (PROBE, ["--set", "size=2"], "no setting 'size'"),
+        ("def {name}(run):\n    return 3", [], "returned int"),
+        ("import nothing_of_that_name", [], "cannot be loaded"),
+    ],
+)
+def test_wrong_use_of_a_probe_is_exit_code_2(site, stored, capsys, code, arguments, said):
+    register(site, "probes", "level", code.format(name="level"))
+    assert run(["probe", "level", str(stored), *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not stored.with_suffix(".level.nc").exists()
+
+
+def test_an_unknown_group_or_name(site):
+    with pytest.raises(ConfigError, match="no group 'noises'"):
+        plugins.installed("noises")
+    assert plugins.find("probes", "nothing") is None
