@@ -35,6 +35,7 @@ html_math_renderer = "mathml"
 # Reference: one page for each public name, made from its docstring
 autosummary_generate = True
 autodoc_typehints = "none"
+default_role = "code"  # `name` in a docstring
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False

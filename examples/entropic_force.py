@@ -39,7 +39,7 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "0.45"
 
 def reproduce(size: str, seed: int) -> Reproduction:
     """Valley, ring and the two kinds of noise."""
-    chains = by_size(size, quick=100, small=1000, paper=20_000)
+    chains = by_size(size, quick=100, small=5000, paper=20_000)
     valley, ring, shaped = simulate_valley(chains, seed), simulate_ring(chains, seed), simulate_noises(chains, seed)
     y = valley.position.sel(coordinate="y")
     profile = probes.free_energy.profile(y, TEMPERATURE, bins=41, range=(-3, 3), zero="mean")
@@ -252,8 +252,9 @@ def draw(profile: xr.Dataset, drift: xr.Dataset, ring: xr.Dataset, shaped: xr.Da
     )
     c.set_ylim(0.02, 6)
     laws = {"thermal": (-y / (1 + y**2), BLUE, "$-(T/2)\\,g'/g$"), "hessian": (-y, GREEN, "$-(T/2)\\,g'$")}
+    step = 1 - shaped.attrs["dt"] * (1 + y**2) / 2  # what a finite step divides either law by
     for name, (law, color, text) in laws.items():
-        d.plot(y, law, color=color, lw=1, label=text)
+        d.plot(y, law / step, color=color, lw=1, label=text)
         d.errorbar(
             shaped.y, shaped[name], 1.96 * shaped[f"{name}_stderr"], fmt="o", ms=4, color=color, label=f"{name} noise"
         )

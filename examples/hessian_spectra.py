@@ -74,7 +74,7 @@ def simulate(
 
 
 def judge_scaling(scaling: xr.Dataset) -> list[Verdict]:
-    """Exponent of the median positive eigenvalue, the collapse, and the share of negative ones."""
+    """Exponent of the median positive eigenvalue, the collapse (bounds of our own), and the share of negative ones."""
     collapse = float(scaling.scaled_distance / scaling.distance)
     return [
         judge("median positive eigenvalue ~ T^1", scaling.exponent, scaling.exponent_stderr, expected=1,

@@ -37,7 +37,7 @@ from scipy.optimize import curve_fit
 
 import landscape as ls
 from landscape.examples._controls import channel_drift, excess_of_twin, pooled
-from landscape.examples._digits import COLOURS, MARKERS, PAIRS, Recipe, drift_rates, minima
+from landscape.examples._digits import COLOURS, MARKERS, PAIRS, Recipe, drift_rates, minima, projected
 from landscape.probes import confinement
 from landscape.reproduction import Reproduction, Verdict, by_size, command_line, judge
 
@@ -72,7 +72,7 @@ def smooth_path(recipe: Recipe, seed: int) -> ls.paths.Path:
 
 def excess(
     recipe: Recipe, path: ls.paths.Path, batches: Any, seed: int, *, rates: Any = (LR,), sides: Any = SIDES
-) -> xr.Dataset:  # fmt: skip
+) -> xr.Dataset:
     """Velocity on minibatches minus that on all data, in parts of the path per unit of lr * steps."""
     steps, chains = by_size(recipe.size, quick=(200, 8), small=(4000, 32), paper=(4000, 32))
 
@@ -97,11 +97,8 @@ def relaxation_times(recipe: Recipe, path: ls.paths.Path, batches: Any, seed: in
     steps, chains = by_size(recipe.size, quick=(1000, 8), small=(20_000, 16), paper=(20_000, 16))
     found = []
     for batch_size in batches:
-        run = ls.simulate(
-            recipe.network(batch_size, sampling="replacement"), ls.SGD(LR), start=np.float32(path.at(SIDES[0] * path.length)), chains=chains,
-            steps=steps, constraint=ls.ProjectOntoPath(path, every=20, update="tangent"), seed=seed, progress=False,
-            record=ls.Record(steps),
-        )  # fmt: skip
+        loss = recipe.network(batch_size, sampling="replacement")
+        run = projected(loss, ls.SGD(LR), path, SIDES[:1], chains=chains, steps=steps, seed=seed)
         found.append(confinement.relaxation(run, target="start").squeeze("temperature", drop=True))
     return xr.concat(found, "batch_size").assign_coords(batch_size=list(batches))
 

@@ -10,7 +10,7 @@ import fcntl
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -82,6 +82,21 @@ class RunFolder:
         found = self.manifest
         return found is not None and found.status == "complete" and found.done == self.steps
 
+    def compare(self, spec: dict[str, Any], *, ignored: Sequence[str] = ("steps",)) -> None:
+        """Refuse another specification than that of the stored run.
+
+        Raises
+        ------
+        CheckpointError
+            The message names the keys.
+        """
+        changed = differences(self.manifest.spec, self.spec or spec, ignored=ignored) if self.manifest else []
+        if changed:
+            raise CheckpointError(
+                f"{str(self.path)!r} holds a run of another specification: {'; '.join(changed)}. Give what was given "
+                "before, or another folder"
+            )
+
     def begin(self, spec: dict[str, Any], steps: int, describe: Describe) -> None:
         """Take the settings of the run that is to be written, or to go on.
 
@@ -96,17 +111,14 @@ class RunFolder:
         self.spec = (self.spec or spec) | ({"steps": steps} if "steps" in spec else {})
         if self.manifest is None:
             return
-        changed = differences(self.manifest.spec, self.spec, ignored={"steps"})
-        if changed:
-            raise CheckpointError(
-                f"{str(self.path)!r} holds a run of another specification: {'; '.join(changed)}. Give what was given "
-                "before, or another folder"
-            )
+        self.compare(spec)
         if steps < self.manifest.done:
             raise CheckpointError(
                 f"{str(self.path)!r} holds {self.manifest.done} steps already, more than the {steps} asked for: steps "
                 "is the total"
             )
+        if self.complete and self._needless(self.manifest):  # left by a process that was killed
+            self._replace(self.manifest, keep_former=False)
         versions = _versions()
         if versions != self.manifest.versions:
             warnings.warn(
@@ -263,13 +275,17 @@ class RunFolder:
         if self.manifest is not None and keep_former:
             write_atomically(self.path / FORMER, self.manifest.encode())
         write_atomically(self.path / CURRENT, manifest.encode())
-        kept = {CURRENT, LOCK, *(entry.name for entry in manifest.entries)}
-        if self.manifest is not None and keep_former:
-            kept |= {FORMER, *(entry.name for entry in self.manifest.entries)}
-        for path in self.path.iterdir():
-            if path.is_file() and path.name not in kept:
-                path.unlink(missing_ok=True)
+        for path in self._needless(manifest, self.manifest if keep_former else None):
+            path.unlink(missing_ok=True)
         self.manifest, self._committed = manifest, time.monotonic()
+
+
+    def _needless(self, manifest: Manifest, former: Manifest | None = None) -> list[Path]:
+        """Files that no generation holds."""
+        kept = {CURRENT, LOCK, *(entry.name for entry in manifest.entries)}
+        if former is not None:
+            kept |= {FORMER, *(entry.name for entry in former.entries)}
+        return [path for path in self.path.iterdir() if path.is_file() and path.name not in kept]
 
 
 def _locked(path: Path) -> Any:

@@ -205,10 +205,10 @@ def claimed(output: Any, checkpoint_every: int | None) -> Iterator[RunFolder | N
             raise ConfigError("checkpoint_every needs a folder for the checkpoints: give output")
         yield None
         return
+    every = None if checkpoint_every is None else whole_number("checkpoint_every", checkpoint_every)
     folder = output if isinstance(output, RunFolder) else RunFolder(output)
-    if checkpoint_every is not None:
-        folder.checkpoint_every = whole_number("checkpoint_every", checkpoint_every)
     try:
+        folder.checkpoint_every = every
         yield folder
     finally:
         folder.close()
@@ -226,8 +226,9 @@ def execute(
     """
     observables = record.resolve(plan.potential, tuple(initial.memory))
     check_memory(plan, record, observables, steps, None if folder is None else folder.path)
-    if folder is not None and folder.manifest is not None and backend == "auto":
-        backend = folder.manifest.backend  # type: ignore[assignment]
+    if folder is not None and folder.manifest is not None:
+        folder.compare(spec, ignored=("steps", "backend"))
+        backend = folder.manifest.backend if backend == "auto" else backend  # type: ignore[assignment]
     engine, backend_name = make_engine(plan, initial, backend)
     spec = spec | {"backend": backend_name}
     part_draws, part_snapshots = (

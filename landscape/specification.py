@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import numpy as np
@@ -177,19 +178,21 @@ class Prepared:
         progress: bool | None = None,
     ) -> xr.Dataset:
         """Run it; the result carries the specification."""
-        settings = dict(self.settings)
-        starts = {name: settings.pop(name) for name in ("start", "end") if name in settings}
-        if output is not None:
-            folder = self._folder(output)
-            settings |= {"output": folder, "checkpoint_every": checkpoint_every}
-            if isinstance(folder, RunFolder) and folder.manifest is not None:
-                starts = {}  # the checkpoint has it
-        for name, start in starts.items():
-            settings[name] = _start(self.arguments[0], start, progress)
-        if "run" in settings:
-            settings["run"] = _stored_runs(settings["run"])
-        dataset = self.function(*self.arguments, **settings, progress=progress)
-        dataset.attrs["spec"] = json.dumps(self.spec, sort_keys=True)
+        with ExitStack() as stack:
+            settings = dict(self.settings)
+            starts = {name: settings.pop(name) for name in ("start", "end") if name in settings}
+            if output is not None:
+                folder = self._folder(output)
+                settings |= {"output": folder, "checkpoint_every": checkpoint_every}
+                if isinstance(folder, RunFolder):
+                    stack.callback(folder.close)  # whatever a start turns out to be
+                    starts = {} if folder.manifest is not None else starts  # the checkpoint has it
+            for name, start in starts.items():
+                settings[name] = _start(self.arguments[0], start, progress)
+            if "run" in settings:
+                settings["run"] = _stored_runs(settings["run"])
+            dataset = self.function(*self.arguments, **settings, progress=progress)
+            dataset.attrs["spec"] = json.dumps(self.spec, sort_keys=True)
         return dataset
 
     def _folder(self, output: str | os.PathLike[str]) -> RunFolder | TrainingFolder:

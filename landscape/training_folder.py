@@ -87,6 +87,8 @@ class TrainingFolder:
                 raise StorageError(f"{str(self.path)!r} is a file; output is a folder: give another name")
             if self.path.exists() and any(one.suffix != ".part" for one in self.path.iterdir()):
                 raise StorageError(f"{str(self.path)!r} holds other files: give a new folder")
+            for left in self.path.glob(f".{INDEX}.*.part"):  # by a process that was killed
+                left.unlink(missing_ok=True)
             write_atomically(self.path / INDEX, seal(content))
             return
         changed = differences(self.read(), content, ignored={"start"} if self.resumed else ())

@@ -7,7 +7,7 @@ from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util.logging import getLogger
 
-FUNCTION = r"(?:\\(?:ln|log|exp|det|cos|sin|tanh)(?![A-Za-z])|\\operatorname\{\w+\})"
+FUNCTION = r"(?:\\(?:ln|log|exp|det|cos|sin|tanh)(?![A-Za-z])|\\(?:operatorname|mathrm)\{(?:var|tr|erf)\})"
 # What LaTeX does and the converter does not: fractions without braces, sizes without sides, space about functions.
 REWRITTEN = (
     (r"\\([td]?frac)\s*([^\s{\\])", r"\\\1{\2}"),

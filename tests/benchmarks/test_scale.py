@@ -1,7 +1,7 @@
 """What limits each kind of run: how time and memory grow with steps, chains, parameters, pivots and snapshots.
 
-Every size runs in a process of its own, on one core, after a smaller run that compiles; what is printed is CPU time, and
-memory beyond that of the smaller run. The last lines say what runs would cost that no test can afford, from the slopes.
+Every size runs in a process of its own, on one core, after a smaller run that compiles; what is printed is CPU time and
+memory beyond that of the smaller run. Then: what runs would cost that no test can afford, from the slopes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def peak():
 def toy(chains, steps, record=None, **settings):
     valley = potentials.Valley("1 + y**2", bounds={"y": (-3, 3)})
     record = record or ls.Record(every=steps, observables=["energy"])
-    ls.simulate(valley, ls.EulerMaruyama(dt=1e-3), temperature=0.1, chains=chains, steps=steps, record=record, **settings)
+    rule = ls.EulerMaruyama(dt=1e-3)
+    ls.simulate(valley, rule, temperature=0.1, chains=chains, steps=steps, record=record, **settings)
 
 def network(width, samples=256):
     module = potentials.architectures.mlp([64, width, width, 10], seed=0)
@@ -93,26 +94,22 @@ def test_growth(name):
     size, seconds, memory = rows.T
     slope = np.polyfit(np.log(size), np.log(seconds), 1)[0]
     print(f"\n{name}: time ~ size^{slope:.2f}")
-    for row in rows:
-        print(
-            f"  {row[0]:12.4g}: {row[1]:10.4g} s = {1e9 * row[1] / row[0]:10.4g} ns each, {row[2] / 2**20:8.1f} MiB more"
-        )
-    extrapolate(name, size[-1], seconds[-1], memory[-1], slope)
+    for n, spent, more in rows:
+        print(f"  {n:12.4g}: {spent:10.4g} s = {1e9 * spent / n:10.4g} ns each, {more / 2**20:8.1f} MiB more")
+    extrapolate(name, size[-1], seconds[-1], memory[-1])
     if name in ("steps of one chain", "draws of 1000 chains to disk"):
         assert memory[-1] < 2**29  # bounded by the parts, however long the run
 
 
-def extrapolate(name: str, size: float, seconds: float, memory: float, slope: float) -> None:
+def extrapolate(name: str, size: float, seconds: float, memory: float) -> None:
+    each = seconds / size
     if name == "steps of one chain":
-        print(f"  10^12 steps of one chain: {seconds / size * 1e12 / DAY:.2g} days of one core")
+        print(f"  10^12 steps of one chain: {each * 1e12 / DAY:.2g} days of one core")
     if name == "chains, 1000 steps each":
-        print(f"  10^12 steps of many chains: {seconds / size / 1000 * 1e12 / 3600:.2g} hours of one core")
+        print(f"  10^12 steps of many chains: {each * 1e9 / 3600:.2g} hours of one core")
     if name == "parameters, one step":
-        scale = 1e9 / size
-        print(
-            f"  10^9 parameters: {seconds * scale:.3g} s a step and 256 examples on one core, {memory * scale / 2**30:.3g} GiB"
-        )
+        print(f"  10^9 parameters: {each * 1e9:.3g} s a step of 256 examples, {memory / size * 1e9 / 2**30:.3g} GiB")
     if name == "weights, one spectrum":
         print(
-            f"  10^5 weights: {seconds * (1e5 / size) ** 3 / DAY:.2g} days and {8e10 / 2**30:.3g} GiB for the matrix alone"
+            f"  10^5 weights: {seconds * (1e5 / size) ** 3 / DAY:.2g} days, {8e10 / 2**30:.3g} GiB for the matrix alone"
         )

@@ -37,9 +37,10 @@ class Fault:
     def around(self, name, real):
         def call(*arguments, **settings):
             self.reached(name, arguments[0], "before")
-            result = None if self.dead else real(*arguments, **settings)
-            self.reached(name, arguments[0], "after", step=0)
-            return result
+            try:
+                return None if self.dead else real(*arguments, **settings)
+            finally:
+                self.reached(name, arguments[0], "after", step=0)
 
         return call
 

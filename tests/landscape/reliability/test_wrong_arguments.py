@@ -57,7 +57,7 @@ def test_outputs_that_cannot_be(tmp_path, done):
 
 
 CHANGED = [
-    ({"steps": 30}, "steps"), ({"seed": 1}, "seed"), ({"temperature": 0.6}, "temperature"), ({"chains": 3}, "chains"),
+    ({"steps": 10}, "steps"), ({"seed": 1}, "seed"), ({"temperature": 0.6}, "temperature"), ({"chains": 3}, "chains"),
     ({"record": ls.Record(2)}, "record.every"), ({"start": [0.1, 0.2]}, "start"), ({"on_nonfinite": "drop"}, "on_nonfinite"),
     ({"constraint": ls.Reflect({"x1": (-1, 1)})}, "constraint"), 
     ({"data_seed": 3}, "data_seed"),
