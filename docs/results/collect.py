@@ -13,7 +13,7 @@ from PIL import Image
 from landscape.cli.reproducing import titles
 
 WIDTH = 1000
-COLORS = 128
+COLORS = 256
 
 
 def main(name: str, folder: Path) -> None:
@@ -22,7 +22,7 @@ def main(name: str, folder: Path) -> None:
     with Image.open(folder / "figure.png") as picture:
         height = round(picture.height * WIDTH / picture.width)
         small = picture.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS)
-        small.quantize(COLORS).save(here / f"{name}.png", optimize=True)
+        small.quantize(COLORS, Image.Quantize.MAXCOVERAGE).save(here / f"{name}.png", optimize=True)
     outcome = (folder / "outcome.txt").read_text(encoding="utf-8")
     size, seed = outcome.split("size ")[-1].split(":")[0].split(", seed ")
     page = f"# {titles()[name]}\n\n![]({name}.png)\n\n`landscape reproduce {name} --size {size} --seed {seed}`\n\n"
