@@ -2,11 +2,12 @@
 
 import numpy as np
 import xarray as xr
+from scipy.special import stdtrit
 
 from landscape import potentials, probes
 from landscape.potentials import architectures, datasets
 
-__all__ = ["CLASSES", "REACH", "SAMPLES", "half_times", "network"]
+__all__ = ["CLASSES", "REACH", "SAMPLES", "average", "half_times", "network", "student"]
 
 SAMPLES, CLASSES = 300, 3
 REACH = 5e-7  # T dt: all temperatures diffuse equally far in a step; at T = 5e-5 the step is the paper's, dt = 0.01
@@ -26,3 +27,14 @@ def half_times(energy: xr.DataArray, draws: int) -> xr.DataArray:
     left, right = rho[rows, below - 1], rho[rows, below]
     lag = np.where(below > 0, below - 1 + (left - 0.5) / (left - right), np.nan)
     return xr.DataArray(lag, dims="chain", coords={"temperature": energy.temperature})
+
+
+def average(values: xr.DataArray) -> tuple[float, float]:
+    """Mean over runs and its error from their scatter."""
+    error = float(values.std(ddof=1)) / values.size**0.5
+    return float(values.mean()), error * student(values.size - 1)
+
+
+def student(freedom: int) -> float:
+    """Factor after which three errors hold 99.7 % although the scatter is itself an estimate."""
+    return float(stdtrit(freedom, 0.99865)) / 3

@@ -21,7 +21,7 @@ import xarray as xr
 
 import landscape as ls
 from landscape import potentials, probes
-from landscape.examples._random_labels import REACH, SAMPLES, half_times, network
+from landscape.examples._random_labels import REACH, SAMPLES, average, half_times, network
 from landscape.reproduction import Reproduction, Verdict, by_size, command_line, judge
 
 __all__ = ["reproduce"]
@@ -103,7 +103,7 @@ def steps_of(run: xr.Dataset) -> int:
 
 def judge_times(times: xr.Dataset) -> list[Verdict]:
     """The law of the half time, and that the length does not depend on the temperature."""
-    slope, error = float(times.exponent.mean()), float(times.exponent.std(ddof=1)) / 2
+    slope, error = average(times.exponent)
     return [
         judge("half time ~ T^-1", slope, error, expected=-1, resolve=0.3, source="P2 Fig. 2"),
         judge("length sqrt(T tau) ~ T^0", 0.5 * (1 + slope), 0.5 * error, expected=0, resolve=0.15, source="P2 Fig. 2"),
@@ -143,9 +143,8 @@ def judge_tails(tails: xr.Dataset) -> list[Verdict]:
     verdicts = []
     for other in ("exponential", "power law"):
         ratio = np.log(tails.distance.sel(form="logarithm") / tails.distance.sel(form=other))
-        error = float(ratio.std(ddof=1)) / ratio.size**0.5
         claim = f"tail: a logarithm is closer than {'an' if other[0] == 'e' else 'a'} {other}, ln of distances"
-        verdicts.append(judge(claim, ratio.mean(), error, below=0, source="P2 Fig. 2"))
+        verdicts.append(judge(claim, *average(ratio), below=0, source="P2 Fig. 2"))
     return verdicts
 
 

@@ -21,11 +21,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.special import stdtrit
 
 import landscape as ls
 from landscape import potentials, probes
-from landscape.examples._random_labels import REACH, half_times, network
+from landscape.examples._random_labels import REACH, average, half_times, network, student
 from landscape.potentials import architectures, datasets
 from landscape.reproduction import Reproduction, Verdict, by_size, command_line, judge
 
@@ -124,17 +123,6 @@ def exponent(values: xr.DataArray) -> tuple[float, float]:
     freedom = y.size - y.sizes["minimum"] - 1
     scatter = float(((y - slope * x) ** 2).sum() / freedom / (x**2).sum()) ** 0.5
     return slope, scatter * student(freedom)
-
-
-def average(values: xr.DataArray) -> tuple[float, float]:
-    """Mean over runs and its error from their scatter."""
-    error = float(values.std(ddof=1)) / values.size**0.5
-    return float(values.mean()), error * student(values.size - 1)
-
-
-def student(freedom: int) -> float:
-    """Factor after which three errors hold 99.7 % although the scatter is itself an estimate."""
-    return float(stdtrit(freedom, 0.99865)) / 3
 
 
 def judge_scan(network: xr.Dataset, half_the_step: xr.Dataset, digits: xr.Dataset) -> list[Verdict]:

@@ -244,9 +244,11 @@ def claims(heavy_ball: xr.Dataset, valley: xr.Dataset, optimisers: xr.Dataset) -
         for name in optimisers.rule.values:
             one = optimisers.sel(rule=name, at=at)
             part = "beyond that on all data" if name in LINEAR else "whole drift"
+            aim = f", aimed at {optimisers.target:.2g}" if at == "equal diffusion" else ""
             note = (
-                f"{part}, lr {float(one.lr):.2g}; per step, in parts of the path; diffusion {float(one.diffusion):.2g}"
+                f"{part}, per step and length of the path; lr {float(one.lr):.2g}, diffusion {float(one.diffusion):.2g}"
             )
+            note += aim
             text = f"{name}, {at}: drift along the predicted sign"
             verdicts.append(judge(text, one.drift, one.drift_stderr, above=0, source="P1 Fig. 4", note=note))
     return verdicts
@@ -288,14 +290,13 @@ def draw(heavy_ball: xr.Dataset, valley: xr.Dataset, optimisers: xr.Dataset) -> 
     for i, at in enumerate(optimisers["at"].values):
         one = optimisers.sel(at=at)
         drift.errorbar(
-            np.arange(len(one.rule)) + 0.15 * (i - 0.5), one.drift / one.drift_stderr, 1, fmt=MARKERS[1 + i],
+            np.arange(len(one.rule)) + 0.2 * (i - 0.5), one.drift, 3 * one.drift_stderr, fmt=MARKERS[1 + i],
             color=COLOURS[1 + i], capsize=2, label=str(at),
         )  # fmt: skip
     drift.axhline(0, color="k", lw=0.8)
-    drift.axhline(3, color="k", lw=0.8, ls=":", label="3 errors")
-    drift.set_yscale("symlog", linthresh=3)
+    drift.set_yscale("symlog", linthresh=1e-7)
     drift.set_xticks(np.arange(len(optimisers.rule)), optimisers.rule.values, rotation=40, ha="right")
-    drift.set_ylabel("drift along the predicted sign / its error")
+    drift.set_ylabel("drift along the predicted sign\n[path length / step], 3 errors")
     drift.legend(fontsize=8)
     return figure
 

@@ -49,16 +49,18 @@ def families(recipe: Recipe, seed: int) -> tuple[Any, Any]:
     return run.last_position.values, last_third.mean("draw").values[::2]
 
 
-def measure(recipe: Recipe, positions: Any) -> xr.Dataset:
-    """Everything at each position."""
-    bare = recipe.network(decay=False)
+def measure(recipe: Recipe, members: Any, swa: Any) -> tuple[xr.Dataset, xr.Dataset]:
+    """Everything on the line between siblings, in whose middle their average is, and at members and averages."""
+    bare, pairs = recipe.network(decay=False), [(i, i + 1) for i in range(0, len(members), 2)]
     settings = {"trace": {"method": "hutch++" if recipe.size == "paper" else "exact"}}
-    rows = []
-    for position in positions:
-        there = ls.paths.straight_line(position, position + 1e-6 * np.ones_like(position))
-        found = confinement.along_path(bare, there, QUANTITIES, settings=settings)
-        rows.append(found[list(QUANTITIES)].isel(pivot=0, drop=True).reset_coords(drop=True))
-    return xr.concat(rows, "family").drop_attrs()
+    line, other = (
+        confinement.linear_connectivity(bare, ends, QUANTITIES, points=points, pairs=pairs, settings=settings)
+        for ends, points in ((members, 11), (np.stack([members[::2], swa], axis=1).reshape(members.shape), 2))
+    )
+    places = (line.isel(pivot=0), line.isel(pivot=5), other.isel(pivot=1))
+    found = xr.concat([place[list(QUANTITIES)].reset_coords(drop=True) for place in places], "kind")
+    kinds = ["member", "average of siblings", "SWA"]
+    return line.reset_coords(drop=True).drop_attrs(), found.drop_attrs().assign_coords(kind=kinds)
 
 
 # %%
@@ -70,36 +72,32 @@ def reproduce(size: str, seed: int) -> Reproduction:
     """Members, the averages of siblings, and SWA, beside each other."""
     recipe = Recipe(size)
     members, swa = families(recipe, seed)
-    kinds = {"member": members[::2], "average of siblings": (members[::2] + members[1::2]) / 2, "SWA": swa}
-    found = xr.concat([measure(recipe, rows) for rows in kinds.values()], "kind").assign_coords(kind=list(kinds))
-    line, drift = between_siblings(recipe, members, seed)
+    line, found = measure(recipe, members, swa)
+    drift = outward_drift(recipe, members, seed)
     return Reproduction({"averages": found, "line": line}, draw(found, line), claims(found, drift))
 
 
-def between_siblings(recipe: Recipe, members: Any, seed: int) -> tuple[xr.Dataset, np.ndarray]:
-    """Loss on the line between the siblings of every family, and how SGD projected onto it drifts from its middle.
+def outward_drift(recipe: Recipe, members: Any, seed: int) -> np.ndarray:
+    """How SGD projected onto the line between siblings drifts from its middle, for every family.
 
-    The drift is that towards the nearer member for chains that start a quarter of the way from either end, on
-    minibatches minus on all data, in parts of the line per unit of lr * steps.
+    Towards the nearer member, for chains that start a quarter of the way from either end, on minibatches minus on all
+    data, in parts of the line per unit of lr * steps.
     """
-    pairs = [(i, i + 1) for i in range(0, len(members), 2)]
-    line = confinement.linear_connectivity(recipe.network(decay=False), members, QUANTITIES[:3], points=11, pairs=pairs)
     steps, chains = by_size(recipe.size, quick=(200, 4), small=(2000, 8), paper=(2000, 8))
+    settings: dict[str, Any] = {"steps": steps, "seed": seed}
+    rough, full, rule = recipe.network(4, sampling="replacement"), recipe.network(), ls.SGD(0.1)
     outward = []
-    for i, j in pairs:
-        path = ls.paths.straight_line(members[i], members[j], 5)
-        settings: dict[str, Any] = {"steps": steps, "seed": seed}
-        rough = drift_rates(
-            recipe.network(4, sampling="replacement"), ls.SGD(0.1), path, (0.25, 0.75), chains=chains, **settings
-        )
-        full = drift_rates(recipe.network(), ls.SGD(0.1), path, (0.25, 0.75), chains=1, **settings)
-        outward.append(((rough - full).mean(axis=1) * [-1, 1]).mean())
-    return line.reset_coords(drop=True).drop_attrs(), np.array(outward)
+    for i in range(0, len(members), 2):
+        path = ls.paths.straight_line(members[i], members[i + 1], 5)
+        drift = drift_rates(rough, rule, path, (0.25, 0.75), chains=chains, **settings)
+        drift = drift - drift_rates(full, rule, path, (0.25, 0.75), chains=1, **settings)
+        outward.append((drift.mean(axis=1) * [-1, 1]).mean())
+    return np.array(outward)
 
 
 def claims(found: xr.Dataset, drift: np.ndarray) -> list[Verdict]:
     """Questions, not claims of the paper: each average minus the member, over families."""
-    note = f"a question, not a claim of the paper; mean over {found.sizes['family']} families"
+    note = f"a question, not a claim of the paper; mean over {found.sizes['pair']} families"
     verdicts = []
     for kind in found.kind.values[1:]:
         for quantity in QUANTITIES:
@@ -122,7 +120,7 @@ def draw(found: xr.Dataset, line: xr.Dataset) -> Figure:
     figure, axes = plt.subplots(2, 4, figsize=(13, 6.4), layout="constrained")
     kinds = found.kind.values
     for ax, quantity, name in zip(axes.flat, QUANTITIES, NAMES, strict=False):
-        values = found[quantity].transpose("kind", "family")
+        values = found[quantity].transpose("kind", "pair")
         ax.plot(np.arange(3), values, color="0.8", lw=0.8)
         for i in range(3):
             mean, error = on_pairs(values[i])

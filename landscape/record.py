@@ -60,7 +60,7 @@ class Record:
     Raises
     ------
     ConfigError
-        If a number is not a positive integer or an observable is unknown; of a potential that lacks it, when a run starts.
+        If a number is not a positive integer; when a run starts, if an observable is unknown or the potential lacks it.
 
     Examples
     --------

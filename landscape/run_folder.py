@@ -279,7 +279,6 @@ class RunFolder:
             path.unlink(missing_ok=True)
         self.manifest, self._committed = manifest, time.monotonic()
 
-
     def _needless(self, manifest: Manifest, former: Manifest | None = None) -> list[Path]:
         """Files that no generation holds."""
         kept = {CURRENT, LOCK, *(entry.name for entry in manifest.entries)}

@@ -6,6 +6,7 @@ A floor that is missed fails; figures move by 15 to 30 % from run to run, so flo
 from __future__ import annotations
 
 import copy
+import itertools
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 
 import landscape as ls
-from landscape import potentials
+from landscape import driver, potentials
 from tests.benchmarks import peers
 
 REPEATS = 5
@@ -131,6 +132,30 @@ def test_other_formulas():
     found = rates({name: (chains * steps, toy(chains, steps, formula=text)) for name, text in formulas.items()})
     report("formulas, 1000 chains", "particle-steps/s", found, "valley")
     assert min(found.values()) > 0.5 * found["valley"]
+
+
+def test_looking_for_what_is_not_finite(monkeypatch):
+    run = toy(1000, 40_000, every=100)
+
+    def unguarded():
+        with monkeypatch.context() as patch:
+            patch.setattr(driver.Driver, "_check", lambda *_: None)
+            run()
+
+    found = rates({"unguarded": (4e7, unguarded), "guarded": (4e7, run)})
+    report("the search for NaN and infinity, positions every 100th step", "particle-steps/s", found, "unguarded")
+    assert found["guarded"] > 0.98 * found["unguarded"]
+
+
+def test_writing_to_a_folder(tmp_path):
+    memory = toy(1000, 40_000, every=100)
+    numbers = itertools.count()
+
+    def folder():
+        toy(1000, 40_000, every=100, output=tmp_path / str(next(numbers)))()
+
+    found = rates({"in memory": (4e7, memory), "to a folder": (4e7, folder)})
+    report("positions every 100th step", "particle-steps/s", found, "in memory")
 
 
 def test_recording_every_hundredth_step():

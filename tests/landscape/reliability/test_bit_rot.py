@@ -11,7 +11,7 @@ from landscape.errors import LandscapeError
 from tests.landscape.reliability import runs
 
 STEPS, NAME = 60, "observers compiled"
-FLIPS = 500 if runs.LONG else 24
+FLIPS = 500 if runs.LONG else 16
 
 
 def call(folder, **settings):

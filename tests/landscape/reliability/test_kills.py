@@ -30,7 +30,7 @@ every = 10
 snapshots = 40
 observables = ["position", "energy", {{ kind = "Moments", of = "position" }}]
 """
-KILLS, STEPS, EVERY = (100, 3_000_000, 2_000) if runs.LONG else (8, 200_000, 1_000)
+KILLS, STEPS, EVERY = (100, 3_000_000, 2_000) if runs.LONG else (5, 60_000, 500)
 
 
 @pytest.mark.slow

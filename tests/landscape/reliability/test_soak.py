@@ -9,13 +9,13 @@ from pathlib import Path
 import landscape as ls
 from tests.landscape.reliability import runs
 
-STEPS, COMMITS = (30_000_000, 1000) if runs.LONG else (150_000, 60)
+STEPS, COMMITS = (30_000_000, 1000) if runs.LONG else (100_000, 60)
 SOAK = """
 import gc, importlib, json, os, sys
 import psutil
 import landscape as ls
 
-importlib.import_module("landscape.simulate").PART_BYTES = 2**17
+importlib.import_module("landscape.simulate").PART_BYTES = 2**16
 steps, number, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 process, seen, commits = psutil.Process(), [], []
 real = os.replace

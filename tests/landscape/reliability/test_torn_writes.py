@@ -126,7 +126,7 @@ def test_a_process_that_ends_at_any_write(kind, tmp_path, capsys):
     committed = {}
     plan = [(at, when) for at in range(1, len(log) + 1) for when in ("before", "inside", "after")]
     plan = [(at, when) for at, when in plan if when != "inside" or log[at - 1][0] == "write"]
-    for at, when in plan if runs.LONG else plan[:: max(1, len(plan) // 9)]:
+    for at, when in plan if runs.LONG else plan[:: max(1, len(plan) // 7)]:
         folder = tmp_path / f"{at}-{when}"
         fault = attempt(call, folder, at=at, when=when)
         assert fault.dead, (at, when)
@@ -149,7 +149,7 @@ def test_a_call_that_fails_at_any_write(kind, tmp_path):
     log = points(call, tmp_path / "whole")
     digests = runs.digests(tmp_path / "whole")
     places = [at for at in range(1, len(log) + 1) if log[at - 1][0] in ("write", "replace")]
-    for at in places if runs.LONG else places[:: max(1, len(places) // 6)]:
+    for at in places if runs.LONG else places[:: max(1, len(places) // 4)]:
         folder = tmp_path / f"{at}"
         with pytest.MonkeyPatch.context() as patch:
             runs.part_bytes(patch, 600)
