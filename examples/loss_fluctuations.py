@@ -108,7 +108,8 @@ def measure(run: xr.Dataset) -> xr.Dataset:
     """Moments, Gamma law and half time of each run, on `minimum` and `temperature`."""
     chosen = run.isel(chain=np.flatnonzero(run.temperature < HOTTER))
     rows = probes.fluctuations.summary(chosen.energy, by="chain", discard=0)[COLUMNS]
-    halves = (half_times(chosen.energy, 500) / chosen.sizes["draw"]).assign_attrs(long_name="half time over length")
+    lags = min(5000, chosen.sizes["draw"] // 8)
+    halves = (half_times(chosen.energy, lags) / chosen.sizes["draw"]).assign_attrs(long_name="half time over length")
     rows = rows.assign(half_time_share=halves.drop_vars("temperature")).drop_vars("chain")
     rows = rows.assign_coords(minimum=("chain", chosen.minimum.to_numpy()))
     return rows.set_index(chain=["minimum", "temperature"]).unstack("chain")
@@ -116,8 +117,8 @@ def measure(run: xr.Dataset) -> xr.Dataset:
 
 def exponent(values: xr.DataArray) -> tuple[float, float]:
     """Slope of ln(values) against ln T, with a constant for each minimum: minima differ in their stiff directions."""
-    x = np.log(values.temperature)
-    y = np.log(values) - np.log(values).mean("temperature")
+    x, logs = np.log(values.temperature), xr.DataArray(np.log(values))
+    y = logs - logs.mean("temperature")
     x = (x - x.mean()).broadcast_like(y)
     slope = float((x * y).sum() / (x**2).sum())
     freedom = y.size - y.sizes["minimum"] - 1

@@ -95,7 +95,7 @@ class Family:
         return torch.stack([self.loss(seed=int(seed)).position().detach() for seed in seeds])
 
     def curvature(self, path: ls.paths.Path) -> xr.Dataset:
-        """Cross-entropy and trace at even arc lengths; the trace by ten shared probes where it cannot be exact."""
+        """Cross-entropy and trace at the pivots; the trace by Hutch++ with the same twelve products at each."""
         settings = {"trace": {"method": "hutch++", "probes": 12}}
         return confinement.along_path(self.loss(decay=0.0), path, ["energy", "trace"], settings=settings)
 

@@ -12,8 +12,8 @@ FIXED_SHARE = 0.1  # of a piece that may be fixed cost
 class Pace:
     """Finds the number of steps for which a piece takes the time it should.
 
-    A piece of n steps takes a + b n seconds; both are learned from pieces of different length. What is fixed (a call per
-    block of chains, checks) shall be a small share, which for very many chains takes longer pieces.
+    A piece of n steps takes a + b n seconds; both are learned from pieces of different length. What is fixed (a call
+    per block of chains, checks) shall be a small share, which for very many chains takes longer pieces.
 
     Attributes
     ----------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import astuple, replace
 from itertools import pairwise
 from pathlib import Path
@@ -150,13 +151,13 @@ def train(
     with progress_bar(epochs, "training", show=progress) as report:
         for number, stretch in enumerate(stretches):
             one = stretch.together
-            piece = simulate(
-                loss, _scaled(integrator, stretch.factor), steps=(stretch.last - stretch.first) * per_epoch,
-                start=state.isel(chain=[0]) if one and pieces else state, chains=1 if one else siblings,
-                record=record, seed=seed, data_seed={0: [seed]} if one else data_seed, progress=False,
-                state="keep" if pieces else "fresh", checkpoint_every=checkpoint_every,
-                output=None if folder is None else folder.stretch(number), **settings,
-            )  # fmt: skip
+            with nullcontext() if folder is None else closing(folder.stretch(number)) as kept:
+                piece = simulate(
+                    loss, _scaled(integrator, stretch.factor), steps=(stretch.last - stretch.first) * per_epoch,
+                    start=state.isel(chain=[0]) if one and pieces else state, chains=1 if one else siblings,
+                    record=record, seed=seed, data_seed={0: [seed]} if one else data_seed, progress=False,
+                    state="keep" if pieces else "fresh", output=kept, checkpoint_every=checkpoint_every, **settings,
+                )  # fmt: skip
             state = as_trained(piece, stretch, siblings)
             pieces.append(state)
             report(stretch.last)

@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import landscape as ls
@@ -35,6 +36,7 @@ def storm(config: str, folder: str, kills: str, every: str) -> None:
     importlib.import_module("landscape.run_folder").PART_BYTES = 2**16
     importlib.import_module("landscape.simulate").PART_BYTES = 2**16
     command_line = importlib.import_module("landscape.cli.app").run
+    ls.run({**tomllib.loads(Path(config).read_text()), "steps": 10})  # so that children find everything loaded
     command = ["simulate", config, "-o", folder, "--checkpoint-every", every]
     manifest, chance, found = Path(folder) / "manifest.json", random.Random(8), []
     while len(found) < int(kills):

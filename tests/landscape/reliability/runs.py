@@ -142,11 +142,16 @@ def special(backend: str) -> dict[str, Recipe]:
     )
     made = {
         "path nearest": simulated(
-            valley, euler, temperature=0.2, start=[0.0, 0.2],
+            valley,
+            euler,
+            temperature=0.2,
+            start=[0.0, 0.2],
             constraint=ls.ProjectOntoPath(corner, every=4, record_every=2),
         ),
         "path momenta": simulated(
-            valley, ATHERMAL["Adam"], start=[0.0, 0.2],
+            valley,
+            ATHERMAL["Adam"],
+            start=[0.0, 0.2],
             constraint=ls.ProjectOntoPath(corner, every=5, update="tangent", optimizer_state="project"),
         ),
         "observers": simulated(valley, euler, temperature=0.4, start=[0.1, 0.2], record=observers),

@@ -60,11 +60,12 @@ def read(folder):
     return result, " ".join(str(one.message) for one in said)
 
 
-def going_on(folder):
+def going_on(folder, how=None):
+    """The refusal to go on, or None, and what was said on the way."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
-            call(folder, checkpoint_every=20)
+            how(folder) if how is not None else call(folder, checkpoint_every=20)
             result = None
         except LandscapeError as error:
             result = error
@@ -107,9 +108,8 @@ def test_making_a_run_longer(folders, tmp_path):
         folder = tmp_path / "run"
         shutil.copytree(folders / "complete", folder)
         what = damage(folder / name, chance)
-        try:
-            ls.resume(folder, steps=80)
-        except LandscapeError as error:
+        error, _ = going_on(folder, lambda folder: ls.resume(folder, steps=80))
+        if error is not None:
             assert name in str(error), (what, str(error))
         else:
             differing = runs.differing(runs.digests(folder), right)
@@ -140,7 +140,7 @@ def test_a_stopped_run_falls_back(folders, tmp_path, capsys):
         result, said = read(folder)
         if isinstance(result, LandscapeError):
             assert name in str(result), (what, str(result))
-            assert name.startswith("draw") or name.startswith("snapshot"), (what, str(result))
+            assert name.startswith(("draw", "snapshot")), (what, str(result))
         else:
             assert result in (newest, older), what
             assert result == newest or name in said, (what, said)
@@ -148,13 +148,13 @@ def test_a_stopped_run_falls_back(folders, tmp_path, capsys):
         if error is not None:
             tally["refused"] += 1
             assert name in str(error), (what, str(error))
-            assert name.startswith("draw") or name.startswith("snapshot"), (what, str(error))
+            assert name.startswith(("draw", "snapshot")), (what, str(error))
         else:
             tally["fell back" if name in said else "unconcerned"] += 1
             differing = runs.differing(runs.digests(folder), right)
             assert set(differing) <= {name}, (what, differing)
             if differing:
-                assert name.startswith("draw") or name.startswith("snapshot"), what
+                assert name.startswith(("draw", "snapshot")), what
                 result, _ = read(folder)
                 assert isinstance(result, LandscapeError) and name in str(result), what
         shutil.rmtree(folder)

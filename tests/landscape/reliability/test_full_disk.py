@@ -56,7 +56,8 @@ def limited(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr  # no segmentation fault either
     said = dict(part.split("\n", 1) for part in done.stderr.split("## ")[1:])
-    return home, dict(zip(("none", "few", "enough", "grown"), json.loads(done.stdout.splitlines()[-1]), strict=True)), said
+    codes = zip(("none", "few", "enough", "grown"), json.loads(done.stdout.splitlines()[-1]), strict=True)
+    return home, dict(codes), said
 
 
 def test_exit_codes(limited):

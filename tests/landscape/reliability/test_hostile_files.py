@@ -168,7 +168,10 @@ def test_a_link_in_place_of_a_file_overwrites_nothing(victim, tmp_path):
     assert (tmp_path / "precious").read_text() == "precious"
 
 
-CODE = ["__import__('os').mkdir('{}')", "open('{}', 'w')", "x.__class__", "exec('import os')", "(lambda: 1)()", "x; import os"]
+CODE = [
+    "__import__('os').mkdir('{}')", "open('{}', 'w')", "x1.__class__", "exec('import os')", "(lambda: 1)()",
+    "x1; import os",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", CODE)

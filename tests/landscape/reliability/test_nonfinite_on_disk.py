@@ -47,7 +47,8 @@ def everything_finite(folder) -> bool:
 
     with ls.open(folder) as run:
         stored = [run[name].values for name in run.variables if run[name].dtype.kind == "f"]
-    stored += [array for file in folder.glob("*.safetensors") for array in load_file(file).values() if array.dtype.kind == "f"]
+    tensors = [array for file in folder.glob("*.safetensors") for array in load_file(file).values()]
+    stored += [array for array in tensors if array.dtype.kind == "f"]
     return all(np.isfinite(array).all() for array in stored)
 
 
@@ -55,9 +56,9 @@ def everything_finite(folder) -> bool:
 @pytest.mark.parametrize("every", [None, 10, 36])
 def test_a_potential_that_ends(every, backend, tmp_path):
     """After 37 steps of 0.1 from 3.65 the height is -0.05, and V is NaN there."""
-    settings = dict(steps=120, start=starts(3.65), backend=backend, output=tmp_path / "run", checkpoint_every=every)
+    settings = {"start": starts(3.65), "backend": backend, "output": tmp_path / "run", "checkpoint_every": every}
     with pytest.raises(NonFiniteError) as error:
-        ls.simulate(cliff(), ls.SGD(lr=0.1), record=ls.Record(), **settings)
+        ls.simulate(cliff(), ls.SGD(lr=0.1), steps=120, **settings)
     assert (error.value.step, error.value.chain) == (STEP, BAD), str(error.value)
     assert "chain 41" in str(error.value) and f"step {STEP}" in str(error.value)
     with ls.open(tmp_path / "run") as kept:
@@ -84,7 +85,9 @@ def test_the_coordinate(backend, tmp_path):
 def test_a_force_that_is_nan(tmp_path):
     """In the step from y = -1.05 to y = NaN: 21 steps of 0.1 from 1.05 stand on -1.05."""
     with pytest.raises(NonFiniteError) as error:
-        ls.simulate(hidden_nan(), ls.SGD(lr=0.1), start=starts(1.05), steps=100, output=tmp_path / "run", checkpoint_every=7)
+        ls.simulate(
+            hidden_nan(), ls.SGD(lr=0.1), start=starts(1.05), steps=100, output=tmp_path / "run", checkpoint_every=7
+        )
     assert (error.value.step, error.value.chain, error.value.coordinate) in [(22, BAD, 1), (22, BAD, "x1")], error.value
     with ls.open(tmp_path / "run") as kept:
         assert kept.attrs["steps_done"] == 21
@@ -105,7 +108,7 @@ def test_a_start_that_is_not_finite(value, backend, tmp_path):
 @pytest.mark.parametrize("stop", [20, 80])
 def test_only_the_chain_that_diverged_is_masked(stop, backend, tmp_path):
     """Also over a restart, before or after the step of the divergence; the others are the bits that they are alone."""
-    settings = dict(temperature=0.0, start=starts(3.65), backend=backend, seed=2)
+    settings = {"start": starts(3.65), "backend": backend, "seed": 2}
 
     def call(steps=120, **output):
         return ls.simulate(cliff(), ls.SGD(lr=0.1), steps=steps, on_nonfinite="drop", **settings, **output)

@@ -11,11 +11,15 @@ from tests.landscape.reliability import runs
 from tests.landscape.reliability.runs import STEPS
 
 RECIPES = runs.recipes()
-# In the ordinary run every integrator and every kind of memory once; each on each backend and landscape in the long one.
-QUICK_NETWORKS = {"LeimkuhlerMatthews compiled", "Adam compiled", "SGD momentum batched", "Optimizer Adam batched", "SGHMC batched"}
+# In the ordinary run every integrator and every kind of memory once; in the long one on each backend and landscape.
+QUICK_NETWORKS = {
+    "LeimkuhlerMatthews compiled", "Adam compiled", "SGD momentum batched", "Optimizer Adam batched", "SGHMC batched",
+}  # fmt: skip
 QUICK_WALLS = {"LeimkuhlerMatthews", "BAOAB", "HMC", "Preconditioned", "Optimizer Adam", "Optimizer LBFGS"}
-QUICK_BATCHED = {"path momenta", "observers", "schedules", "order of minibatches", "replica exchange", "hessian noise",
-                 "own observables", "batch statistics"}
+QUICK_BATCHED = {
+    "path momenta", "observers", "schedules", "order of minibatches", "replica exchange", "hessian noise",
+    "own observables", "batch statistics",
+}  # fmt: skip
 FIRST = 2 * STEPS // 5
 
 
@@ -33,9 +37,8 @@ NAMES = [name for name in RECIPES if chosen(name)]
 
 
 def deed(*arguments) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.landscape.reliability.deeds", *map(str, arguments)], capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "tests.landscape.reliability.deeds", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,5 +1,6 @@
 """A process that ends before, inside or after any write, sync or rename: the old or the new state, never none."""
 
+import contextlib
 import errno
 import os
 
@@ -92,10 +93,8 @@ def attempt(call, folder, **fault) -> Fault:
     with pytest.MonkeyPatch.context() as patch:
         runs.part_bytes(patch, 600)
         faulty = Fault(patch, **fault)
-        try:
+        with contextlib.suppress(Killed, OSError):
             call(output=folder, steps=STEPS, checkpoint_every=20)
-        except (Killed, OSError):
-            pass
     return faulty
 
 

@@ -13,7 +13,7 @@ import pytest
 import landscape as ls
 
 ROOT = Path(ls.__file__).parents[1]
-FOLDERS = {"landscape": "landscape", "examples": "landscape/examples", "potentials": "landscape/potentials", "probes": "landscape/probes"}
+FOLDERS = {"landscape": "landscape"} | {name: f"landscape/{name}" for name in ("examples", "potentials", "probes")}
 
 USE = """
 import sys, socket
@@ -39,11 +39,13 @@ def wheel(tmp_path_factory):
         pytest.skip("building a wheel takes pip and setuptools")
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in FOLDERS:
-        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc"))
+        unwanted = shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc")
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=unwanted)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     built = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", str(source), "--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", str(target)],
+        [sys.executable, "-m", "pip", "wheel", str(source), "--no-deps", "--no-build-isolation", "--no-index", "-q", "-w",
+         str(target)],
         capture_output=True, text=True,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr

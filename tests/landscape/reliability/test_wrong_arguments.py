@@ -1,10 +1,11 @@
-"""Wrong arguments to what writes and reads folders: only errors of this package, and nothing is left behind or changed."""
+"""Wrong arguments to what writes and reads folders: only errors of this package, nothing left behind or changed."""
 
 import math
 import os
 
 import numpy as np
 import pytest
+import torch
 
 import landscape as ls
 from landscape.errors import LandscapeError
@@ -58,9 +59,9 @@ def test_outputs_that_cannot_be(tmp_path, done):
 
 CHANGED = [
     ({"steps": 10}, "steps"), ({"seed": 1}, "seed"), ({"temperature": 0.6}, "temperature"), ({"chains": 3}, "chains"),
-    ({"record": ls.Record(2)}, "record.every"), ({"start": [0.1, 0.2]}, "start"), ({"on_nonfinite": "drop"}, "on_nonfinite"),
-    ({"constraint": ls.Reflect({"x1": (-1, 1)})}, "constraint"), 
-    ({"data_seed": 3}, "data_seed"),
+    ({"record": ls.Record(2)}, "record.every"), ({"start": [0.1, 0.2]}, "start"), ({"data_seed": 3}, "data_seed"),
+    ({"on_nonfinite": "drop"}, "on_nonfinite"), ({"constraint": ls.Reflect({"x1": (-1, 1)})}, "constraint"),
+    ({"dtype": torch.float32}, "dtype"),
 ]  # fmt: skip
 
 
@@ -73,13 +74,16 @@ def test_another_specification_is_named_by_its_key(settings, key, done):
 
 
 def test_other_objects_are_named_by_their_key(done):
+    bowl, rule, settings = toys.Quadratic([1.0, 2.0]), ls.EulerMaruyama(0.1), {"steps": 20, "output": done}
+    steep = toys.Quadratic([1.0, 3.0])
+    warm = {"chains": 2, "temperature": 0.5, **settings}
     for make, key in (
-        (lambda: ls.simulate(toys.Quadratic([1.0, 3.0]), ls.EulerMaruyama(0.1), steps=20, chains=2, temperature=0.5, output=done), "potential.stiffness"),
-        (lambda: ls.simulate(toys.Quadratic([1.0, 2.0]), ls.EulerMaruyama(0.2), steps=20, chains=2, temperature=0.5, output=done), "integrator.dt"),
-        (lambda: ls.simulate(toys.Quadratic([1.0, 2.0]), ls.Heun(0.1), steps=20, chains=2, temperature=0.5, output=done), "integrator.kind"),
-        (lambda: ls.resume(done, steps=30, potential=toys.Quadratic([1.0, 3.0])), "potential.stiffness"),
+        (lambda: ls.simulate(steep, rule, **warm), "potential.stiffness"),
+        (lambda: ls.simulate(bowl, ls.EulerMaruyama(0.2), **warm), "integrator.dt"),
+        (lambda: ls.simulate(bowl, ls.Heun(0.1), **warm), "integrator.kind"),
+        (lambda: ls.resume(done, steps=30, potential=steep), "potential.stiffness"),
         (lambda: ls.resume(done, steps=30, integrator=ls.EulerMaruyama(0.2)), "integrator.dt"),
-        (lambda: ls.replica_exchange(toys.Quadratic([1.0, 2.0]), ls.EulerMaruyama(0.1), [0.5, 0.6], steps=20, swap_every=5, output=done), "task"),
+        (lambda: ls.replica_exchange(bowl, rule, [0.5, 0.6], swap_every=5, **settings), "task"),
     ):  # fmt: skip
         message = runs.refusal(make)
         assert message.startswith("CheckpointError") and key in message, message
@@ -125,25 +129,27 @@ def test_targets_of_consolidate(value, done, tmp_path, monkeypatch):
 def test_train_and_exchange_and_run(tmp_path):
     loss, well = runs.network(), toys.DoubleWell()
     ladder = {"temperatures": [0.1, 0.2], "steps": 10, "swap_every": 5}
-    spec = {
-        "potential": {"kind": "Quadratic", "stiffness": [1.0]}, "integrator": {"kind": "EulerMaruyama", "dt": 0.1}, "steps": 3,
-    }  # fmt: skip
+    bowl, rule = {"kind": "Quadratic", "stiffness": [1.0]}, {"kind": "EulerMaruyama", "dt": 0.1}
+    spec = {"potential": bowl, "integrator": rule, "steps": 3}
+
+    def train(output, *, epochs=2, **settings):
+        return ls.train(loss, ls.SGD(0.1), epochs=epochs, output=output, **settings)
+
+    def exchange(output, **settings):
+        return ls.replica_exchange(well, ls.MALA(0.1), **ladder, output=output, **settings)
+
     (tmp_path / "file").write_text("mine")
     for value in (0, -1, 1.5, "10", True):
-        runs.refusal(lambda value=value: ls.train(loss, ls.SGD(0.1), epochs=2, output=tmp_path / "t", checkpoint_every=value))
-        runs.refusal(
-            lambda value=value: ls.replica_exchange(well, ls.MALA(0.1), **ladder, output=tmp_path / "e", checkpoint_every=value)
-        )
+        runs.refusal(lambda value=value: train(tmp_path / "t", checkpoint_every=value))
+        runs.refusal(lambda value=value: exchange(tmp_path / "e", checkpoint_every=value))
         runs.refusal(lambda value=value: ls.run(spec, output=tmp_path / "r", checkpoint_every=value))
     for value in (3, tmp_path / "file", b"x", [], "\0"):
-        runs.refusal(lambda value=value: ls.train(loss, ls.SGD(0.1), epochs=2, output=value))
-        runs.refusal(lambda value=value: ls.replica_exchange(well, ls.MALA(0.1), **ladder, output=value))
+        runs.refusal(lambda value=value: train(value))
+        runs.refusal(lambda value=value: exchange(value))
         runs.refusal(lambda value=value: ls.run(spec, output=value))
-    ls.train(loss, ls.SGD(0.1), epochs=2, output=tmp_path / "trained")
+    train(tmp_path / "trained")
     for settings, key in (({"epochs": 3}, "epochs"), ({"seed": 1}, "seed"), ({"siblings": 2}, "siblings")):
-        message = runs.refusal(
-            lambda settings=settings: ls.train(loss, ls.SGD(0.1), **{"epochs": 2, **settings}, output=tmp_path / "trained")
-        )
+        message = runs.refusal(lambda settings=settings: train(tmp_path / "trained", **settings))
         assert message.startswith("CheckpointError") and key in message, message
 
 
