@@ -1,8 +1,8 @@
 r"""Free energy along a network's path, from thermal motion and from curvature
 ==========================================================================
 
-Between two minima of a network that a path without a barrier joins, the energy along the path and the room across it
-are of one size at a temperature of about :math:`5 \cdot 10^{-4}`. Both are measured in two ways that share no formula:
+At a temperature T a path between two minima of a network has a free energy of two parts: the energy along it, and the
+room across it. Both are measured in two ways that share no formula, at a T at which they are of one order:
 
 * by *thermal motion*. Chains are held to a point c of the path by a spring of stiffness :math:`\epsilon`, weak across
   the path but far stiffer than the floor along it, so that the arc length is frozen while the rest is free. With
@@ -15,8 +15,8 @@ are of one size at a temperature of about :math:`5 \cdot 10^{-4}`. Both are meas
   and Schwab (2026), eq. 2, with the factor 1/2 that they leave out.
 
 The spring makes flat directions stationary, and is in both. Beside them stands projected dynamics, k free steps from the
-path and back, with :math:`1/(2 k \eta) = \epsilon`: its drift is the same force, but it carries the whole diffusion along
-the path, and would need about a thousand times the steps to show it.
+path and back, with :math:`1/(2 k \eta) = \epsilon`: its drift is nearly the same force, but it carries the whole diffusion
+along the path, and would need some thousand times the steps to show it.
 
 The network has smooth units. With ReLU the energy has kinks, of which the Hessian at a point knows nothing: there the
 thermal part is another one as soon as chains cross them.
@@ -39,7 +39,7 @@ from landscape.reproduction import Reproduction, Verdict, by_size, command_line,
 __all__ = ["reproduce"]
 
 STIFFNESS = 0.5  # epsilon
-TEMPERATURE = 4e-4
+TEMPERATURE = 4e-3
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.45"
 
 
@@ -84,12 +84,12 @@ def hold(loss: potentials.NetworkLoss, path: ls.paths.Path, size: str, seed: int
     chains, steps = by_size(size, quick=(16, 200), small=(32, 1000), paper=(64, 20_000))
     temperatures = np.array([0.0, 0.5, 1.0]) * TEMPERATURE
     rows = []
-    for s in path.arc_length.tolist():
+    for number, s in enumerate(path.arc_length.tolist()):
         center, tangent = (torch.as_tensor(along(s)).to(loss.dtype) for along in (path.at, path.tangent))
         spring = ls.Restrain(lambda x, c=center: torch.linalg.vector_norm(x - c, dim=-1), 0.0, STIFFNESS)
         run = ls.simulate(
             loss, ls.LeimkuhlerMatthews(dt=0.2), start=center.numpy(), temperature=np.repeat(temperatures, chains),
-            steps=steps, constraint=spring, seed=seed, progress=False,
+            steps=steps, constraint=spring, seed=1000 * seed + number, progress=False,
             record=ls.Record(5, {"force": lambda potential, x, t=tangent: potential.gradient(x) @ t}),
         )  # fmt: skip
         # the slowest direction forgets its start in 1/epsilon, ten steps
