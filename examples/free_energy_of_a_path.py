@@ -40,11 +40,12 @@ __all__ = ["reproduce"]
 
 STIFFNESS = 0.5  # epsilon
 TEMPERATURE = 4e-3
+TEMPERATURES = (0.0, TEMPERATURE / 8, TEMPERATURE)
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.45"
 
 
 def reproduce(size: str, seed: int) -> Reproduction:
-    """One path; forces at its pivots at two temperatures, half and whole, and at zero."""
+    """One path, and the forces at its pivots at T, at T/8 and at zero."""
     loss = network(seed)
     path = connect(loss, size, seed)
     curvature = probes.confinement.along_path(loss, path, ["energy", "log_determinant"], epsilon=STIFFNESS)
@@ -69,9 +70,11 @@ def network(seed: int) -> potentials.NetworkLoss:
 def connect(loss: potentials.NetworkLoss, size: str, seed: int) -> ls.paths.Path:
     """The spline through the string's pivots."""
     starts = [network(2 * seed + k).position().detach().numpy() for k in (0, 1)]
-    ends = [ls.minimize(loss, start, method="lbfgs", steps=3000, tolerance=1e-4).position.to_numpy() for start in starts]
+    ends = [
+        ls.minimize(loss, start, method="lbfgs", steps=3000, tolerance=1e-4).position.to_numpy() for start in starts
+    ]
     line = ls.paths.straight_line(*ends, by_size(size, quick=9, small=17, paper=33))
-    steps = by_size(size, quick=1500, small=6000, paper=30_000)
+    steps = by_size(size, quick=1500, small=4000, paper=30_000)
     return ls.paths.string(loss, line, steps=steps, lr=0.2, progress=False).spline
 
 
@@ -81,29 +84,28 @@ def connect(loss: potentials.NetworkLoss, size: str, seed: int) -> ls.paths.Path
 
 def hold(loss: potentials.NetworkLoss, path: ls.paths.Path, size: str, seed: int) -> xr.Dataset:
     """Mean force at the pivots, with the arc length frozen by the spring, at T = 0, T/2 and T."""
-    chains, steps = by_size(size, quick=(16, 200), small=(32, 1000), paper=(64, 20_000))
-    temperatures = np.array([0.0, 0.5, 1.0]) * TEMPERATURE
+    chains, steps = by_size(size, quick=(16, 200), small=(32, 600), paper=(64, 20_000))
     rows = []
     for number, s in enumerate(path.arc_length.tolist()):
         center, tangent = (torch.as_tensor(along(s)).to(loss.dtype) for along in (path.at, path.tangent))
         spring = ls.Restrain(lambda x, c=center: torch.linalg.vector_norm(x - c, dim=-1), 0.0, STIFFNESS)
         run = ls.simulate(
-            loss, ls.LeimkuhlerMatthews(dt=0.2), start=center.numpy(), temperature=np.repeat(temperatures, chains),
+            loss, ls.LeimkuhlerMatthews(dt=0.2), start=center.numpy(), temperature=np.repeat(TEMPERATURES, chains),
             steps=steps, constraint=spring, seed=1000 * seed + number, progress=False,
             record=ls.Record(5, {"force": lambda potential, x, t=tangent: potential.gradient(x) @ t}),
         )  # fmt: skip
         # the slowest direction forgets its start in 1/epsilon, ten steps
         force = run.force.isel(draw=slice(12, None)).mean("draw").to_numpy().astype(float)
-        rows.append(force.reshape(len(temperatures), chains))
+        rows.append(force.reshape(len(TEMPERATURES), chains))
     force = np.stack(rows, axis=1)
     force[1:] -= force[:1].mean(axis=2, keepdims=True)
-    return forces(temperatures, force)
+    return forces(TEMPERATURES, force)
 
 
 def project(loss: potentials.NetworkLoss, path: ls.paths.Path, size: str, seed: int) -> xr.Dataset:
     """Minus the drift of projected dynamics that starts at the pivots, beyond that at T = 0."""
     chains, steps = by_size(size, quick=(16, 100), small=(32, 400), paper=(64, 20_000))
-    temperatures = np.array([0.0, TEMPERATURE])
+    temperatures = (0.0, TEMPERATURE)
     every, dt = 20, 1 / (2 * 20 * STIFFNESS)
     start = np.tile(np.repeat(path.arc_length.numpy(), chains), 2)
     run = ls.simulate(
@@ -117,13 +119,13 @@ def project(loss: potentials.NetworkLoss, path: ls.paths.Path, size: str, seed: 
     return forces(temperatures, force)
 
 
-def forces(temperatures: np.ndarray, force: np.ndarray) -> xr.Dataset:
+def forces(temperatures: tuple[float, ...], force: np.ndarray) -> xr.Dataset:
     """Mean and standard error over the chains of forces ``(temperature, pivot, chain)``."""
     both = ("temperature", "pivot")
     about = {"long_name": "force along the path: at T = 0, and what heat adds", "units": "energy"}
     error = force.std(axis=2, ddof=1) / force.shape[2] ** 0.5
     return xr.Dataset(
-        {"force": (both, force.mean(axis=2), about), "force_stderr": (both, error)}, {"temperature": temperatures}
+        {"force": (both, force.mean(axis=2), about), "force_stderr": (both, error)}, {"temperature": list(temperatures)}
     )
 
 
@@ -153,19 +155,16 @@ def share(found: xr.Dataset, theory: xr.DataArray, temperature: float) -> tuple[
 
 def judge_held(theory: xr.Dataset, held: xr.Dataset) -> list[Verdict]:
     """Energetic and entropic part of the frozen arc length against curvature."""
-    half, whole = (
-        (factor * value for value in share(held, theory.entropic_profile, factor_of))
-        for factor, factor_of in ((2.0, TEMPERATURE / 2), (1.0, TEMPERATURE))
-    )
+    cold, warm = (share(held, theory.entropic_profile * (t / TEMPERATURE), t) for t in TEMPERATURES[1:])
     energetic = share(held, theory.energetic_profile, 0.0)
     law, source = "in units of (T/2) log det (H + epsilon)", "P1 eq. 2 with the factor 1/2"
-    whole = tuple(whole)
     return [
         judge("energetic part: integral of the force at T = 0 over V along the path", *energetic, expected=1.0,
               tolerance=0.05, note="tolerance: the spline between pivots, and how far the string is from converged"),
-        judge(f"entropic part at T/2, {law}", *half, expected=1.0, tolerance=0.05, source=source),
-        judge(f"entropic part at T, {law}", *whole, expected=1.0, tolerance=0.05, source=source),
-        judge(f"entropic part at T, {law}, as printed", *whole, expected=2.0, resolve=0.9, source="P1 eq. 2 as printed"),
+        judge(f"entropic part at T/8, {law}", *cold, expected=1.0, tolerance=0.05, source=source),
+        judge(f"entropic part at T/8, {law}, as printed", *cold, expected=2.0, source="P1 eq. 2 as printed"),
+        judge(f"entropic part at T, {law}", *warm, expected=1.0, tolerance=0.05, source=source,
+              note="the law is the limit of low temperature: what is missing here is not quadratic"),
     ]  # fmt: skip
 
 

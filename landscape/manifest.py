@@ -14,10 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from landscape.errors import CheckpointError, StorageError
 
-__all__ = ["CURRENT", "FORMER", "Entry", "Manifest", "generations", "is_run_folder", "read_entry", "seal", "unseal"]
+__all__ = [
+    "CURRENT", "FORMER", "LOCK", "Entry", "Manifest", "generations", "is_own_name", "is_run_folder", "read_entry",
+    "seal", "unseal",
+]  # fmt: skip
 
 CURRENT, FORMER = "manifest.json", "manifest-former.json"
-_NAME = re.compile(r"[a-z]+-[0-9]{1,20}(-[0-9]{1,20})?\.(nc|safetensors)")
+LOCK = "lock"
+_NAME = re.compile(
+    r"(state|checkpoint|certificate|draw|snapshot|projection)-[0-9]{1,20}(-[0-9]{1,20})?\.(nc|safetensors)"
+)
 
 
 class _Strict(BaseModel):
@@ -116,6 +122,12 @@ def unseal(content: bytes, path: Path) -> dict[str, Any]:
         return dict(table["content"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{str(path)!r} is damaged ({error})") from None
+
+
+def is_own_name(name: str) -> bool:
+    """Whether a run writes files of that name: all others in its folder are somebody else's."""
+    unfinished = name.startswith(".") and name.endswith(".part")
+    return name in (CURRENT, FORMER, LOCK) or unfinished or _NAME.fullmatch(name) is not None
 
 
 def is_run_folder(folder: Path) -> bool:

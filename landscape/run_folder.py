@@ -25,14 +25,23 @@ from landscape.driver import Driver
 from landscape.engines.base import State
 from landscape.errors import CheckpointError, StorageError
 from landscape.interruption import Interruption
-from landscape.manifest import CURRENT, FORMER, Entry, Manifest, generations, is_run_folder, read_entry
+from landscape.manifest import (
+    CURRENT,
+    FORMER,
+    LOCK,
+    Entry,
+    Manifest,
+    generations,
+    is_own_name,
+    is_run_folder,
+    read_entry,
+)
 from landscape.storage import path_of, serialise, write_atomically
 from landscape.tables import differences
 
 __all__ = ["CHECKPOINT_SECONDS", "PART_BYTES", "RunFolder"]
 
 PART_BYTES = 1 << 26  # of what is recorded along one dimension, in memory and in one file
-LOCK = "lock"
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints, unless steps are given
 
 Status: TypeAlias = Literal["running", "interrupted", "diverged", "complete"]
@@ -280,11 +289,11 @@ class RunFolder:
         self.manifest, self._committed = manifest, time.monotonic()
 
     def _needless(self, manifest: Manifest, former: Manifest | None = None) -> list[Path]:
-        """Files that no generation holds."""
+        """Files of this run that no generation holds."""
         kept = {CURRENT, LOCK, *(entry.name for entry in manifest.entries)}
         if former is not None:
             kept |= {FORMER, *(entry.name for entry in former.entries)}
-        return [path for path in self.path.iterdir() if path.is_file() and path.name not in kept]
+        return [path for path in self.path.iterdir() if is_own_name(path.name) and path.name not in kept]
 
 
 def _locked(path: Path) -> Any:
@@ -293,7 +302,7 @@ def _locked(path: Path) -> Any:
         raise StorageError(f"{str(path)!r} is a file; output is a folder: give another name")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if not is_run_folder(path) and any(one.name != LOCK and one.suffix != ".part" for one in path.iterdir()):
+        if not is_run_folder(path) and not all(is_own_name(one.name) for one in path.iterdir()):
             raise StorageError(f"{str(path)!r} holds other files: give a new folder")
         lock = open(path / LOCK, "wb")  # noqa: SIM115  # held as long as the run
     except StorageError:

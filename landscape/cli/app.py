@@ -136,6 +136,28 @@ def simulate(
 
 
 @app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A specification in TOML, of the task train.", show_default=False)],
+    output: Output = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key: --set epochs=100 (repeatable).")
+    ] = None,
+    force: Force = False,
+    checkpoint_every: Checkpoint = None,
+) -> None:
+    """Train networks by minibatches, siblings side by side, and store the run; simulate for what is counted in epochs.
+
+    An --output that does not end in .nc is a folder, in which an interrupted training goes on.
+
+    Example:  landscape train digits.toml --set siblings=4 -o digits
+    """
+    from landscape.cli.simulating import run_config
+
+    assigned = ["task=train", *(assign or [])]
+    run_config(config, output, assigned, dry_run=False, force=force, checkpoint_every=checkpoint_every)
+
+
+@app.command()
 def resume(
     folder: Annotated[Path, typer.Argument(help="The folder of a run (simulate -o FOLDER).", show_default=False)],
     steps: Annotated[
@@ -320,6 +342,29 @@ def curvature(
     from landscape.cli.probing import probe_curvature
 
     probe_curvature(run, output, quantity, labels=labels, snapshots=snapshots, seed=seed, force=force)
+
+
+@probe_app.command("free-energy")
+def free_energy(
+    run: Run,
+    coordinate: Annotated[
+        list[str] | None,
+        typer.Option("--coordinate", "-c", help="Along which; give two for a surface.", show_default=False),
+    ] = None,
+    output: Output = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of the chains to take, where there are several.", show_default=False)
+    ] = None,
+    bins: Annotated[int, typer.Option(help="Of each coordinate.", min=2)] = 60,
+    force: Force = False,
+) -> None:
+    """Free energy along one coordinate of a run, or two, from a histogram, with its error and beside theory.
+
+    Example:  landscape probe free-energy valley.nc --coordinate y --bins 30
+    """
+    from landscape.cli.free_energy import probe_free_energy
+
+    probe_free_energy(run, output, coordinate or [], temperature=temperature, bins=bins, force=force)
 
 
 @probe_app.command()

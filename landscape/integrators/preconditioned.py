@@ -153,7 +153,11 @@ class Preconditioned(Integrator):
         m = self._matrix(position, at)
 
         def apply(vector: Tensor) -> Tensor:
-            return m * vector if m.ndim == 2 else torch.einsum("nij,nj->ni", m.expand(len(vector), -1, -1), vector)
+            if m.ndim == 2:
+                return m * vector
+            if len(m) == 1:  # one matrix for all chains is not copied for each
+                return vector @ m[0].T
+            return torch.einsum("nij,nj->ni", m, vector)
 
         behind = replace(
             at,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import sympy
@@ -31,7 +31,15 @@ class Law:
 
 
 class Toy(Expression):
-    """A formula that knows its Boltzmann law: a subclass implements `_law` and the other private methods it can."""
+    """A formula that knows its Boltzmann law: a subclass implements `_law` and the other private methods it can.
+
+    Attributes
+    ----------
+    slow_coordinate : str or None
+        The one that `marginal` and `effective_potential` speak of, where there are several.
+    """
+
+    slow_coordinate: ClassVar[str | None] = None
 
     @abstractmethod
     def _law(self, temperature: float) -> Law: ...

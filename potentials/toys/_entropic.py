@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import sympy
@@ -32,6 +32,7 @@ class EntropicToy(Toy):
     A wall across x_i multiplies P(y) by the Gaussian mass between the walls; all closed forms include it.
     """
 
+    slow_coordinate: ClassVar[str | None] = "y"
     profile: Expression
 
     def _build(self, profile: Expression, stiff: Sequence[str], confinement: float, bounds: Bounds | None) -> None:

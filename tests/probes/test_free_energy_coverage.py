@@ -1,5 +1,7 @@
 """Error bars: over 200 repeats 95 % intervals hold the truth in 90 to 98.5 % of the cases, for each estimator."""
 
+import os
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -128,6 +130,33 @@ def test_intervals_of_whole_runs():
 
     assert 0.8 <= covers(temperature, -T * np.log(2.0), 40) <= 1.0
     assert 0.8 <= covers(learning, 0.5, 40) <= 1.0
+
+
+CHANNEL = potentials.Expression("(1 + y**2)*x**2/2", ["x", "y"])
+HELD = {
+    "mean force": lambda seed: free_energy.mean_force(
+        CHANNEL, "y", np.linspace(0.0, 1.0, 5), T, chains=12, steps=80, seed=seed
+    ),
+    "umbrella": lambda seed: free_energy.umbrella(
+        CHANNEL, "y", np.linspace(0.0, 1.0, 5), T, width=0.4, chains=12, steps=1500, every=15, seed=seed
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_intervals_of_whole_runs_that_hold_the_coordinate(name):
+    """New seeds, (T/2) ln 2: 200 of each with LANDSCAPE_LONG_TESTS=1, else a few."""
+    repeats = REPEATS if os.environ.get("LANDSCAPE_LONG_TESTS") == "1" else 10
+    ends = [HELD[name](5000 + seed).isel(y=-1) for seed in range(repeats)]
+    z = np.array([(float(f.free_energy) - 0.5 * T * np.log(2.0)) / float(f.free_energy_stderr) for f in ends])
+    assert np.isfinite(z).all()
+    assert abs(z).max() < 4.5
+    if repeats == REPEATS:
+        assert 0.90 <= (abs(z) < 1.96).mean() <= 0.985
+        assert (abs(z) < 0.98).mean() < 0.9  # errors of half the size would be found out
+    else:
+        assert (abs(z) < 1.96).sum() >= 7
+    assert abs(z + 0.5 * T * np.log(2.0) / np.array([float(f.free_energy_stderr) for f in ends])).mean() > 3
 
 
 def test_own_iteration_is_mbar():

@@ -30,7 +30,7 @@ def test_ring_around(temperature):
     assert off(found, constant).max() > 8
 
 
-@pytest.mark.parametrize("temperature", [0.1, 1.0])
+@pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0])
 def test_ring_outwards(temperature):
     """The radial law with its Jacobian -T ln r, and not without it."""
     at = np.linspace(0.7, 1.3, 7)
@@ -61,6 +61,32 @@ def test_entropic_barrier(stiff):
     assert off(sampled, 2.0 * exact).max() > 8
     bent = free_energy.effective_potential(barrier, "y", at, t)
     assert np.allclose(bent.free_energy, exact - exact[0], atol=1e-12)
+
+
+def test_umbrella_agrees_on_the_channel():
+    """(T/2) ln g through the gorge of one stiff direction, with the same law as all the others."""
+    channel, at, t = potentials.EntropicBarrier(stiff=1), np.linspace(0.0, 1.2, 13), 0.1
+    found = free_energy.umbrella(channel, "y", at, t, chains=16, steps=4000, width=0.15)
+    exact = channel.effective_potential(at, t)
+    assert bool(found.resolved.all())
+    assert (off(found, exact) < 4.5).all()
+    assert off(found, 2.0 * exact).max() > 8
+
+
+@pytest.mark.parametrize(("stiff", "exact", "chains"), [(1, 5.3999782, 1000), (4, 45.641502, 300)])
+def test_first_passage_of_the_reduced_law_by_sampling(stiff, exact, chains):
+    """A particle in (n T/2) ln g alone, at T = 1: reflected at -1.5, absorbed at 1.5."""
+    reduced = potentials.Expression(f"{stiff}/2*log(1 + 9*exp(-y**2/0.18))", ["y"])
+    run = ls.simulate(
+        reduced, ls.EulerMaruyama(dt=5e-4), temperature=1.0, start=[-1.5], chains=chains,
+        steps=int(12 * exact / 5e-4), record=ls.Record(int(12 * exact / 5e-4)), seed=7,
+        constraint=[ls.Reflect({"y": (-1.5, None)}), ls.Absorb({"y": (None, 1.5)})],
+    )  # fmt: skip
+    times = run.exit_time.to_numpy()
+    assert np.isfinite(times).all()
+    error = times.std(ddof=1) / chains**0.5
+    assert abs(times.mean() - exact) < 4.5 * error
+    assert abs(times.mean() - exact * 10 ** (stiff / 2)) > 8 * error  # the barrier as printed, twice as high
 
 
 def test_double_well():
@@ -97,9 +123,14 @@ def test_muller_brown():
             0
         ]
 
+    def floor(x):
+        return min(float(surface.energy([x, y])) for y in np.linspace(0.3, 2.4, 1000))
+
     theory = -t * np.log([weight(x) for x in at])
     assert bool(found.resolved.all())
     assert (off(found, theory) < 4.5).all()
+    assert off(found, [floor(x) for x in at]).max() > 8  # the energy of the floor alone, without the room across it
+    assert off(found, 1.05 * theory).max() > 8
 
 
 def test_exponential_wall_over_five_decades():

@@ -1,5 +1,7 @@
 """The local learning coefficient: quadratics, singular minima by quadrature, and what it warns of."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -101,3 +103,35 @@ def test_definition_of_lau_on_a_network():
     n_beta = 1.0 / t
     lau = n_beta * (float(run.energy.mean()) - float(loss.energy(torch.as_tensor(start))))
     assert float(found.local_learning_coefficient) == pytest.approx(lau, rel=1e-10)
+
+
+def test_devinterp_agrees_on_a_network():
+    """One network, one beta, one localisation, all data at every step: SGLD of devinterp 1 against ours."""
+    import torch
+
+    sampler = pytest.importorskip("devinterp.slt.sampler")
+    if not hasattr(sampler, "estimate_learning_coeff_with_summary"):
+        pytest.skip("devinterp 1 is needed")
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+    inputs = torch.randn(64, 2)
+    targets = inputs[:, :1].sin() + 0.3 * torch.randn(64, 1)
+    loss = potentials.NetworkLoss(module, inputs, targets, loss="mse")
+    minimum = ls.minimize(loss, method="lbfgs", steps=2000, tolerance=1e-5).position.to_numpy()
+    torch.nn.utils.vector_to_parameters(torch.as_tensor(minimum).float(), module.parameters())
+    lr, gamma, chains, n_beta = 0.004, 10.0, 8, 64 / np.log(64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = sampler.estimate_learning_coeff_with_summary(
+            module, torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs, targets), batch_size=64),
+            evaluate=lambda network, pair: (torch.nn.functional.mse_loss(network(pair[0]), pair[1]), {}),
+            optimizer_kwargs={"lr": lr, "nbeta": n_beta, "localization": gamma}, num_draws=1000, num_chains=chains,
+            num_burnin_steps=250, init_loss=float(loss.energy(torch.as_tensor(minimum).float())), seed=1, verbose=False,
+        )  # fmt: skip
+    # their step lr is 2 T dt, and their gamma counts in units of T
+    ours = coefficient(loss, minimum, 1 / n_beta, dt=lr * n_beta / 2, localization=gamma / n_beta, chains=64)
+    error = np.hypot(theirs["llc/std"] / chains**0.5, float(ours.local_learning_coefficient_stderr))
+    difference = theirs["llc/mean"] - float(ours.local_learning_coefficient)
+    print("DV", theirs["llc/mean"], theirs["llc/std"] / chains**0.5, float(ours.local_learning_coefficient), float(ours.local_learning_coefficient_stderr), ours.attrs["warnings"])
+    assert abs(difference) < 4.5 * error
+    assert abs(theirs["llc/mean"] - 2 * float(ours.local_learning_coefficient)) > 8 * error

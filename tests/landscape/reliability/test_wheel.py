@@ -24,7 +24,8 @@ def refuse(*arguments):
 socket.socket.connect = refuse
 import landscape as ls
 assert ls.__file__.startswith(sys.argv[1]), ls.__file__
-run = ls.simulate(ls.potentials.Quadratic([1.0]), ls.EulerMaruyama(0.1), temperature=1.0, steps=20, output="run", backend="batched")
+spring, rule = ls.potentials.Quadratic([1.0]), ls.EulerMaruyama(0.1)
+ls.simulate(spring, rule, temperature=1.0, steps=20, output="run", backend="batched")
 assert ls.resume("run", steps=40).sizes["draw"] == 40
 try:
     ls.potentials.datasets.cifar10(root="nowhere")
@@ -43,11 +44,8 @@ def wheel(tmp_path_factory):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=unwanted)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
-    built = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", str(source), "--no-deps", "--no-build-isolation", "--no-index", "-q", "-w",
-         str(target)],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    command = ["wheel", str(source), "--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", str(target)]
+    built = subprocess.run([sys.executable, "-m", "pip", *command], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     return next(target.glob("*.whl"))
 

@@ -57,6 +57,17 @@ def test_outputs_that_cannot_be(tmp_path, done):
     assert message.startswith("StorageError") and "/proc/nowhere" in message, message
 
 
+def test_files_of_others_in_the_folder_of_a_run_are_left_alone(tmp_path):
+    folder = tmp_path / "run"
+    simulate(folder)
+    (folder / "notes.txt").write_text("mine")
+    ls.consolidate(folder, folder / "run.nc")
+    ls.resume(folder, steps=40)
+    assert (folder / "notes.txt").read_text() == "mine"
+    with ls.open(folder / "run.nc") as mine:
+        assert mine.sizes["draw"] == 20
+
+
 CHANGED = [
     ({"steps": 10}, "steps"), ({"seed": 1}, "seed"), ({"temperature": 0.6}, "temperature"), ({"chains": 3}, "chains"),
     ({"record": ls.Record(2)}, "record.every"), ({"start": [0.1, 0.2]}, "start"), ({"data_seed": 3}, "data_seed"),
