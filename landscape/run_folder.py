@@ -10,19 +10,15 @@ import fcntl
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-import safetensors.numpy
-import torch
 import xarray as xr
-from numpy.typing import NDArray
 
+from landscape.checkpoint import Arrays, capture, encode, read_arrays, restore
 from landscape.driver import Driver
-from landscape.engines.base import State
 from landscape.errors import CheckpointError, StorageError
 from landscape.interruption import Interruption
 from landscape.manifest import (
@@ -45,7 +41,6 @@ PART_BYTES = 1 << 26  # of what is recorded along one dimension, in memory and i
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints, unless steps are given
 
 Status: TypeAlias = Literal["running", "interrupted", "diverged", "complete"]
-Arrays: TypeAlias = dict[str, NDArray[Any]]
 Describe: TypeAlias = Callable[[Driver, bool], xr.Dataset]
 
 
@@ -150,7 +145,7 @@ class RunFolder:
                             raise CheckpointError(
                                 f"{str(self.path / entry.name)!r} is damaged: it has {size} bytes, not {entry.size}"
                             )
-                arrays = _arrays(self.path, manifest.checkpoint)
+                arrays = read_arrays(read_entry(self.path, manifest.checkpoint), self.path / manifest.checkpoint.name)
             except CheckpointError as error:
                 problems.append(str(error))
                 continue
@@ -169,37 +164,12 @@ class RunFolder:
         """
         if self.manifest is None:
             return
-        numbers, groups = self.manifest.numbers, _grouped(self._arrays)
-        self._arrays = {}
-        engine = driver.engine
         try:
-            own = groups[""]
-            memory = groups.get("memory", {})
-            _check_names("memory", memory, engine.state.memory)
-            engine.state = State(
-                _like(own["position"], engine.state.position, "position"),
-                {name: _like(memory[name], value, name) for name, value in engine.state.memory.items()},
-                int(numbers["step"]),
-                own["time"],
-            )
-            engine.replaced()
-            driver.first_step, driver.first_time = int(numbers["first_step"]), own["first_time"]
-            driver.start = _like(own["start"], driver.start, "start")
-            driver.dropped_step = own["dropped_step"]
-            for series in driver.series:
-                first, count, names = numbers["series"][series.dim]
-                held = groups.get(f"series/{series.dim}", {})
-                series.load(int(first), int(count), {name: held[name] for name in names})
-            for number, width in numbers["observers"].items():
-                accumulator = driver.observers[int(number)][1].accumulator(len(driver.start), int(width))
-                accumulator.load(groups[f"observer/{number}"])
-                driver.accumulators[int(number)] = accumulator
-            for number, one in enumerate(driver.interventions):
-                one.load(groups[f"intervention/{number}"])
+            restore(driver, self.manifest.numbers, self._arrays)
         except (KeyError, IndexError, ValueError, TypeError) as error:
             name = str(self.path / self.manifest.checkpoint.name)
             raise CheckpointError(f"{name!r} does not fit this run ({type(error).__name__}: {error})") from error
-        _check_snapshots(driver)
+        self._arrays = {}
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -247,8 +217,8 @@ class RunFolder:
         for series in driver.series:
             if series.full:
                 series.release()
-        numbers, arrays = _snapshot(driver)
-        checkpoint = self._write(f"checkpoint-{step}.safetensors", safetensors.numpy.save(arrays))
+        numbers, arrays = capture(driver)
+        checkpoint = self._write(f"checkpoint-{step}.safetensors", encode(arrays))
         manifest = Manifest(
             spec=self.spec, steps=self.steps, done=driver.done, status=status, backend=dataset.attrs["backend"],
             versions=_versions(), numbers=numbers, state=state, checkpoint=checkpoint, series=parts,
@@ -317,76 +287,6 @@ def _locked(path: Path) -> Any:
             f"another process is writing to {str(path)!r}: wait for it, or give another folder"
         ) from None
     return lock
-
-
-def _snapshot(driver: Driver) -> tuple[dict[str, Any], Arrays]:
-    """All that going on needs: whole numbers and arrays."""
-    state = driver.engine.state
-    groups: dict[str, Mapping[str, Any]] = {
-        "": {
-            "position": state.position, "time": state.time, "start": driver.start, "first_time": driver.first_time,
-            "dropped_step": driver.dropped_step,
-        },
-        "memory": state.memory,
-    }  # fmt: skip
-    groups |= {f"series/{series.dim}": series.held for series in driver.series}
-    groups |= {f"observer/{number}": one.arrays() for number, one in driver.accumulators.items()}
-    groups |= {f"intervention/{number}": one.arrays() for number, one in enumerate(driver.interventions)}
-    arrays = {f"{group}/{name}": _array(value) for group, table in groups.items() for name, value in table.items()}
-    numbers = {
-        "step": state.step,
-        "first_step": driver.first_step,
-        "series": {series.dim: [series.first, series.count, list(series.held)] for series in driver.series},
-        "observers": {str(number): one.width for number, one in driver.accumulators.items()},
-    }
-    return numbers, arrays
-
-
-def _arrays(folder: Path, checkpoint: Entry) -> Arrays:
-    """The tensors of a checkpoint, which may be written to."""
-    try:
-        loaded = safetensors.numpy.load(read_entry(folder, checkpoint))
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{str(folder / checkpoint.name)!r} is no checkpoint: {error}") from error
-    return {name: array.copy() for name, array in loaded.items()}
-
-
-def _array(value: Any) -> NDArray[Any]:
-    array = value.cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
-    return np.ascontiguousarray(array)
-
-
-def _grouped(arrays: Arrays) -> dict[str, Arrays]:
-    groups: dict[str, Arrays] = {}
-    for key, array in arrays.items():
-        group, _, name = key.rpartition("/")
-        groups.setdefault(group, {})[name] = array
-    return groups
-
-
-def _like(array: NDArray[Any], tensor: torch.Tensor, name: str) -> torch.Tensor:
-    found = torch.from_numpy(array)
-    if found.dtype != tensor.dtype or (found.ndim, found.shape[0]) != (tensor.ndim, tensor.shape[0]):
-        raise ValueError(f"{name} is {found.dtype} {tuple(found.shape)}, not {tensor.dtype} {tuple(tensor.shape)}")
-    if found.shape != tensor.shape and tensor.numel():  # what has no elements yet may come in any length
-        raise ValueError(f"{name} has the shape {tuple(found.shape)}, not {tuple(tensor.shape)}")
-    return found.to(tensor.device)
-
-
-def _check_names(what: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    if set(found) != set(expected):
-        raise ValueError(f"its {what} is {sorted(found)}, not {sorted(expected)}")
-
-
-def _check_snapshots(driver: Driver) -> None:
-    """A longer run has its snapshots at other steps; those taken must be among them."""
-    taken = driver.snapshots.count
-    due = int(np.searchsorted(driver.snapshot_at, driver.done, side="right"))
-    if taken != due:
-        raise CheckpointError(
-            f"the snapshots of a run of {driver.steps} steps lie at other steps than those that were taken: give the "
-            "former number of steps, or begin anew"
-        )
 
 
 def _size(path: Path) -> int:

@@ -1,5 +1,6 @@
 """The local learning coefficient: quadratics, singular minima by quadrature, and what it warns of."""
 
+import os
 import warnings
 
 import numpy as np
@@ -152,3 +153,30 @@ def test_devinterp_agrees_on_a_network():
         float(uncorrected.mean()),
         float(uncorrected.std(ddof=1)) / 8,
     )
+
+
+@pytest.mark.skipif(
+    os.environ.get("LANDSCAPE_LONG_TESTS") != "1", reason="minutes: set LANDSCAPE_LONG_TESTS=1 to run it"
+)
+def test_random_labels_beside_the_gamma_law_and_participation():
+    """Three counts on the network of Jules et al. at T = 1e-5: all of one size, none of a basin that holds chains."""
+    from landscape.examples._random_labels import network
+    from landscape.probes import fluctuations
+
+    loss, t, chains, steps = network(0), 1e-5, 16, 20_000
+    minimum = ls.minimize(loss, steps=60_000, tolerance=1e-8)
+    found = coefficient(loss, minimum, t, dt=0.1, steps=steps, chains=chains, every=20, discard=0.4)
+    late = found.trace.isel(draw=slice(400, None)) * t
+    gamma = fluctuations.summary(late, t, by="temperature", discard=0)
+    run = ls.simulate(
+        loss, ls.MALA(dt=0.1), temperature=t, start=minimum, chains=chains, steps=steps // 2, seed=1,
+        record=ls.Record(50, ["sample_energies"]),
+    )  # fmt: skip
+    phi = fluctuations.participation_ratio(run.sample_energies.isel(draw=slice(100, None)), by="temperature")
+    assert bool(found.resolved) and "left the basin" in found.attrs["warnings"]
+    value, alpha = float(found.local_learning_coefficient), float(gamma.gamma_shape[0])
+    # the mean of the Gamma law is alpha/beta, so the two differ by beta T, which a quadratic has at 1
+    assert value == pytest.approx(alpha / float(gamma.rate_times_temperature[0]), rel=0.1)
+    assert alpha == pytest.approx(float(phi.participation_ratio[0]), rel=0.3)
+    held = coefficient(loss, minimum, t, dt=0.1, steps=2000, chains=8, every=20, localization=0.1)
+    assert float(held.local_learning_coefficient) < 0.2 * value  # a spring that keeps chains takes most of it away

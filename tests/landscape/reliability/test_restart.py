@@ -105,3 +105,19 @@ def test_a_complete_run_is_made_longer(tmp_path):
     for name in extended:
         RECIPES[name](output=tmp_path / f"{name} whole")
         assert runs.differing(runs.digests(tmp_path / name), runs.digests(tmp_path / f"{name} whole")) == [], name
+
+
+def test_a_longer_run_has_its_snapshots_at_other_steps(tmp_path, patch):
+    def call(folder, **settings):
+        rule, record = ls.EulerMaruyama(dt=0.1), ls.Record(10, snapshots=4)
+        spring = ls.potentials.Quadratic([1.0])
+        return ls.simulate(spring, rule, temperature=1.0, steps=100, record=record, output=folder, **settings)
+
+    call(tmp_path / "run")
+    with pytest.raises(ls.errors.CheckpointError, match="snapshots"):
+        ls.resume(tmp_path / "run", steps=110)
+    with runs.killed_at_commit(patch, 30):
+        call(tmp_path / "begun", checkpoint_every=30)
+    with pytest.raises(ls.errors.CheckpointError, match="snapshots"):  # one was taken at 25, and one is due at 27
+        ls.resume(tmp_path / "begun", steps=110)
+    assert ls.resume(tmp_path / "begun").sizes["snapshot"] == 4
