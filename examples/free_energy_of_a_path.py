@@ -70,10 +70,8 @@ def network(seed: int) -> potentials.NetworkLoss:
 def connect(loss: potentials.NetworkLoss, size: str, seed: int) -> ls.paths.Path:
     """The spline through the string's pivots."""
     starts = [network(2 * seed + k).position().detach().numpy() for k in (0, 1)]
-    ends = [
-        ls.minimize(loss, start, method="lbfgs", steps=3000, tolerance=1e-4).position.to_numpy() for start in starts
-    ]
-    line = ls.paths.straight_line(*ends, by_size(size, quick=9, small=17, paper=33))
+    first, last = (ls.minimize(loss, start, method="lbfgs", steps=3000, tolerance=1e-4) for start in starts)
+    line = ls.paths.straight_line(first, last, by_size(size, quick=9, small=17, paper=33))
     steps = by_size(size, quick=1500, small=4000, paper=30_000)
     return ls.paths.string(loss, line, steps=steps, lr=0.2, progress=False).spline
 
@@ -83,16 +81,15 @@ def connect(loss: potentials.NetworkLoss, size: str, seed: int) -> ls.paths.Path
 
 
 def hold(loss: potentials.NetworkLoss, path: ls.paths.Path, size: str, seed: int) -> xr.Dataset:
-    """Mean force at the pivots, with the arc length frozen by the spring, at T = 0, T/2 and T."""
+    """Mean force at the pivots, with the arc length frozen by the spring, at T = 0, T/8 and T."""
     chains, steps = by_size(size, quick=(16, 200), small=(32, 600), paper=(64, 20_000))
     rows = []
     for number, s in enumerate(path.arc_length.tolist()):
         center, tangent = (torch.as_tensor(along(s)).to(loss.dtype) for along in (path.at, path.tangent))
-        spring = ls.Restrain(lambda x, c=center: torch.linalg.vector_norm(x - c, dim=-1), 0.0, STIFFNESS)
         run = ls.simulate(
             loss, ls.LeimkuhlerMatthews(dt=0.2), start=center.numpy(), temperature=np.repeat(TEMPERATURES, chains),
-            steps=steps, constraint=spring, seed=1000 * seed + number, progress=False,
-            record=ls.Record(5, {"force": lambda potential, x, t=tangent: potential.gradient(x) @ t}),
+            steps=steps, constraint=spring(center), seed=1000 * seed + number, progress=False,
+            record=ls.Record(5, {"force": force_along(tangent)}),
         )  # fmt: skip
         # the slowest direction forgets its start in 1/epsilon, ten steps
         force = run.force.isel(draw=slice(12, None)).mean("draw").to_numpy().astype(float)
@@ -100,6 +97,26 @@ def hold(loss: potentials.NetworkLoss, path: ls.paths.Path, size: str, seed: int
     force = np.stack(rows, axis=1)
     force[1:] -= force[:1].mean(axis=2, keepdims=True)
     return forces(TEMPERATURES, force)
+
+
+def spring(center: torch.Tensor) -> ls.Restrain:
+    """Of stiffness epsilon in all directions."""
+
+    def distance(x: torch.Tensor) -> torch.Tensor:
+        length: torch.Tensor = torch.linalg.vector_norm(x - center, dim=-1)
+        return length
+
+    return ls.Restrain(distance, 0.0, STIFFNESS)
+
+
+def force_along(tangent: torch.Tensor) -> Any:
+    """The slope of the energy in one direction, without the spring."""
+
+    def force(potential: potentials.Potential, x: torch.Tensor) -> torch.Tensor:
+        along: torch.Tensor = potential.gradient(x) @ tangent
+        return along
+
+    return force
 
 
 def project(loss: potentials.NetworkLoss, path: ls.paths.Path, size: str, seed: int) -> xr.Dataset:
@@ -198,7 +215,8 @@ def draw(theory: xr.Dataset, held: xr.Dataset, free: xr.Dataset) -> Any:
     }
     lines = [theory.energetic_profile, theory.entropic_profile, theory.energetic_profile + theory.entropic_profile]
     titles = ["energetic part", f"entropic part at T = {TEMPERATURE:g}", "free energy"]
-    for ax, line, points, title in zip(axes, lines, (energetic, entropic, total), titles, strict=True):
+    parts: tuple[Any, ...] = (energetic, entropic, total)
+    for ax, line, points, title in zip(axes, lines, parts, titles, strict=True):
         ax.plot(s, line - line.mean(), color=ORANGE, label="energy and curvature")
         ax.errorbar(s, points["free_energy"], 1.96 * points["free_energy_stderr"], fmt="o", ms=4, color=BLUE,
                     label="thermal motion, 95 %")  # fmt: skip
@@ -209,7 +227,7 @@ def draw(theory: xr.Dataset, held: xr.Dataset, free: xr.Dataset) -> Any:
     axes[1].text(0.03, 0.95, f"projected dynamics: errors {spread:.0f} times this profile",
                  transform=axes[1].transAxes, fontsize=8)  # fmt: skip
     for ax in axes:
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(frameon=False, fontsize=8, loc="lower center")
     return figure
 
 

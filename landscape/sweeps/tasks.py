@@ -68,8 +68,7 @@ def run_point(spec: str, target: str, *, checkpoints: bool = False) -> Failure |
 def _canonical(dataset: xr.Dataset) -> xr.Dataset:
     """The same result in the same order, however it came about."""
     data, coordinates = (
-        {name: table[name].variable for name in sorted(table, key=str)}
-        for table in (dataset.data_vars, dataset.coords)
+        {name: table[name].variable for name in sorted(table, key=str)} for table in (dataset.data_vars, dataset.coords)
     )
     about = dataset.attrs | {"history": "landscape.sweep"}
     attributes = {key: about[key] for key in sorted(about) if key not in OF_FOLDERS}
