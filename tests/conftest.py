@@ -1,6 +1,20 @@
 """What every test starts from."""
 
 import os
+import random
+
+import numpy as np
+import pytest
 
 # The tensors of these tests are small: threads would only wait for one another, for seconds where a core is busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """The same random numbers whatever ran before, and in whichever process."""
+    import torch  # after its number of threads is known
+
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
