@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from landscape.cli.exit_codes import DONE, POINTS_FAILED, UNEXPECTED, code_of
-from landscape.cli.probe_group import ProbeGroup
+from landscape.cli.options import Checkpoint, Force, Output, Run
+from landscape.cli.probe_commands import probe_app
 from landscape.cli.reproducing import titles
 
 __all__ = ["app", "run"]
@@ -23,16 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-probe_app = typer.Typer(cls=ProbeGroup, no_args_is_help=True, help="Measure something on a stored run.")
 app.add_typer(probe_app, name="probe")
-
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write.", show_default=False)]
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
-Checkpoint = Annotated[
-    int | None,
-    typer.Option(help="Steps between checkpoints in a folder; else one a minute.", min=1, show_default=False),
-]
-Run = Annotated[Path, typer.Argument(help="A stored run (.nc).", show_default=False)]
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -293,116 +285,6 @@ def connect(
     from landscape.cli.connecting import connect_minima
 
     connect_minima(start, end, output, method, assign or [], force=force)
-
-
-@probe_app.command()
-def fluctuations(
-    run: Run,
-    output: Output = None,
-    by: Annotated[
-        str, typer.Option(help='"temperature" pools chains of equal temperature, or "chain".')
-    ] = "temperature",
-    force: Force = False,
-) -> None:
-    """Moments, Gamma law, correlation times and exponents of the energy, each with its error.
-
-    Example:  landscape probe fluctuations landscape-demo/network.nc
-    """
-    from landscape.cli.probing import probe_fluctuations
-
-    probe_fluctuations(run, output, by, force=force)
-
-
-@probe_app.command()
-def curvature(
-    run: Run,
-    quantity: Annotated[
-        str,
-        typer.Option(
-            "--quantity",
-            "-q",
-            help='"eigenvalues", "largest_eigenvalue", "extreme_eigenvalues", "trace", "fisher_trace" or '
-            '"score_singular_values".',
-        ),
-    ] = "eigenvalues",
-    output: Output = None,
-    labels: Annotated[
-        str | None, typer.Option(help='For fisher_trace: "model", "sampled" or "empirical".', show_default=False)
-    ] = None,
-    snapshots: Annotated[
-        int | None, typer.Option(help="At most so many snapshots of each chain.", min=1, show_default=False)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of random probes.", min=0)] = 0,
-    force: Force = False,
-) -> None:
-    """Curvature of the landscape at the snapshots of a run; of eigenvalues also how they scale with temperature.
-
-    Example:  landscape probe curvature network.nc --quantity eigenvalues --snapshots 100
-    """
-    from landscape.cli.probing import probe_curvature
-
-    probe_curvature(run, output, quantity, labels=labels, snapshots=snapshots, seed=seed, force=force)
-
-
-@probe_app.command("free-energy")
-def free_energy(
-    run: Run,
-    coordinate: Annotated[
-        list[str] | None,
-        typer.Option("--coordinate", "-c", help="Along which; give two for a surface.", show_default=False),
-    ] = None,
-    output: Output = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="Of the chains to take, where there are several.", show_default=False)
-    ] = None,
-    bins: Annotated[int, typer.Option(help="Of each coordinate.", min=2)] = 60,
-    force: Force = False,
-) -> None:
-    """Free energy along one coordinate of a run, or two, from a histogram, with its error and beside theory.
-
-    Example:  landscape probe free-energy valley.nc --coordinate y --bins 30
-    """
-    from landscape.cli.free_energy import probe_free_energy
-
-    probe_free_energy(run, output, coordinate or [], temperature=temperature, bins=bins, force=force)
-
-
-@probe_app.command()
-def confinement(
-    path: Annotated[Path, typer.Argument(help="A stored path, or a run projected onto one (.nc).", show_default=False)],
-    quantities: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--quantity",
-            "-q",
-            help='Of a path (repeatable): "energy", "norm", "gradient_norm", "largest_eigenvalue", "trace", '
-            '"log_determinant", "eigenvalues", "accuracy", "fisher_trace", ...; by default energy, largest eigenvalue '
-            "and trace.",
-        ),
-    ] = None,
-    output: Output = None,
-    between: Annotated[int, typer.Option(help="Points between neighbouring pivots.", min=0)] = 0,
-    temperature: Annotated[
-        float | None, typer.Option(help="Of the barriers of energy and entropy.", show_default=False)
-    ] = None,
-    labels: Annotated[
-        str | None, typer.Option(help='For fisher_trace: "model", "sampled" or "empirical".', show_default=False)
-    ] = None,
-    epsilon: Annotated[float, typer.Option(help="Curvature added to flat directions in log_determinant.")] = 0.0,
-    bins: Annotated[int, typer.Option(help="Of arc length, for the drift of a run.", min=1)] = 10,
-    seed: Annotated[int, typer.Option(help="Of random probes.", min=0)] = 0,
-    force: Force = False,
-) -> None:
-    """Energy, curvature and barriers along a stored path; of a run projected onto one, its drift and relaxation.
-
-    Example:  landscape probe confinement path.nc --quantity energy --quantity trace --temperature 1e-5
-    """
-    from landscape.cli.confining import probe_confinement
-
-    probe_confinement(
-        path, output, quantities or [], between=between, temperature=temperature, labels=labels, epsilon=epsilon,
-        bins=bins, seed=seed, force=force,
-    )  # fmt: skip
 
 
 @app.command(epilog="\n\n".join(f"[bold]{name}[/bold]: {title}" for name, title in titles().items()))

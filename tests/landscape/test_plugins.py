@@ -180,7 +180,7 @@ def test_a_name_that_two_packages_give_is_refused(site):
 
 
 def test_every_name_of_ours_is_reserved():
-    from landscape.cli.app import probe_app
+    from landscape.cli.probe_commands import probe_app
 
     ours = {command.name or command.callback.__name__ for command in probe_app.registered_commands}
     assert ours | set(ls.probes.__all__) <= set(plugins._OWN["probes"])
