@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import netCDF4
-import numpy as np
 import xarray as xr
 
 from landscape.errors import CheckpointError, ConfigError, StorageError
 from landscape.file_times import clear_times
+from landscape.integrators.base import plain
 from landscape.opening import open as open_run
 from landscape.potentials.checks import whole_number
 from landscape.run_folder import PART_BYTES, RunFolder
@@ -133,7 +133,7 @@ def _without(spec: Mapping[str, Any], objects: Mapping[str, Any]) -> dict[str, A
         if name not in _STAND_INS:
             raise ConfigError(f"resume takes no {name!r}; objects are {', '.join(_STAND_INS)}")
         changed = differences({name: spec.get(name)}, {name: _plain(given)})
-        if changed and not callable(given):
+        if changed:
             raise CheckpointError(f"this is not the {name} of the run: {'; '.join(changed)}")
     for name in ("potential", "integrator"):
         table = spec.get(name)
@@ -153,8 +153,8 @@ def _from_python(table: Any) -> bool:
 def _plain(given: Any) -> Any:
     if isinstance(given, Sequence) and not isinstance(given, str):
         return [_plain(one) for one in given]
-    spec = given.spec() if hasattr(given, "spec") else given
-    return json.loads(json.dumps(spec, default=lambda value: np.asarray(value).tolist()))
+    spec = given.spec() if hasattr(given, "spec") else plain(given)
+    return json.loads(json.dumps(spec))
 
 
 def consolidate(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:

@@ -121,3 +121,22 @@ def test_a_longer_run_has_its_snapshots_at_other_steps(tmp_path, patch):
     with pytest.raises(ls.errors.CheckpointError, match="snapshots"):  # one was taken at 25, and one is due at 27
         ls.resume(tmp_path / "begun", steps=110)
     assert ls.resume(tmp_path / "begun").sizes["snapshot"] == 4
+
+
+def warming(time):
+    return 0.1 + 0.01 * time
+
+
+def test_what_was_written_in_python_is_given_again_and_compared(tmp_path):
+    rule, record = ls.EulerMaruyama(dt=0.1), ls.Record(10, {"square": lambda potential, x: x.square().sum(-1)})
+    spring = ls.potentials.Function(lambda x: x.square().sum(-1) / 2, dim=2)
+    settings = {"temperature": warming, "record": record}
+    whole = ls.simulate(spring, rule, steps=100, **settings)
+    ls.simulate(spring, rule, steps=40, output=tmp_path, **settings)
+    with pytest.raises(ls.errors.ConfigError, match="potential"):
+        ls.resume(tmp_path, steps=100, **settings)
+    stiffer = ls.potentials.Function(lambda x: x.square().sum(-1), dim=2)
+    with pytest.raises(ls.errors.CheckpointError, match=r"potential\.sha256"):
+        ls.resume(tmp_path, steps=100, potential=stiffer, **settings)
+    again = ls.resume(tmp_path, steps=100, potential=spring, **settings)
+    assert runs.differing(runs.bits(whole), runs.bits(again)) == []
