@@ -83,10 +83,10 @@ def test_a_stop_leaves_no_trace(name, finished, tmp_path):
 
 
 def test_the_comparison_can_fail(tmp_path):
-    """Control: another seed is another run."""
-    one = RECIPES["walls BAOAB compiled"](output=tmp_path / "one")
-    other = RECIPES["walls BAOAB compiled"](steps=STEPS - 1)
-    assert "last_momentum" in runs.differing(runs.bits(one), runs.bits(other))
+    """Control: a step less is another run."""
+    one = RECIPES["schedules compiled"](output=tmp_path / "one")
+    other = RECIPES["schedules compiled"](steps=STEPS - 1)
+    assert "last_position" in runs.differing(runs.bits(one), runs.bits(other))
 
 
 EXTENDED = [
