@@ -2,21 +2,27 @@ r"""Free energy along a network's path, from thermal motion and from curvature
 ==========================================================================
 
 At a temperature T a path between two minima of a network has a free energy of two parts: the energy along it, and the
-room across it. Both are measured in two ways that share no formula, at a T at which they are of one order:
+room across it. Thermal motion measures both in two ways, at a T at which they are of one order, and curvature predicts
+both:
 
-* by *thermal motion*. Chains are held to a point c of the path by a spring of stiffness :math:`\epsilon`, weak across
+* *Arc length held.* Chains are bound to a point c of the path by a spring of stiffness :math:`\epsilon`, weak across
   the path but far stiffer than the floor along it, so that the arc length is frozen while the rest is free. With
   t the tangent, the slope of the free energy :math:`F(c) = -T \ln \int e^{-(V + \epsilon |x - c|^2/2)/T} dx` is
 
   .. math:: \frac{dF}{ds} = \langle t \cdot \nabla V \rangle ;
 
-  at T = 0 it is the energetic part, and what heat adds is the entropic part;
-* by *curvature*, :math:`F = V + \frac{T}{2} \log \det(H_\perp + \epsilon)`, the effective potential of Di Carlo,
-  Goddard and Schwab (2026), eq. 2, with the factor 1/2 that they leave out.
+  at T = 0 it is the energetic part, and what heat adds is the entropic part. The law of curvature is
+  :math:`F = V + \frac{T}{2} \log \det(H_\perp + \epsilon)`, the effective potential of Di Carlo, Goddard and Schwab
+  (2026), eq. 2, with the factor 1/2 that they leave out. The spring makes flat directions stationary, and is in both.
+* *Projected dynamics*, their algorithm 1: k free steps of size :math:`\eta` from the path and back to it. The drift of
+  the arc length is minus the slope of a free energy in which flat directions are missing, for which k steps are too
+  short,
 
-The spring makes flat directions stationary, and is in both. Beside them stands projected dynamics, k free steps from
-the path and back, with :math:`1/(2 k \eta) = \epsilon`: its drift is nearly the same force, but it carries the whole
-diffusion along the path, and would need some thousand times the steps to show it.
+  .. math:: F_k = V + \frac{T}{k} \sum_{m=0}^{k-2} \frac{k - 1 - m}{2m + 1} \,
+            \mathrm{tr}\left[1 - (1 - \eta H)^{2m+1}\right].
+
+  Diffusion along the path is some hundred times this drift. Chains in pairs with opposite noise cancel it, to first
+  order in the noise; only blocks that begin on the same point are used, where nothing is left of it.
 
 The network has smooth units. With ReLU the energy has kinks, of which the Hessian at a point knows nothing: there the
 thermal part is another one as soon as chains cross them.
@@ -39,6 +45,7 @@ from landscape.reproduction import Reproduction, Verdict, by_size, command_line,
 __all__ = ["reproduce"]
 
 STIFFNESS = 0.5  # epsilon
+STEPS, DT = 20, 0.05  # k and eta of projected dynamics, which feel curvatures above 1/(2 k eta) = epsilon
 TEMPERATURE = 4e-3
 TEMPERATURES = (0.0, TEMPERATURE / 8, TEMPERATURE)
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.45"
@@ -46,32 +53,36 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.45"
 
 def reproduce(size: str, seed: int) -> Reproduction:
     """One path, and the forces at its pivots at T, at T/8 and at zero."""
-    loss = network(seed)
+    loss = network(size, seed)
     path = connect(loss, size, seed)
-    curvature = probes.confinement.along_path(loss, path, ["energy", "log_determinant"], epsilon=STIFFNESS)
-    theory = probes.confinement.barriers(curvature, TEMPERATURE)
+    quantities = ["energy", "log_determinant", "eigenvalues"]
+    curvature = probes.confinement.along_path(loss, path, quantities, epsilon=STIFFNESS)
+    across = probes.confinement.barriers(curvature, TEMPERATURE)
+    inner = curvature.isel(pivot=slice(1, -1))
+    filtered = probes.confinement.barriers(inner, TEMPERATURE, every=STEPS, dt=DT)
     held = integrated(hold(loss, path, size, seed), path.arc_length.numpy())
-    free = integrated(project(loss, path, size, seed), path.arc_length.numpy()[1:-1])
-    verdicts = [*judge_held(theory, held), judge_projected(theory, free)]
-    return Reproduction({"curvature": theory, "held": held, "projected": free}, draw(theory, held, free), verdicts)
+    projected = integrated(project(loss, path, size, seed), path.arc_length.numpy()[1:-1])
+    verdicts = [*judge_held(across, held), *judge_projected(across.isel(pivot=slice(1, -1)), filtered, projected)]
+    datasets = {"curvature": across, "filtered": filtered, "held": held, "projected": projected}
+    return Reproduction(datasets, draw(across, filtered, held, projected), verdicts)
 
 
 # %%
 # Two networks from different weights, trained to minima, and a string between them.
 
 
-def network(seed: int) -> potentials.NetworkLoss:
-    """A small perceptron with tanh on 300 handwritten digits, with weight decay."""
-    return potentials.NetworkLoss(
-        architectures.mlp([64, 16, 10], activation="tanh", seed=seed), datasets.digits(300), weight_decay=1e-3
-    )
+def network(size: str, seed: int) -> potentials.NetworkLoss:
+    """A small perceptron with tanh on handwritten digits, with weight decay."""
+    sizes = by_size(size, quick=[64, 16, 10], small=[64, 32, 32, 10], paper=[64, 32, 32, 10])
+    digits = datasets.digits(by_size(size, quick=300, small=1400, paper=1400))
+    return potentials.NetworkLoss(architectures.mlp(sizes, activation="tanh", seed=seed), digits, weight_decay=1e-3)
 
 
 def connect(loss: potentials.NetworkLoss, size: str, seed: int) -> ls.paths.Path:
     """The spline through the string's pivots."""
-    starts = [network(2 * seed + k).position().detach().numpy() for k in (0, 1)]
+    starts = [network(size, 2 * seed + k).position().detach().numpy() for k in (0, 1)]
     first, last = (ls.minimize(loss, start, method="lbfgs", steps=3000, tolerance=1e-4) for start in starts)
-    line = ls.paths.straight_line(first, last, by_size(size, quick=9, small=17, paper=33))
+    line = ls.paths.straight_line(first, last, by_size(size, quick=9, small=15, paper=33))
     steps = by_size(size, quick=1500, small=4000, paper=30_000)
     return ls.paths.string(loss, line, steps=steps, lr=0.2, progress=False).spline
 
@@ -82,7 +93,7 @@ def connect(loss: potentials.NetworkLoss, size: str, seed: int) -> ls.paths.Path
 
 def hold(loss: potentials.NetworkLoss, path: ls.paths.Path, size: str, seed: int) -> xr.Dataset:
     """Mean force at the pivots, with the arc length frozen by the spring, at T = 0, T/8 and T."""
-    chains, steps = by_size(size, quick=(16, 200), small=(32, 600), paper=(64, 20_000))
+    chains, steps = by_size(size, quick=(16, 200), small=(16, 300), paper=(64, 20_000))
     rows = []
     for number, s in enumerate(path.arc_length.tolist()):
         center, tangent = (torch.as_tensor(along(s)).to(loss.dtype) for along in (path.at, path.tangent))
@@ -120,24 +131,27 @@ def force_along(tangent: torch.Tensor) -> Any:
 
 
 def project(loss: potentials.NetworkLoss, path: ls.paths.Path, size: str, seed: int) -> xr.Dataset:
-    """Minus the drift, beyond that at T = 0, of projected dynamics from the inner pivots, away from the ends."""
-    chains, steps = by_size(size, quick=(16, 100), small=(32, 400), paper=(64, 20_000))
-    temperatures = (0.0, TEMPERATURE)
-    every, dt = 20, 1 / (2 * 20 * STIFFNESS)
-    start = np.tile(np.repeat(path.arc_length.numpy()[1:-1], chains), 2)
-    run = ls.simulate(
-        loss, ls.EulerMaruyama(dt=dt), start=np.float32(path.at(start)),
-        temperature=np.repeat(temperatures, len(start) // 2), steps=steps, seed=seed, progress=False,
-        constraint=ls.ProjectOntoPath(path, every=every, update="tangent"), record=ls.Record(steps),
-    )  # fmt: skip
-    drift = (run.arc_length[:, -1] - run.arc_length[:, 0]).to_numpy() / (dt * steps)
-    force = -drift.reshape(2, -1, chains)
-    force[1] -= force[0].mean(axis=1, keepdims=True)
-    return forces(temperatures, force)
+    """Minus the drift of k projected steps from the inner pivots, away from the ends, at T = 0, T/8 and T."""
+    pairs = by_size(size, quick=32, small=192, paper=10_000)
+    inner = path.arc_length.numpy()[1:-1]
+
+    def slopes(temperature: float, pairs: int) -> np.ndarray:
+        run = ls.simulate(
+            loss, ls.EulerMaruyama(dt=DT, noise=ls.ThermalNoise(antithetic=True)), temperature=temperature,
+            start=np.float32(path.at(np.repeat(inner, 2 * pairs))), steps=STEPS, seed=seed, progress=False,
+            constraint=ls.ProjectOntoPath(path, every=STEPS, update="tangent"), record=ls.Record(STEPS),
+        )  # fmt: skip
+        arc = run.arc_length.to_numpy()
+        velocity: np.ndarray = (arc[:, -1] - arc[:, 0]) / (STEPS * DT)
+        return -velocity.reshape(len(inner), pairs, 2).mean(axis=2)
+
+    rest = slopes(0.0, 1)
+    heat = [slopes(temperature, pairs) - rest for temperature in TEMPERATURES[1:]]
+    return forces(TEMPERATURES, np.stack([np.broadcast_to(rest, heat[0].shape), *heat]))
 
 
 def forces(temperatures: tuple[float, ...], force: np.ndarray) -> xr.Dataset:
-    """Mean and standard error over the chains of forces ``(temperature, pivot, chain)``."""
+    """Mean and standard error over chains or pairs of forces ``(temperature, pivot, chain or pair)``."""
     both = ("temperature", "pivot")
     about = {"long_name": "force along the path: at T = 0, and what heat adds", "units": "energy"}
     error = force.std(axis=2, ddof=1) / force.shape[2] ** 0.5
@@ -176,58 +190,78 @@ def share(found: xr.Dataset, theory: xr.DataArray, temperature: float) -> tuple[
 
 def judge_held(theory: xr.Dataset, held: xr.Dataset) -> list[Verdict]:
     """Energetic and entropic part of the frozen arc length against curvature."""
-    cold, warm = (share(held, theory.entropic_profile * (t / TEMPERATURE), t) for t in TEMPERATURES[1:])
-    energetic = share(held, theory.energetic_profile, 0.0)
+    cold, warm = entropic_shares(held, theory)
     law, source = "in units of (T/2) log det (H + epsilon)", "P1 eq. 2 with the factor 1/2"
     return [
-        judge("energetic part: integral of the force at T = 0 over V along the path", *energetic, expected=1.0,
-              tolerance=0.05, note="tolerance: the spline between pivots, and how far the string is from converged"),
-        judge(f"entropic part at T/8, {law}", *cold, expected=1.0, tolerance=0.05, source=source),
-        judge(f"entropic part at T/8, {law}, as printed", *cold, expected=2.0, source="P1 eq. 2 as printed"),
-        judge(f"entropic part at T, {law}", *warm, expected=1.0, tolerance=0.05, source=source,
+        judge("arc length held, energetic part: integral of the force at T = 0 over V along the path",
+              *share(held, theory.energetic_profile, 0.0), expected=1.0, tolerance=0.05,
+              note="tolerance: the spline between pivots, and how far the string is from converged"),
+        judge(f"arc length held, entropic part at T/8, {law}", *cold, expected=1.0, tolerance=0.05, source=source),
+        judge(f"arc length held, entropic part at T/8, {law}, as printed", *cold, expected=2.0,
+              source="P1 eq. 2 as printed"),
+        judge(f"arc length held, entropic part at T, {law}", *warm, expected=1.0, tolerance=0.05, source=source,
               note="where it falls short, the law is the limit of low temperature"),
     ]  # fmt: skip
 
 
-def judge_projected(theory: xr.Dataset, free: xr.Dataset) -> Verdict:
-    """The same from drift, whose error is that of the diffusion along the path."""
-    return judge(
-        "entropic part at T from projected dynamics, in the same units",
-        *share(free, theory.entropic_profile.isel(pivot=slice(1, -1)), TEMPERATURE), expected=1.0,
-        note="the drift carries the diffusion along the path, which the frozen arc length does not",
-    )  # fmt: skip
+def judge_projected(theory: xr.Dataset, filtered: xr.Dataset, projected: xr.Dataset) -> list[Verdict]:
+    """The same of projected steps, whose law leaves out what they cannot feel."""
+    cold, warm = entropic_shares(projected, filtered)
+    law, source = f"in units of the law of {STEPS} steps", "P1 algorithm 1; the drift of a block to first order in T"
+    return [
+        judge("projected steps, energetic part: integral of minus the drift at T = 0 over V along the path",
+              *share(projected, theory.energetic_profile, 0.0), expected=1.0, tolerance=0.05),
+        judge(f"projected steps, entropic part at T/8, {law}", *cold, expected=1.0, tolerance=0.05, source=source),
+        judge("projected steps, entropic part at T/8, in units of (T/2) log det (H + epsilon)",
+              *entropic_shares(projected, theory)[0], expected=1.0, source=source,
+              note="k steps do not feel all of it"),
+        judge(f"projected steps, entropic part at T, {law}", *warm, expected=1.0, tolerance=0.05, source=source,
+              note="the law is the limit of low temperature"),
+    ]  # fmt: skip
+
+
+def entropic_shares(found: xr.Dataset, theory: xr.Dataset) -> list[tuple[float, float]]:
+    """At T/8 and at T; the theory is proportional to the temperature."""
+    return [share(found, theory.entropic_profile * (t / TEMPERATURE), t) for t in TEMPERATURES[1:]]
 
 
 # %%
 # Both parts in one figure.
 
 
-def draw(theory: xr.Dataset, held: xr.Dataset, free: xr.Dataset) -> Any:
-    """Energetic part, entropic part and their sum, as lines from curvature and points from thermal motion."""
+def draw(across: xr.Dataset, filtered: xr.Dataset, held: xr.Dataset, projected: xr.Dataset) -> Any:
+    """Parts and sum, as lines from energy and curvature and as points from thermal motion."""
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained", sharex=True)
-    s = theory.arc_length.to_numpy()
+    figure, axes = pyplot.subplots(2, 2, figsize=(9, 6.5), layout="constrained", sharex=True)
     energetic, entropic = held.sel(temperature=0.0), held.sel(temperature=TEMPERATURE)
-    total = {
-        "free_energy": energetic.free_energy + entropic.free_energy,
-        "free_energy_stderr": np.hypot(energetic.free_energy_stderr, entropic.free_energy_stderr),
-    }
-    lines = [theory.energetic_profile, theory.entropic_profile, theory.energetic_profile + theory.entropic_profile]
-    titles = ["energetic part", f"entropic part at T = {TEMPERATURE:g}", "free energy"]
-    parts: tuple[Any, ...] = (energetic, entropic, total)
-    for ax, line, points, title in zip(axes, lines, parts, titles, strict=True):
-        ax.plot(s, line - line.mean(), color=ORANGE, label="energy and curvature")
-        ax.errorbar(s, points["free_energy"], 1.96 * points["free_energy_stderr"], fmt="o", ms=4, color=BLUE,
+    total = energetic[["free_energy"]] + entropic[["free_energy"]]
+    total["free_energy_stderr"] = np.hypot(energetic.free_energy_stderr, entropic.free_energy_stderr)
+    energy, entropy = across.energetic_profile, across.entropic_profile
+    panels: tuple[tuple[str, xr.DataArray, xr.Dataset], ...] = (
+        ("energetic part, T = 0", energy, energetic),
+        (f"entropic part, T = {TEMPERATURE:g}, arc length held", entropy, entropic),
+        (f"free energy, T = {TEMPERATURE:g}, arc length held", energy + entropy, total),
+        (f"entropic part, T = {TEMPERATURE:g}, {STEPS} projected steps", filtered.entropic_profile,
+         projected.sel(temperature=TEMPERATURE)),
+    )  # fmt: skip
+    for ax, (title, line, points) in zip(axes.flat, panels, strict=True):
+        ax.plot(line.arc_length, line - line.mean(), color=ORANGE, label="energy and curvature")
+        ax.errorbar(line.arc_length, points.free_energy, 1.96 * points.free_energy_stderr, fmt="o", ms=4, color=BLUE,
                     label="thermal motion, 95 %")  # fmt: skip
-        ax.set(xlabel="arc length [1]", ylabel="energy", title=title)
-    axes[1].plot(s, 2 * (lines[1] - lines[1].mean()), ":", color=GREY, label="as printed, without 1/2")
-    drift = free.sel(temperature=TEMPERATURE)
-    spread = float(drift.free_energy_stderr.mean() / theory.entropic_profile.std())
-    axes[1].text(0.03, 0.95, f"projected dynamics: errors {spread:.0f} times this profile",
-                 transform=axes[1].transAxes, fontsize=8)  # fmt: skip
-    for ax in axes:
+        ax.set_title(title, fontsize=10)
+        ax.set_ylabel("energy")
+    axes[0, 1].plot(
+        entropy.arc_length, 2 * (entropy - entropy.mean()), ":", color=GREY, label="as printed, without 1/2"
+    )
+    axes[1, 1].plot(
+        entropy.arc_length[1:-1], entropy[1:-1] - entropy[1:-1].mean(), "--", color=GREY, label="law of the arc length held"
+    )
+    axes[1, 1].set_ylim(axes[0, 1].get_ylim())
+    for ax in axes.flat:
         ax.legend(frameon=False, fontsize=8, loc="lower center")
+    for ax in axes[1]:
+        ax.set_xlabel("arc length [1]")
     return figure
 
 

@@ -29,6 +29,7 @@ from landscape.opening import open as open_run
 from landscape.paths.connection import connect
 from landscape.paths.path import Path
 from landscape.potentials.base import Potential
+from landscape.potentials.checks import whole_number
 from landscape.probing import named_probe, probe, takes_potential
 from landscape.run_folder import RunFolder
 from landscape.simulate import simulate
@@ -305,10 +306,17 @@ def _start(potential: Potential, start: Any, progress: bool | None) -> Any:
         return None if start is None else np.asarray(start, dtype=float)
     table = dict(start)
     if "file" in table:
-        if set(table) - {"file", "at"}:
-            raise ConfigError(f"beside start.file there may be `at`, got also {sorted(set(table) - {'file', 'at'})}")
+        if set(table) - {"file", "at", "replicas"}:
+            raise ConfigError(
+                "beside start.file there may be `at` and `replicas`, got also "
+                f"{sorted(set(table) - {'file', 'at', 'replicas'})}"
+            )
         stored = _stored("start.file", table["file"])
-        return stored if table.get("at") is None else _on_path(stored, table["at"])
+        if table.get("at") is not None:
+            return _on_path(stored, table["at"], table.get("replicas", 1))
+        if "replicas" in table:
+            raise ConfigError("start.replicas multiplies the points of start.at, and there are none")
+        return stored
     if table.pop("kind", None) != "minimum":
         raise ConfigError(
             'start must be positions, {kind = "minimum", method = "adam"} or {file = "run.nc"}; got '
@@ -329,8 +337,9 @@ def _stored(where: str, file: Any) -> xr.Dataset:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def _on_path(stored: xr.Dataset, at: Any) -> Any:
-    """Points of a stored path, by their fractions of its length."""
+def _on_path(stored: xr.Dataset, at: Any, replicas: Any) -> Any:
+    """Points of a stored path, by their fractions of its length, each so many times."""
+    whole_number("start.replicas", replicas)
     try:
         fraction = np.asarray(at, dtype=float)
     except (TypeError, ValueError):
@@ -338,7 +347,7 @@ def _on_path(stored: xr.Dataset, at: Any) -> Any:
     if fraction.ndim > 1 or not ((fraction >= 0) & (fraction <= 1)).all():
         raise ConfigError(f"start.at must be fractions of the path's length, 0 to 1, got {at!r}")
     path = Path.from_dataset(stored).spline
-    return path.at(fraction * path.length)
+    return path.at((fraction if replicas == 1 else np.repeat(fraction, replicas)) * path.length)
 
 
 def _stored_runs(run: Any) -> Any:

@@ -176,9 +176,10 @@ def _products(quantity: str, potential: Potential, options: Table) -> float:
 
 
 def _chains(start: Any) -> int:
+    replicas = 1
     if isinstance(start, dict):
-        start = start.get("at")
-    return len(start) if isinstance(start, list) else 1
+        start, replicas = start.get("at"), start.get("replicas", 1)
+    return replicas * (len(start) if isinstance(start, list) else 1)
 
 
 def _inserted(settings: Table) -> int:

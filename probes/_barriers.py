@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from landscape.errors import ConfigError
+from landscape.potentials.checks import whole_number
 from landscape.probes._describe import annotate
 from landscape.probes._projected import FloatArray
 
@@ -26,7 +27,12 @@ _NAMES = {
 
 
 def barriers(
-    profile: xr.Dataset, temperature: float, *, noise: Literal["thermal", "hessian"] | None = None
+    profile: xr.Dataset,
+    temperature: float,
+    *,
+    noise: Literal["thermal", "hessian"] | None = None,
+    every: int | None = None,
+    dt: float | None = None,
 ) -> xr.Dataset:
     r"""Barriers of energy and of entropy along a path, beside each other.
 
@@ -35,14 +41,24 @@ def barriers(
     The barrier seen from an end is the maximum over the path minus the value at that end. Forces are -d/ds, by central
     differences.
 
+    Dynamics projected every k steps of size eta have no time to feel flat directions. With rho_i = 1 - eta lambda_i of
+    all eigenvalues of H, and to first order in T, their drift is the force of
+
+    S_k = (T/k) sum_{m=0}^{k-2} (k - 1 - m)/(2 m + 1) sum_i (1 - rho_i^{2m+1}),
+
+    0 for k = 1, and (T/2) log det H but for a constant for large k and small eta. It is the integral of the drift v_k
+    of a valley (see `drift`), one for each direction.
+
     Parameters
     ----------
     profile : xarray.Dataset
-        From `along_path`, with "energy" and "log_determinant" or "trace".
+        From `along_path`, with "energy" and "log_determinant", "trace", or with k and eta "eigenvalues".
     temperature : float
         In units of energy.
     noise : {"thermal", "hessian"}, optional
         Which law; left out, the first for which the profile has the curvature. Attribute `noise` says which.
+    every, dt : int, float, optional
+        k and eta of projected Langevin dynamics, both or neither.
 
     Returns
     -------
@@ -72,6 +88,10 @@ def barriers(
     >>> found = barriers(ls.probes.confinement.along_path(channel, axis, ["energy", "log_determinant"]), 0.1)
     >>> found.energetic.values, found.entropic.values.round(3)  # (T/2) ln(g(0)/g(3))
     (array([0., 0.]), array([0.08, 0.08]))
+    >>> spectrum = ls.probes.confinement.along_path(channel, axis, ["energy", "eigenvalues"])
+    >>> projected = [barriers(spectrum, 0.1, every=k, dt=0.01).entropic[0].item() for k in (1, 15, 10_000)]
+    >>> [round(barrier, 4) for barrier in projected]  # 15 steps feel less of it
+    [0.0, 0.0221, 0.0813]
     """
     if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature < np.inf:
         raise ConfigError(f"temperature must be finite and not negative, got {temperature!r}")
@@ -80,7 +100,11 @@ def barriers(
     s = profile.arc_length.to_numpy()
     if len(s) < 2:
         raise ConfigError("a profile of one point has no barrier: give two or more")
-    law, entropy, error = _entropy(profile, temperature, noise)
+    if every is None and dt is None:
+        law, entropy, error = _entropy(profile, temperature, noise)
+    else:
+        law, entropy = _projected(profile, temperature, noise, every, dt)
+        error = np.zeros_like(entropy)
     energy = profile.energy.to_numpy().astype(float)
     none = np.zeros_like(energy)
     found: dict[str, Any] = {}
@@ -98,7 +122,9 @@ def barriers(
         noise=law,
         conventions="from an end: maximum over the path minus the value at that end",
     )
-    if "epsilon" in profile.attrs and law == "thermal":
+    if every is not None:
+        dataset.attrs.update(every=every, dt=dt)
+    elif "epsilon" in profile.attrs and law == "thermal":
         dataset.attrs["epsilon"] = profile.attrs["epsilon"]
     return annotate(dataset, names=_NAMES)
 
@@ -122,6 +148,25 @@ def _entropy(profile: xr.Dataset, temperature: float, noise: str | None) -> tupl
     along = profile.tangent_curvature.to_numpy() if "tangent_curvature" in profile else 0.0
     error = profile.trace_stderr.to_numpy() if "trace_stderr" in profile else np.zeros(profile.sizes["pivot"])
     return laws[0], 0.5 * temperature * (profile.trace.to_numpy() - along), 0.5 * temperature * error
+
+
+def _projected(
+    profile: xr.Dataset, temperature: float, noise: str | None, every: int | None, dt: float | None
+) -> tuple[str, FloatArray]:
+    """The law of k projected steps, and its entropic part."""
+    if every is None or dt is None:
+        raise ConfigError("projected dynamics have both: give every, their k, and dt, their eta")
+    whole_number("every", every)
+    if isinstance(dt, bool) or not isinstance(dt, int | float) or not 0 < dt < np.inf:
+        raise ConfigError(f"dt must be a positive number, got {dt!r}")
+    if noise not in (None, "thermal"):
+        raise ConfigError(f'the law of projected steps is for noise="thermal", got {noise!r}')
+    if "eigenvalue" not in profile:
+        raise ConfigError('the profile has no spectrum for this: measure "eigenvalues" in along_path')
+    rho = 1.0 - dt * profile.eigenvalue.transpose("pivot", ...).to_numpy()
+    m = np.arange(every - 1)
+    traces = np.array([(1.0 - rho ** (2 * j + 1)).sum(axis=-1) for j in m]).reshape(len(m), len(rho))
+    return "thermal", temperature / every * ((every - 1 - m) / (2 * m + 1)) @ traces
 
 
 def _heights(name: str, values: FloatArray, stderr: FloatArray) -> dict[str, Any]:

@@ -75,8 +75,10 @@ def drift(
 
     v_k = -(g'/2) [2 eta T/(1 - rho^2)] [1 - (1 - rho^{2k})/(k (1 - rho^2))],
 
-    which is 0 for k = 1 and tends to -(T/2) g'/g for k eta g >> 1. Errors come from the scatter between chains, taken
-    as independent; with fewer than 8 chains at a temperature from 20 pieces of each. Bins at the ends of the path see
+    which is 0 for k = 1 and tends to -(T/2) g'/g for k eta g >> 1; `barriers` has its form for any path. A drift that
+    is small beside the diffusion is seen soonest with ``ThermalNoise(antithetic=True)``, on pairs of chains that start
+    alike and after few projections. Errors come from the scatter between chains (pairs), taken as independent; with
+    fewer than 8 at a temperature from 20 pieces of each. Bins at the ends of the path see
     displacements cut short. Displacements between thinned records are drift over longer blocks.
 
     References
@@ -102,7 +104,8 @@ def drift(
     found = {name: np.full(shape, np.nan) for name in ("velocity", "velocity_stderr", "diffusion", "diffusion_stderr")}
     found["count"] = np.zeros(shape, np.int64)
     for row, (_, chains) in enumerate(groups):
-        for name, values in _moments(series.arc[chains], series.time[chains], edges).items():
+        own = np.unique(series.pair[chains], return_inverse=True)[1]
+        for name, values in _moments(series.arc[chains], series.time[chains], own, edges).items():
             found[name][row] = values
     temperatures = np.array([t for t, _ in groups])
     dims = ("temperature", "arc_length")
@@ -135,16 +138,18 @@ def _edges(series: Projected, bins: Any, range: Any) -> FloatArray:
     return np.linspace(low, high, bins + 1)
 
 
-def _moments(arc: FloatArray, time: FloatArray, edges: FloatArray) -> dict[str, NDArray[Any]]:
+def _moments(
+    arc: FloatArray, time: FloatArray, pair: NDArray[np.int64], edges: FloatArray
+) -> dict[str, NDArray[Any]]:
     """Velocity, diffusion, their errors and the number of displacements in each bin, of chains at one temperature."""
-    chains, steps = arc.shape[0], arc.shape[1] - 1
-    pieces = 1 if chains >= FEW_CHAINS else min(PIECES, steps)
-    cluster = np.arange(chains)[:, None] * pieces + np.arange(steps) * pieces // steps
+    groups, steps = int(pair.max()) + 1, arc.shape[1] - 1
+    pieces = 1 if groups >= FEW_CHAINS else min(PIECES, steps)
+    cluster = pair[:, None] * pieces + np.arange(steps) * pieces // steps
     moved, lasted = np.diff(arc, axis=1), np.diff(time, axis=1)
     where = np.searchsorted(edges, arc[:, :-1], side="right") - 1
     where = np.where(arc[:, :-1] == edges[-1], len(edges) - 2, where)
     good = np.isfinite(moved) & (where >= 0) & (where < len(edges) - 1)
-    bins, size = len(edges) - 1, (chains * pieces, len(edges) - 1)
+    bins, size = len(edges) - 1, (groups * pieces, len(edges) - 1)
     index = (cluster * bins + where)[good]
 
     def summed(values: FloatArray) -> FloatArray:

@@ -10,6 +10,7 @@ import xarray as xr
 from landscape.errors import ConfigError
 from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
+from landscape.probes._pairs import refuse_pairs
 from landscape.probes._projected import FloatArray, Projected, first_zero
 
 __all__ = ["first_passage"]
@@ -69,6 +70,7 @@ def first_passage(run: Any, at: float, *, continuity: bool = True) -> xr.Dataset
     True
     """
     series = Projected.of(run)
+    refuse_pairs(run)
     if isinstance(at, bool) or not isinstance(at, int | float) or not 0 <= at <= series.length:
         raise ConfigError(f"at must be an arc length from 0 to {series.length:g}, the length of the path, got {at!r}")
     passage = np.full(len(series.arc), np.nan)

@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, ShapeError
+from landscape.probes._pairs import pair_of_chains
 
 __all__ = ["FloatArray", "Projected", "first_zero"]
 
@@ -29,6 +30,8 @@ class Projected:
     temperature : array ``(chain,)``
     momentum : array ``(chain,)``
         Of the optimiser; 0 where it has none.
+    pair : array of int ``(chain,)``
+        Chains of one pair ride opposite noise; chains of different pairs are independent.
     length : float
         Of the path.
     """
@@ -37,6 +40,7 @@ class Projected:
     time: FloatArray
     temperature: FloatArray
     momentum: FloatArray
+    pair: NDArray[np.int64]
     length: float
 
     @classmethod
@@ -67,7 +71,7 @@ class Projected:
         if not np.isfinite(values).all() or (values < 0).any():
             raise ConfigError(f"temperatures must be finite and not negative, got {temperature!r}")
         length = float(run.attrs.get("path_length", np.nanmax(arc)))
-        return cls(arc, time, values, _momentum(run, len(arc)), length)
+        return cls(arc, time, values, _momentum(run, len(arc)), pair_of_chains(run, len(arc)), length)
 
     @classmethod
     def joined(cls, runs: Any, temperature: Any = None) -> Projected:
@@ -88,11 +92,13 @@ class Projected:
         def padded(values: FloatArray) -> FloatArray:
             return np.pad(values, ((0, 0), (0, most - values.shape[1])), constant_values=np.nan)
 
+        first_pair = np.cumsum([0] + [part.pair.max() + 1 for part in parts])
         return cls(
             np.concatenate([padded(part.arc) for part in parts]),
             np.concatenate([padded(part.time) for part in parts]),
             np.concatenate([part.temperature for part in parts]),
             np.concatenate([part.momentum for part in parts]),
+            np.concatenate([part.pair + first for part, first in zip(parts, first_pair[:-1], strict=True)]),
             lengths[0],
         )
 

@@ -10,6 +10,7 @@ import xarray as xr
 from landscape.errors import ConfigError
 from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
+from landscape.probes._pairs import means_of_pairs
 from landscape.probes._projected import FloatArray, Projected, first_zero
 
 __all__ = ["relaxation"]
@@ -89,7 +90,7 @@ def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = Non
             )
         arc = series.arc[own]
         goal = _goal(target, arc, series.length)
-        distance = np.abs(arc - goal)
+        distance = means_of_pairs(np.abs(arc - goal), series.pair[own])
         if not distance[:, 0].sum():
             raise ConfigError(f"all chains start at the target {goal:g}: choose another one")
         time[row] = series.time[own[0]] - series.time[own[0], 0]

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from landscape.errors import ConfigError, ShapeError
+from landscape.probes._pairs import refuse_pairs
 
 __all__ = ["BoolArray", "Bundle", "FloatArray", "Groups", "IntArray", "Series", "as_series", "bundles", "grouping"]
 
@@ -171,6 +172,7 @@ def grouping(series: Series, by: str) -> Groups:
         return Groups("chain", members, coords, series.temperature, series.spacing)
     if by != "temperature":
         raise ConfigError(f"got by={by!r}; expected 'chain' or 'temperature'")
+    refuse_pairs(series.values)
     if series.temperature is None:
         raise ConfigError("by='temperature' needs temperatures: pass `temperature` or give the chains that coordinate")
     unique, index = np.unique(series.temperature, return_inverse=True)

@@ -75,10 +75,11 @@ class CompiledMLP(CompiledEngine):
         )
         indices = self.indices[chains] if len(self.indices) > 1 else self.indices
         accepted = memory["accepted"][chains] if "accepted" in memory else np.zeros(0)
-        refinement = getattr(self.plan.integrator.thermal_noise, "refinement", 1)
+        noise = self.plan.integrator.thermal_noise
+        noise_settings = (getattr(noise, "refinement", 1), getattr(noise, "antithetic", False))
         mlp.run_mlp(
             self.network, self.loss.weight_decay, self.data, indices, self.positions()[chains], m, v, self.noise_type,
-            np.uint64(self.plan.seed), refinement, rows, np.ascontiguousarray(self.settings[:, chains]), accepted,
+            np.uint64(self.plan.seed), noise_settings, rows, np.ascontiguousarray(self.settings[:, chains]), accepted,
             self.scheme, self.leapfrog, chains.start, self.state.step, steps, records,
         )  # fmt: skip
 

@@ -256,13 +256,14 @@ def _energy(theta, network, decay, labels, values, weights, packed, rows):  # ty
 
 
 @exact
-def _draw(words, made, noise, seed, chain, step, refinement, scale):  # type: ignore[no-untyped-def]
+def _draw(words, made, noise, seed, chain, step, refinement, scale, antithetic):  # type: ignore[no-untyped-def]
     """Variates of one step of one chain, into ``noise (1, dim)``."""
     dim, per_call = noise.shape[1], made.shape[0]
+    key = chain >> 1 if antithetic else chain
     calls_per = max(1, per_call // dim)
     for fine in range(refinement):
         at = step * refinement + fine
-        fill_words(words, seed, _NOISE, chain, at // calls_per, 0, 0, 0, 1)
+        fill_words(words, seed, _NOISE, key, at // calls_per, 0, 0, 0, 1)
         fill_normals(made, words)
         flat = made.reshape(made.size)
         shift = (at % calls_per) * dim
@@ -275,11 +276,14 @@ def _draw(words, made, noise, seed, chain, step, refinement, scale):  # type: ig
     if refinement > 1:
         for d in range(dim):
             noise[0, d] = noise[0, d] * scale
+    if antithetic and chain & 1:
+        for d in range(dim):
+            noise[0, d] = -noise[0, d]
 
 
 @exact
 def run_mlp(  # type: ignore[no-untyped-def]
-    network, decay, data, indices, x, m, v, noise_type, seed, refinement, rows_of_settings, settings, accepted,
+    network, decay, data, indices, x, m, v, noise_type, seed, noise_settings, rows_of_settings, settings, accepted,
     scheme, leapfrog, chain, first_step, steps, records,
 ):  # fmt: skip
     """Advance the chains ``x (n, dim)`` by `steps` in place, like `run_formula`.
@@ -292,6 +296,7 @@ def run_mlp(  # type: ignore[no-untyped-def]
     inputs, labels, values = data
     dt, amplitude, temperature = rows_of_settings
     position_every, energy_every, since, positions, energies = records
+    refinement, antithetic = noise_settings
     n, dim = x.shape
     per_call = 4 if noise_type.itemsize == 4 else 2
     words = np.empty((4, (dim + per_call - 1) // per_call), np.uint32)
@@ -345,7 +350,7 @@ def run_mlp(  # type: ignore[no-untyped-def]
         for j in range(settings.shape[0]):
             setting_rows[j, :] = settings[j, c]
         if ahead and first_step == 0 and noisy:
-            _draw(words, made, noise, seed, chain + c, 0, refinement, scale)
+            _draw(words, made, noise, seed, chain + c, 0, refinement, scale, antithetic)
             for d in range(dim):
                 m[c, d] = noise[0, d]
         if metropolis:
@@ -362,7 +367,7 @@ def run_mlp(  # type: ignore[no-untyped-def]
                 dt_row[:] = dt[at, c]
                 amplitude_row[:] = amplitude[at, c]
             if noisy:
-                _draw(words, made, noise, seed, chain + c, step + ahead, refinement, scale)
+                _draw(words, made, noise, seed, chain + c, step + ahead, refinement, scale, antithetic)
             if metropolis:
                 heat, h, s = temperature[at, c], dt[at, c], amplitude[at, c]
                 ratio = 0.0

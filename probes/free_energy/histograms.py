@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, ConvergenceError, ShapeError
 from landscape.probes._correlation import student_factor
+from landscape.probes._pairs import refuse_pairs
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import (
     FEWEST_CHAINS,
@@ -102,6 +103,8 @@ def profile(
     True
     """
     t = check_temperature(temperature)
+    for one in samples if isinstance(samples, tuple | list) else [samples]:
+        refuse_pairs(one)
     values = _values(samples, coordinate)
     counts = _streamed(values[0]) if _is_counts(values) else _binned(values, bins, range)
     shape = counts.fractions.shape[1:]

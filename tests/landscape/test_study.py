@@ -56,7 +56,7 @@ name = "projected"
 task = "simulate"
 steps = 60
 temperature = 0.01
-start = { stage = "path", at = [0.25, 0.25, 0.75] }
+start = { stage = "path", at = [0.25, 0.75], replicas = 2 }
 integrator = { kind = "EulerMaruyama", dt = 1e-3 }
 constraint = { kind = "ProjectOntoPath", path = { stage = "path" }, every = 5 }
 
@@ -103,14 +103,14 @@ def test_the_chain_is_what_its_steps_are_one_by_one(spec, tmp_path):
     found = ls.paths.Path.load(files["path"])
     np.testing.assert_array_equal(found.pivots, path.pivots)
     curve = path.spline
-    start = curve.at(np.array([0.25, 0.25, 0.75]) * curve.length)
+    start = curve.at(np.array([0.25, 0.25, 0.75, 0.75]) * curve.length)
     projected = ls.simulate(
         well, ls.EulerMaruyama(dt=1e-3), steps=60, temperature=0.01, start=start,
         constraint=ls.ProjectOntoPath(path, every=5),
     )  # fmt: skip
     with ls.open(files["projected"]) as stored, ls.open(files["drift"]) as drift, ls.open(files["along"]) as along:
         np.testing.assert_array_equal(stored.arc_length, projected.arc_length)
-        np.testing.assert_allclose(stored.arc_length[:, 0] / curve.length, [0.25, 0.25, 0.75], atol=1e-6)
+        np.testing.assert_allclose(stored.arc_length[:, 0] / curve.length, [0.25, 0.25, 0.75, 0.75], atol=1e-6)
         expected = ls.probes.confinement.drift(projected, 2)
         np.testing.assert_array_equal(drift.velocity, expected.velocity)
         measured = ls.probes.confinement.along_path(well, path, ["energy", "log_determinant"])
@@ -298,6 +298,18 @@ def test_bad_probes(spec, tmp_path, probe, message):
 def test_bad_starts_on_a_path(spec, tmp_path, at):
     spec["stage"][4]["start"]["at"] = at
     with pytest.raises(ConfigError, match=r"start\.at must be fractions"):
+        ls.study(spec, output=tmp_path)
+
+
+@pytest.mark.parametrize(("start", "message"), [
+    ({"stage": "path", "at": [0.5], "replicas": 0}, "start.replicas"),
+    ({"stage": "path", "at": [0.5], "replicas": "two"}, "start.replicas"),
+    ({"stage": "left", "replicas": 2}, "there are none"),
+    ({"stage": "path", "at": [0.5], "copies": 2}, "copies"),
+])  # fmt: skip
+def test_bad_replicas(spec, tmp_path, start, message):
+    spec["stage"][4]["start"] = start
+    with pytest.raises(ConfigError, match=message):
         ls.study(spec, output=tmp_path)
 
 

@@ -13,6 +13,7 @@ from tests.cases import Z_CONTROL, Z_MAX
 
 AXIS = ls.paths.straight_line([0.0, -2.0], [0.0, 2.0], 9)
 VALLEY = ls.potentials.Valley("1 + y**2")
+SPECTRUM = confinement.along_path(VALLEY, AXIS, ["energy", "eigenvalues"])
 
 
 def walk(velocity, diffusion, *, seed, chains=50, projections=40, lapse=0.1, start=5.0, length=10.0, temperature=0.0):
@@ -101,6 +102,29 @@ def test_barriers_add_energy_and_entropy():
     np.testing.assert_allclose(cold.entropic, 0.0, atol=1e-15)
     hessian = confinement.barriers(profile, 0.2, noise="hessian")
     np.testing.assert_allclose(hessian.entropic[0], 0.1 * 4, rtol=1e-4)
+
+
+def test_barriers_of_projected_steps():
+    """The force of the law is the drift of k steps, in every direction; half of T is rejected."""
+    k, eta, t = 7, 0.03, 0.4
+    channel = ls.potentials.Expression("(1 + y**2)*x**2/2 + (3 - sin(y))*z**2/2", ["x", "y", "z"])
+    line = ls.paths.straight_line([0.0, -1.0, 0.0], [0.0, 2.0, 0.0], 301)
+    profile = confinement.along_path(channel, line, ["energy", "eigenvalues"])
+    found = confinement.barriers(profile, t, every=k, dt=eta)
+    y = np.linspace(-1.0, 2.0, 301)
+    expected = 0.0
+    for g, slope in ((1 + y**2, 2 * y), (3 - np.sin(y), -np.cos(y))):
+        rho = 1 - eta * g
+        variance = 2 * eta * t / (1 - rho**2) * (1 - (1 - rho ** (2 * k)) / (k * (1 - rho**2)))
+        expected = expected - 0.5 * slope * variance
+    np.testing.assert_allclose(found.entropic_force[1:-1], expected[1:-1], atol=1e-5)
+    assert np.abs(found.entropic_force[1:-1] / 2 - expected[1:-1]).max() > 1e-3
+    assert (found.attrs["every"], found.attrs["dt"]) == (k, eta)
+    for other in ({"every": 1, "dt": eta}, {"every": k, "dt": 1e-12}):
+        np.testing.assert_allclose(confinement.barriers(profile, t, **other).entropic_profile, 0.0, atol=1e-9)
+    along = confinement.along_path(channel, line, ["energy", "log_determinant"])
+    long = confinement.barriers(profile, t, every=20_000, dt=1e-3)
+    np.testing.assert_allclose(long.entropic_profile, confinement.barriers(along, t).entropic_profile, rtol=0.02)
 
 
 def test_errors_of_barriers():
@@ -400,6 +424,11 @@ def test_straight_lines_between_siblings():
         (lambda: confinement.barriers(confinement.along_path(VALLEY, AXIS, ["energy"]), 0.1), ConfigError, "measure"),
         (lambda: confinement.barriers(confinement.along_path(VALLEY, AXIS), -0.1), ConfigError, "temperature"),
         (lambda: confinement.barriers(xr.Dataset(), 0.1), ConfigError, "along_path"),
+        (lambda: confinement.barriers(SPECTRUM, 0.1, every=3), ConfigError, "both"),
+        (lambda: confinement.barriers(SPECTRUM, 0.1, every=0, dt=0.1), ConfigError, "every"),
+        (lambda: confinement.barriers(SPECTRUM, 0.1, every=3, dt=-0.1), ConfigError, "dt"),
+        (lambda: confinement.barriers(SPECTRUM, 0.1, every=3, dt=0.1, noise="hessian"), ConfigError, "thermal"),
+        (lambda: confinement.barriers(SPECTRUM[["energy"]], 0.1, every=3, dt=0.1), ConfigError, "eigenvalues"),
         (lambda: confinement.drift(xr.Dataset()), ConfigError, "ProjectOntoPath"),
         (lambda: confinement.drift([]), ConfigError, "no runs"),
         (lambda: confinement.drift(walk(0, 1, seed=0), [1.0, 0.0]), ConfigError, "rise"),
