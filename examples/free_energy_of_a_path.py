@@ -142,8 +142,9 @@ def project(loss: potentials.NetworkLoss, path: ls.paths.Path, size: str, seed: 
             constraint=ls.ProjectOntoPath(path, every=STEPS, update="tangent"), record=ls.Record(STEPS),
         )  # fmt: skip
         arc = run.arc_length.to_numpy()
-        velocity: np.ndarray = (arc[:, -1] - arc[:, 0]) / (STEPS * DT)
-        return -velocity.reshape(len(inner), pairs, 2).mean(axis=2)
+        slope: np.ndarray = (arc[:, 0] - arc[:, -1]) / (STEPS * DT)
+        means: np.ndarray = slope.reshape(len(inner), pairs, 2).mean(axis=2)
+        return means
 
     rest = slopes(0.0, 1)
     heat = [slopes(temperature, pairs) - rest for temperature in TEMPERATURES[1:]]

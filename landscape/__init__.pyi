@@ -43,7 +43,7 @@ from .schedules import piecewise as piecewise
 from .schedules import ramp as ramp
 from .simulate import simulate as simulate
 from .specification import run as run
-from .storage import save as save
+from .storage.files import save as save
 from .study import study as study
 from .sweep import sweep as sweep
 from .train import train as train

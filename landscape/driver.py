@@ -18,7 +18,7 @@ from landscape.observers.base import Accumulator, Observer, Variables
 from landscape.pace import Pace
 from landscape.record import Observable, Record, columns_of, observe, source_key
 from landscape.schedules import Schedule
-from landscape.series import Series
+from landscape.storage.series import Series
 
 __all__ = ["Driver", "Intervention", "Sink", "snapshot_steps"]
 

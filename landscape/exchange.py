@@ -19,8 +19,8 @@ from landscape.potentials.base import Potential
 from landscape.prepare import prepare
 from landscape.record import Record
 from landscape.schedules import Schedule
-from landscape.series import Series
 from landscape.simulate import claimed, execute
+from landscape.storage.series import Series
 
 __all__ = ["replica_exchange"]
 

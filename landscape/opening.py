@@ -7,12 +7,12 @@ import os
 import xarray as xr
 
 from landscape.errors import StorageError
-from landscape.manifest import is_run_folder
-from landscape.run_reader import open_folder
-from landscape.storage import open_file, path_of
+from landscape.storage.files import open_file, path_of
+from landscape.storage.manifest import is_run_folder
+from landscape.storage.run_reader import open_folder
+from landscape.storage.training_folder import is_training
 from landscape.sweeps.results import is_sweep, open_sweep
 from landscape.train import open_training
-from landscape.training_folder import is_training
 
 __all__ = ["open"]
 

@@ -12,7 +12,7 @@ from landscape import probes
 from landscape.building import build_potential
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
-from landscape.storage import read_spec
+from landscape.storage.files import read_spec
 
 __all__ = ["MODULES", "named_probe", "probe", "takes_potential"]
 

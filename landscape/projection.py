@@ -21,7 +21,7 @@ from landscape.integrators.optimizer import Optimizer
 from landscape.paths.path import Path
 from landscape.potentials.checks import one_of, true_or_false, whole_number
 from landscape.schedules import Schedule
-from landscape.series import Series
+from landscape.storage.series import Series
 
 __all__ = ["ProjectOntoPath", "Projector", "separate"]
 

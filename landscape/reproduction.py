@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from landscape.errors import ConfigError
-from landscape.storage import save, write_atomically
+from landscape.storage.files import save, write_atomically
 from landscape.text import measured
 
 if TYPE_CHECKING:

@@ -12,16 +12,16 @@ import netCDF4
 import xarray as xr
 
 from landscape.errors import CheckpointError, ConfigError, StorageError
-from landscape.file_times import clear_times
 from landscape.integrators.base import plain
 from landscape.opening import open as open_run
 from landscape.potentials.checks import whole_number
-from landscape.run_folder import PART_BYTES, RunFolder
 from landscape.specification import build
-from landscape.storage import path_of, replacing
+from landscape.storage.file_times import clear_times
+from landscape.storage.files import path_of, replacing
+from landscape.storage.run_folder import PART_BYTES, RunFolder
+from landscape.storage.training_folder import TrainingFolder, is_training
 from landscape.tables import differences
 from landscape.train import train
-from landscape.training_folder import TrainingFolder, is_training
 
 __all__ = ["consolidate", "resume"]
 

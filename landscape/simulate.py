@@ -32,8 +32,8 @@ from landscape.projection import ROW_BYTES, ProjectOntoPath, Projector, separate
 from landscape.record import Record
 from landscape.restraints import Restrain, take_restraints
 from landscape.results import build_dataset
-from landscape.run_folder import PART_BYTES, RunFolder
-from landscape.run_reader import open_folder
+from landscape.storage.run_folder import PART_BYTES, RunFolder
+from landscape.storage.run_reader import open_folder
 
 __all__ = ["simulate"]
 

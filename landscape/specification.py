@@ -31,10 +31,10 @@ from landscape.paths.path import Path
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import whole_number
 from landscape.probing import named_probe, probe, takes_potential
-from landscape.run_folder import RunFolder
 from landscape.simulate import simulate
+from landscape.storage.run_folder import RunFolder
+from landscape.storage.training_folder import TrainingFolder
 from landscape.train import train
-from landscape.training_folder import TrainingFolder
 
 __all__ = ["TASKS", "Prepared", "build", "resolve", "run"]
 

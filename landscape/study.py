@@ -18,7 +18,7 @@ from landscape.building import Table
 from landscape.errors import ConfigError, StorageError
 from landscape.opening import open as open_run
 from landscape.specification import TASKS, build, resolve
-from landscape.storage import save
+from landscape.storage.files import save
 from landscape.tables import differences, overlaid
 from landscape.text import duration
 

@@ -18,7 +18,7 @@ from landscape.errors import ConfigError, FormulaError, ShapeError
 from landscape.progress import progress_bar
 from landscape.results import global_attributes
 from landscape.specification import build
-from landscape.storage import write_atomically
+from landscape.storage.files import write_atomically
 from landscape.sweeps.engines import Engine, choose_engine
 from landscape.sweeps.results import FAILURES, MANIFEST, open_sweep, read_manifest
 from landscape.sweeps.table import Point, SweepTable, make_table

@@ -23,7 +23,7 @@ from landscape.projection import separate
 from landscape.random import check_seed
 from landscape.record import Record
 from landscape.simulate import simulate
-from landscape.training_folder import Stretch, TrainingFolder, as_trained
+from landscape.storage.training_folder import Stretch, TrainingFolder, as_trained
 
 __all__ = ["open_training", "train"]
 

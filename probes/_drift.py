@@ -138,9 +138,7 @@ def _edges(series: Projected, bins: Any, range: Any) -> FloatArray:
     return np.linspace(low, high, bins + 1)
 
 
-def _moments(
-    arc: FloatArray, time: FloatArray, pair: NDArray[np.int64], edges: FloatArray
-) -> dict[str, NDArray[Any]]:
+def _moments(arc: FloatArray, time: FloatArray, pair: NDArray[np.int64], edges: FloatArray) -> dict[str, NDArray[Any]]:
     """Velocity, diffusion, their errors and the number of displacements in each bin, of chains at one temperature."""
     groups, steps = int(pair.max()) + 1, arc.shape[1] - 1
     pieces = 1 if groups >= FEW_CHAINS else min(PIECES, steps)

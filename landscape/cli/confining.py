@@ -15,7 +15,7 @@ from landscape.errors import ConfigError
 from landscape.opening import open as open_run
 from landscape.probes import confinement
 from landscape.progress import progress_bar
-from landscape.storage import read_spec, save
+from landscape.storage.files import read_spec, save
 
 __all__ = ["path_table", "probe_confinement"]
 

@@ -10,7 +10,7 @@ from landscape.cli.simulating import assign
 from landscape.errors import ConfigError
 from landscape.opening import open as open_run
 from landscape.specification import build
-from landscape.storage import read_spec, save
+from landscape.storage.files import read_spec, save
 from landscape.tables import without_seed
 
 __all__ = ["connect_minima"]

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from landscape.cli.console import console
 from landscape.opening import open as open_run
-from landscape.storage import read_spec
+from landscape.storage.files import read_spec
 
 __all__ = ["describe_run"]
 

@@ -15,7 +15,7 @@ from landscape.cli.console import console, measured, no_overwrite
 from landscape.errors import ConfigError
 from landscape.opening import open as open_run
 from landscape.probes import free_energy
-from landscape.storage import read_spec, save
+from landscape.storage.files import read_spec, save
 
 __all__ = ["probe_free_energy", "profile_table"]
 

@@ -14,7 +14,7 @@ from landscape.cli.console import console, measured, no_overwrite
 from landscape.errors import ConfigError
 from landscape.opening import open as open_run
 from landscape.probes import curvature, fluctuations
-from landscape.storage import read_spec, save
+from landscape.storage.files import read_spec, save
 
 __all__ = ["curvature_table", "probe_curvature", "probe_fluctuations", "summary_table"]
 

@@ -21,7 +21,7 @@ from landscape.errors import ConfigError, LandscapeError, StorageError
 from landscape.observers.blocking import student_factor
 from landscape.probes import confinement, fluctuations
 from landscape.report import Badge, Block, Code, Facts, Note, Section, Table
-from landscape.storage import read_spec
+from landscape.storage.files import read_spec
 from landscape.text import measured
 from landscape.toml_text import to_toml
 

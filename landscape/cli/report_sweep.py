@@ -16,7 +16,7 @@ from landscape.cli.report_sections import facts_of, specification_of, tables_of
 from landscape.errors import LandscapeError
 from landscape.probes import fluctuations
 from landscape.report import Badge, Block, Code, Note, Section, Table
-from landscape.storage import read_spec
+from landscape.storage.files import read_spec
 
 __all__ = ["sweep_section"]
 

@@ -17,7 +17,7 @@ from landscape.record import Record
 from landscape.resuming import consolidate, resume
 from landscape.simulate import check_memory, simulate
 from landscape.specification import Prepared, build
-from landscape.storage import save
+from landscape.storage.files import save
 from landscape.text import duration
 
 __all__ = ["assign", "consolidate_run", "read_config", "resume_run", "run_config"]

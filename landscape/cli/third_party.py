@@ -18,7 +18,7 @@ from landscape.cli.estimates import estimate_tables
 from landscape.cli.simulating import assign
 from landscape.errors import ConfigError
 from landscape.opening import open as open_run
-from landscape.storage import read_spec, save
+from landscape.storage.files import read_spec, save
 
 __all__ = ["list_plugins", "run_probe"]
 

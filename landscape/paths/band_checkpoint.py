@@ -16,8 +16,8 @@ from torch import Tensor
 from landscape.errors import CheckpointError
 from landscape.paths.history import History
 from landscape.paths.relaxation import Motion
-from landscape.storage import open_file as open_dataset
-from landscape.storage import save as save_dataset
+from landscape.storage.files import open_file as open_dataset
+from landscape.storage.files import save as save_dataset
 
 __all__ = ["BandState", "Cadence"]
 

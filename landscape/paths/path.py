@@ -18,8 +18,8 @@ from landscape.paths.curve import Curve
 from landscape.paths.evaluation import energies_at
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import one_of, whole_number
-from landscape.storage import open_file as open_dataset
-from landscape.storage import save as save_dataset
+from landscape.storage.files import open_file as open_dataset
+from landscape.storage.files import save as save_dataset
 
 __all__ = ["Path", "real_tensor"]
 

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from landscape.errors import StorageError
 from landscape.specification import run
-from landscape.storage import open_file, save
+from landscape.storage.files import open_file, save
 from landscape.sweeps.engines import Failure, describe
 
 __all__ = ["is_complete", "one_thread", "run_point"]

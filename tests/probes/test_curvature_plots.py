@@ -13,7 +13,7 @@ from landscape.errors import ConfigError
 from landscape.opening import open as open_run
 from landscape.potentials import NetworkLoss, architectures, datasets
 from landscape.probes import curvature
-from landscape.storage import save
+from landscape.storage.files import save
 from tests.probes.curvature_cases import NETWORKS, draws
 
 matplotlib.use("Agg")

@@ -11,7 +11,7 @@ from landscape.opening import open as open_run
 from landscape.potentials import MullerBrown, NetworkLoss, Quadratic, architectures, datasets
 from landscape.probes import curvature
 from landscape.probes.curvature import scores
-from landscape.storage import save
+from landscape.storage.files import save
 from tests.probes.curvature_cases import NETWORKS, dense_hessian, draws, jacobian
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 import landscape as ls
-from landscape import storage
+from landscape.storage import files as storage
 from tests.landscape.reliability import runs
 from tests.landscape.reliability.runs import Killed
 

@@ -14,7 +14,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from landscape.errors import CheckpointError, StorageError
-from landscape.manifest import Entry, Manifest, generations, read_entry
+from landscape.storage.manifest import Entry, Manifest, generations, read_entry
 
 __all__ = ["open_folder"]
 

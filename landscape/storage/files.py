@@ -12,7 +12,7 @@ from typing import Any
 import xarray as xr
 
 from landscape.errors import ConfigError, StorageError
-from landscape.file_times import clear_times
+from landscape.storage.file_times import clear_times
 
 __all__ = ["open_file", "path_of", "read_spec", "replacing", "save", "serialise", "write_atomically"]
 

@@ -12,10 +12,10 @@ import numpy as np
 import xarray as xr
 
 from landscape.errors import CheckpointError, StorageError
-from landscape.manifest import is_run_folder, seal, unseal
-from landscape.run_folder import RunFolder
-from landscape.run_reader import open_folder
-from landscape.storage import path_of, write_atomically
+from landscape.storage.files import path_of, write_atomically
+from landscape.storage.manifest import is_run_folder, seal, unseal
+from landscape.storage.run_folder import RunFolder
+from landscape.storage.run_reader import open_folder
 from landscape.tables import differences
 
 __all__ = ["Stretch", "TrainingFolder", "as_trained", "is_training"]

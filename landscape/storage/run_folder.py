@@ -17,11 +17,12 @@ from typing import Any, Literal, TypeAlias
 
 import xarray as xr
 
-from landscape.checkpoint import Arrays, capture, encode, read_arrays, restore
 from landscape.driver import Driver
 from landscape.errors import CheckpointError, StorageError
-from landscape.interruption import Interruption
-from landscape.manifest import (
+from landscape.storage.checkpoint import Arrays, capture, encode, read_arrays, restore
+from landscape.storage.files import path_of, serialise, write_atomically
+from landscape.storage.interruption import Interruption
+from landscape.storage.manifest import (
     CURRENT,
     FORMER,
     LOCK,
@@ -32,7 +33,6 @@ from landscape.manifest import (
     is_run_folder,
     read_entry,
 )
-from landscape.storage import path_of, serialise, write_atomically
 from landscape.tables import differences
 
 __all__ = ["CHECKPOINT_SECONDS", "PART_BYTES", "RunFolder"]
