@@ -19,12 +19,14 @@ from landscape.errors import ConfigError, StorageError
 from landscape.opening import open as open_run
 from landscape.specification import TASKS, build, resolve
 from landscape.storage.files import save
+from landscape.storage.locking import locked
 from landscape.tables import differences, overlaid
 from landscape.text import duration
 
 __all__ = ["Stage", "stages_of", "study"]
 
 _STEPWISE: Final = ("simulate", "train", "replica_exchange")  # tasks that keep their state in a folder
+_LOCK: Final = ".lock"
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -95,6 +97,7 @@ def study(
     ConfigError
         For unknown keys and names; also if a file was written with another specification, naming the keys.
     StorageError
+        Also if another process runs a study in this folder.
 
     Examples
     --------
@@ -118,15 +121,16 @@ def study(
     folder, say = Path(output), note or (lambda line: None)
     stages = list(stages_of(presets.load(spec) if isinstance(spec, str) else presets.complete(spec)))
     files = {stage.name: folder / f"{stage.name}.nc" for stage in stages}
-    for number, stage in enumerate(stages, start=1):
-        title = f"{number}/{len(stages)} {stage.name} ({stage.spec['task']})"
-        if _is_complete(stage, files[stage.name], redo=redo):
-            say(f"{title}: complete")
-            continue
-        say(f"{title} ...")
-        began = time.perf_counter()
-        _run(stage, folder, checkpoint_every, progress)
-        say(f"{title}: done in {duration(time.perf_counter() - began)}")
+    with locked(folder, _LOCK):
+        for number, stage in enumerate(stages, start=1):
+            title = f"{number}/{len(stages)} {stage.name} ({stage.spec['task']})"
+            if _is_complete(stage, files[stage.name], redo=redo):
+                say(f"{title}: complete")
+                continue
+            say(f"{title} ...")
+            began = time.perf_counter()
+            _run(stage, folder, checkpoint_every, progress)
+            say(f"{title}: done in {duration(time.perf_counter() - began)}")
     return files
 
 

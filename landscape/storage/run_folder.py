@@ -6,7 +6,6 @@ kill at any instant leaves one of the two generations, and what was committed is
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 import warnings
@@ -22,6 +21,7 @@ from landscape.errors import CheckpointError, StorageError
 from landscape.storage.checkpoint import Arrays, capture, encode, read_arrays, restore
 from landscape.storage.files import path_of, serialise, write_atomically
 from landscape.storage.interruption import Interruption
+from landscape.storage.locking import locked
 from landscape.storage.manifest import (
     CURRENT,
     FORMER,
@@ -65,7 +65,7 @@ class RunFolder:
         self.path, self.spec = path_of(path), spec or {}
         self.interruption = Interruption()
         self.checkpoint_every: int | None = None
-        self._lock = _locked(self.path)
+        self._lock = _own_folder(self.path)
         self.manifest: Manifest | None = None
         self._arrays: Arrays = {}
         try:
@@ -266,27 +266,13 @@ class RunFolder:
         return [path for path in self.path.iterdir() if is_own_name(path.name) and path.name not in kept]
 
 
-def _locked(path: Path) -> Any:
-    """The folder's lock, which the system takes back when the process ends, however it does."""
+def _own_folder(path: Path) -> Any:
+    """The lock of a folder that holds a run, or nothing."""
     if path.exists() and not path.is_dir():
         raise StorageError(f"{str(path)!r} is a file; output is a folder: give another name")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not is_run_folder(path) and not all(is_own_name(one.name) for one in path.iterdir()):
-            raise StorageError(f"{str(path)!r} holds other files: give a new folder")
-        lock = open(path / LOCK, "wb")  # noqa: SIM115  # held as long as the run
-    except StorageError:
-        raise
-    except OSError as error:
-        raise StorageError(f"cannot write to {str(path)!r}: {error.strerror or error}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise StorageError(
-            f"another process is writing to {str(path)!r}: wait for it, or give another folder"
-        ) from None
-    return lock
+    if path.exists() and not is_run_folder(path) and not all(is_own_name(one.name) for one in path.iterdir()):
+        raise StorageError(f"{str(path)!r} holds other files: give a new folder")
+    return locked(path, LOCK)
 
 
 def _size(path: Path) -> int:

@@ -13,6 +13,7 @@ from landscape.cli.app import run
 from landscape.cli.studying import override
 from landscape.errors import ConfigError, StorageError
 from landscape.paths.evaluation import Slopes
+from landscape.storage.locking import locked
 from landscape.storage.run_folder import RunFolder
 from landscape.study import stages_of
 
@@ -237,10 +238,10 @@ def test_an_interrupted_run_goes_on_from_its_last_checkpoint(task, tmp_path, mon
     folder = tmp_path / "killed"
     with pytest.raises(KilledError):
         ls.study(spec, output=folder, checkpoint_every=5)
-    assert [one.name.split(".")[0] for one in folder.iterdir()] == ["one"] and not (folder / "one.nc").exists()
+    assert [one.name.split(".")[0] for one in folder.glob("one*")] == ["one"] and not (folder / "one.nc").exists()
     ls.study(spec, output=folder, checkpoint_every=5)
     assert commits[3] >= commits[2]  # nothing was done twice
-    assert [one.name for one in folder.iterdir()] == ["one.nc"]
+    assert sorted(one.name for one in folder.iterdir()) == [".lock", "one.nc"]
     with ls.open(whole) as one, ls.open(folder / "one.nc") as other:
         for variable in one.variables:
             np.testing.assert_array_equal(one[variable], other[variable], err_msg=variable)
@@ -253,6 +254,13 @@ def test_files_of_others_are_not_taken(spec, tmp_path):
     (tmp_path / "left.nc").write_bytes(b"damaged")
     with pytest.raises(StorageError, match="damaged"):
         ls.study(spec, output=tmp_path)
+
+
+def test_two_at_once_are_refused(spec, tmp_path):
+    with locked(tmp_path, ".lock"), pytest.raises(StorageError, match="another process"):
+        ls.study(spec, output=tmp_path)
+    assert not list(tmp_path.glob("*.nc"))
+    assert ls.study(spec, output=tmp_path)["drift"].exists()
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------
