@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from landscape.cli.exit_codes import DONE, POINTS_FAILED, UNEXPECTED, code_of
+from landscape.cli.messages import complain
 from landscape.cli.options import Checkpoint, Force, Output, Run
 from landscape.cli.probe_commands import probe_app
 from landscape.cli.reproducing import titles
@@ -35,7 +36,7 @@ def run(arguments: list[str] | None = None) -> int:
     except typer.Exit as stop:
         return int(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted")
+        complain("interrupted")
         return code_of(KeyboardInterrupt())
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error, whichever package it is from
@@ -45,7 +46,7 @@ def run(arguments: list[str] | None = None) -> int:
         if code == UNEXPECTED:
             raise_or_explain(error)
         else:
-            _complain(str(error))
+            complain(str(error))
         return code
 
 
@@ -54,12 +55,7 @@ def raise_or_explain(error: Exception) -> None:
     import traceback
 
     traceback.print_exception(error, file=sys.stderr)
-    _complain(f"unexpected {type(error).__name__}: {error}")
-
-
-def _complain(message: str) -> None:
-    typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    typer.echo(message, err=True)
+    complain(f"unexpected {type(error).__name__}: {error}")
 
 
 def _version(value: bool) -> None:

@@ -6,7 +6,6 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-import typer
 import xarray as xr
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +14,7 @@ from landscape import plugins
 from landscape.building import build_potential
 from landscape.cli.console import console, no_overwrite
 from landscape.cli.estimates import estimate_tables
+from landscape.cli.messages import warn
 from landscape.cli.simulating import assign
 from landscape.errors import ConfigError
 from landscape.opening import open as open_run
@@ -69,5 +69,4 @@ def list_plugins() -> None:
     else:
         console.print("no other package registers anything; CONTRIBUTING.md shows how one does")
     for message in broken:
-        typer.secho("warning: ", fg="yellow", bold=True, err=True, nl=False)
-        typer.echo(message, err=True)
+        warn(message)

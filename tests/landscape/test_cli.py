@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 
 import numpy as np
@@ -12,6 +13,7 @@ import xarray as xr
 from PIL import Image
 
 import landscape as ls
+from landscape.cli import main
 from landscape.cli.app import run
 
 CONFIG = """
@@ -204,3 +206,16 @@ def test_demo_with_data_that_are_not_there_is_exit_code_4(tmp_path, capsys):
     assert run(["demo", "--data", str(tmp_path / "nowhere"), "-o", str(tmp_path / "out")]) == 4
     assert "nowhere" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_warnings_are_one_line_without_the_code_that_gave_them(tmp_path, monkeypatch, capsys):
+    ends = []
+    for name, place in (("a", -0.6), ("b", 0.6)):
+        ends.append(str(ls.save(ls.minimize(ls.potentials.DoubleWell(), [place], steps=1), tmp_path / f"{name}.nc")))
+    monkeypatch.setattr("warnings.showwarning", None)  # put back afterwards
+    with warnings.catch_warnings(), pytest.raises(SystemExit) as stop:
+        warnings.simplefilter("always")
+        main(["connect", *ends, "-o", str(tmp_path / "path.nc"), "--set", "cycles=[[0.01, 1]]"])
+    assert stop.value.code == 0
+    errors = [line for line in capsys.readouterr().err.splitlines() if "gradient there" in line]
+    assert len(errors) == 2 and all(line.startswith("warning: the ") for line in errors)
