@@ -7,10 +7,12 @@ References come from quadratures and transition matrices made here, not from the
 """
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 
 import landscape as ls
 from landscape.potentials import Expression, Potential, toys
@@ -20,6 +22,8 @@ Z_MAX = 4.5
 Z_CONTROL = 8.0
 P_MIN = 6.8e-6  # two-sided probability of |z| > 4.5
 P_CONTROL = 1.2e-15  # of |z| > 8
+LONG = os.environ.get("LANDSCAPE_LONG_TESTS") == "1"
+LONG_ONLY = pytest.mark.skipif(not LONG, reason="minutes: set LANDSCAPE_LONG_TESTS=1 to run it")
 
 
 @dataclass(frozen=True)

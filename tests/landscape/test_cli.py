@@ -213,8 +213,7 @@ def test_warnings_are_one_line_without_the_code_that_gave_them(tmp_path, monkeyp
     for name, place in (("a", -0.6), ("b", 0.6)):
         ends.append(str(ls.save(ls.minimize(ls.potentials.DoubleWell(), [place], steps=1), tmp_path / f"{name}.nc")))
     monkeypatch.setattr("warnings.showwarning", None)  # put back afterwards
-    with warnings.catch_warnings(), pytest.raises(SystemExit) as stop:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings(action="always"), pytest.raises(SystemExit) as stop:
         main(["connect", *ends, "-o", str(tmp_path / "path.nc"), "--set", "cycles=[[0.01, 1]]"])
     assert stop.value.code == 0
     errors = [line for line in capsys.readouterr().err.splitlines() if "gradient there" in line]

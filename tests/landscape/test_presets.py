@@ -1,6 +1,5 @@
 """Presets: they are whole, they start from data sets of the real layout, and they say what they will cost."""
 
-import os
 import pickle
 
 import numpy as np
@@ -14,12 +13,10 @@ from landscape.cli.app import run
 from landscape.cli.studying import override
 from landscape.errors import ConfigError
 from landscape.study import stages_of
+from tests.cases import LONG_ONLY
 
 PAPER = [f"{net}-cifar{n}" for net in ("resnet-110", "resnet-20", "wrn-16-4") for n in (10, 100)]
 WEIGHTS = {"wrn-16-4": 2_748_890, "resnet-20": 269_722, "resnet-110": 1_727_962}
-LONG = pytest.mark.skipif(
-    os.environ.get("LANDSCAPE_LONG_TESTS") != "1", reason="minutes: set LANDSCAPE_LONG_TESTS=1 to run it"
-)
 TRAINED = 40  # images in each file of the real layout; the real ones have 10,000
 
 
@@ -173,7 +170,7 @@ def trained(name, data, folder):
         return stored.load()
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=LONG if "110" in name else ()) for name in PAPER])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=LONG_ONLY if "110" in name else ()) for name in PAPER])
 def test_twenty_steps_of_the_papers_networks(name, data, tmp_path):
     found = trained(name, data, tmp_path)
     assert found.step.values.tolist() == [20]

@@ -1,7 +1,5 @@
 """Error bars: over 200 repeats 95 % intervals hold the truth in 90 to 98.5 % of the cases, for each estimator."""
 
-import os
-
 import numpy as np
 import pytest
 import xarray as xr
@@ -14,6 +12,7 @@ from landscape.probes import free_energy
 from landscape.probes.free_energy.averages import averages, integrate
 from landscape.probes.free_energy.windows import _mbar, _Windows
 from landscape.probes.free_energy.work import acceptance_ratio, exponential_average
+from tests.cases import LONG
 
 REPEATS = 200
 T = 0.1
@@ -146,7 +145,7 @@ HELD = {
 @pytest.mark.parametrize("name", HELD)
 def test_intervals_of_whole_runs_that_hold_the_coordinate(name):
     """New seeds, (T/2) ln 2: 200 of each with LANDSCAPE_LONG_TESTS=1, else a few."""
-    repeats = REPEATS if os.environ.get("LANDSCAPE_LONG_TESTS") == "1" else 10
+    repeats = REPEATS if LONG else 10
     ends = [HELD[name](5000 + seed).isel(y=-1) for seed in range(repeats)]
     z = np.array([(float(f.free_energy) - 0.5 * T * np.log(2.0)) / float(f.free_energy_stderr) for f in ends])
     assert np.isfinite(z).all()

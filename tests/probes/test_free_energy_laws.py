@@ -9,6 +9,7 @@ from scipy.integrate import quad
 import landscape as ls
 from landscape import potentials
 from landscape.probes import free_energy
+from tests.cases import LONG_ONLY
 
 RING = potentials.Ring()
 
@@ -73,7 +74,10 @@ def test_umbrella_agrees_on_the_channel():
     assert off(found, 2.0 * exact).max() > 8
 
 
-@pytest.mark.parametrize(("stiff", "exact", "chains"), [(1, 5.3999782, 1000), (4, 45.641502, 300)])
+@pytest.mark.parametrize(
+    ("stiff", "exact", "chains"),
+    [(1, 5.3999782, 1000), (4, 45.641502, 300), pytest.param(10, 22677.793, 200, marks=LONG_ONLY)],
+)
 def test_first_passage_of_the_reduced_law_by_sampling(stiff, exact, chains):
     """A particle in (n T/2) ln g alone, at T = 1: reflected at -1.5, absorbed at 1.5."""
     reduced = potentials.Expression(f"{stiff}/2*log(1 + 9*exp(-y**2/0.18))", ["y"])

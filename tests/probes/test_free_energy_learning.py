@@ -1,6 +1,5 @@
 """The local learning coefficient: quadratics, singular minima by quadrature, and what it warns of."""
 
-import os
 import warnings
 
 import numpy as np
@@ -10,6 +9,7 @@ from scipy.integrate import quad
 import landscape as ls
 from landscape import potentials
 from landscape.probes import free_energy
+from tests.cases import LONG_ONLY
 
 
 def coefficient(potential, position, temperature, **settings):
@@ -155,9 +155,7 @@ def test_devinterp_agrees_on_a_network():
     )
 
 
-@pytest.mark.skipif(
-    os.environ.get("LANDSCAPE_LONG_TESTS") != "1", reason="minutes: set LANDSCAPE_LONG_TESTS=1 to run it"
-)
+@LONG_ONLY
 def test_random_labels_beside_the_gamma_law_and_participation():
     """Three counts on the network of Jules et al. at T = 1e-5: all of one size, none of a basin that holds chains."""
     from landscape.examples._random_labels import network

@@ -18,8 +18,8 @@ import xarray as xr
 import landscape as ls
 from landscape.errors import LandscapeError
 from landscape.potentials import Expression, NetworkLoss, architectures, toys
+from tests.cases import LONG
 
-LONG = os.environ.get("LANDSCAPE_LONG_TESTS") == "1"
 STEPS = 1000 if LONG else 60  # stopped after two fifths
 CHAINS = 3
 BACKENDS = ("compiled", "batched")
