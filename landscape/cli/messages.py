@@ -19,7 +19,7 @@ def warn(message: str) -> None:
     _print("warning: ", "yellow", message)
 
 
-def show_warning(message: Warning | str, *where: Any) -> None:
+def show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:
     """A warning without the line of code that gave it, in the place of `warnings.showwarning`."""
     warn(str(message))
 

@@ -76,8 +76,6 @@ def _obstacle_of_formula(plan: Plan, formula: Expression) -> str | None:
         return "the restrained coordinate is a callable, not a formula"
     if plan.dtype != torch.float64:
         return f"formulas are compiled in float64, not {plan.dtype}"
-    if getattr(noise, "antithetic", False):
-        return "formulas are compiled without antithetic noise"
     if plan.integrator.thermal and isinstance(noise, HessianNoise):
         if noise.negative == "raise":
             return 'it cannot stop at a negative curvature (HessianNoise(negative="raise"))'

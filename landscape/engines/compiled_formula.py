@@ -15,7 +15,7 @@ from landscape.engines.base import Plan, Settings, State
 from landscape.engines.compiled import CompiledEngine
 from landscape.kernels.formula import run_block
 from landscape.kernels.metropolis import run_metropolis
-from landscape.kernels.noise_rows import NARROW
+from landscape.kernels.noise_rows import NARROW, empty_rows, rows_of
 from landscape.kernels.tape import evaluate
 from landscape.noise.base import Noise
 from landscape.noise.covariance import CovarianceNoise
@@ -53,14 +53,11 @@ class CompiledFormula(CompiledEngine):
         if len(rows):
             rows[chosen] = program.outputs[formula.dim :]
         self.program, self.energy_tape = _arrays(program), formula.energy_tape
+        self.layout = _layout(noise, noise.variates * formula.dim)
         mixing = noise.root if isinstance(noise, CovarianceNoise) else np.zeros((0, 0))
-        self.noise_settings = (
-            np.uint64(plan.seed), getattr(noise, "refinement", 1), *_layout(noise, noise.variates * plan.potential.dim),
-            rows, np.sqrt(getattr(noise, "isotropic", 0.0)), mixing,
-        )  # fmt: skip
-        walls = plan.walls
-        self.wall_settings = (walls.kinds, walls.lows, walls.highs, bool(plan.integrator.turned_by_walls))
-        self.exit_settings = (walls.exit_lows, walls.exit_highs, plan.integrator.brownian and noise.white)
+        shaped = len(rows) or len(mixing)
+        self.shaping = (rows, np.sqrt(getattr(noise, "isotropic", 0.0)), mixing) if shaped else None
+        self.bridge = plan.integrator.brownian and noise.white
 
     @property
     def block_size(self) -> int:
@@ -77,38 +74,63 @@ class CompiledFormula(CompiledEngine):
             inside = changes[(changes > block.start) & (changes < block.stop)].tolist()
             yield from (slice(a, b) for a, b in pairwise([block.start, *inside, block.stop]))
 
-    def _program_of(self, chains: slice) -> tuple[Any, Any, Any, int]:
-        """The program with the springs of a block."""
-        code, constants, outputs, registers = self.program
-        constants = constants.copy()
-        constants[self.own] = self.springs[:, chains.start]
-        return code, constants, outputs, registers
-
     def run_block(
         self, chains: slice, memory: dict[str, NDArray[Any]], settings: Settings, steps: int, records: Any
     ) -> None:
-        """Advance one block."""
-        m, v = self.rule_memory(chains)
-        program = self._program_of(chains)
-        rows = tuple(
-            np.ascontiguousarray(part[:, chains]) for part in (settings.dt, settings.amplitude, settings.temperature)
+        """Advance one block, held as rows ``(coordinates, chains)``."""
+        plan, x = self.plan, self.positions()[chains]
+        n, dim = x.shape
+        code, constants, outputs, count = self.program
+        registers = empty_rows((count, n))
+        registers[:dim] = x.T
+        registers[dim : dim + len(constants)] = constants[:, None]
+        registers[dim : dim + len(constants)][self.own] = self.springs[:, chains.start, None]
+        drawn = rows_of(n, self.layout[1], self.noise_type.dtype, self.noise_real.dtype)
+        noise = plan.integrator.thermal_noise
+        refinement, paired = getattr(noise, "refinement", 1), int(getattr(noise, "antithetic", False))
+        scale = self.noise_real.dtype.type(1.0 / np.sqrt(refinement))
+        drawing = np.uint64(plan.seed), refinement, scale, paired, *self.layout
+        shaping = None if self.shaping is None else (*self.shaping, np.empty((dim, n)))
+        walls = plan.walls.kinds, plan.walls.lows, plan.walls.highs
+        dt, temperature, amplitude = (
+            np.ascontiguousarray(part[:, chains]) for part in (settings.dt, settings.temperature, settings.amplitude)
         )
-        noise_types, energy_program = (self.noise_type, self.noise_real), _arrays(self.energy_tape)
-        x, step = self.positions()[chains], self.state.step
-        none = np.zeros(0)
-        left = tuple(memory[name][chains] if name in memory else none for name in ("exit_step", "exit_wall"))
-        exits = (*self.exit_settings, *left)
-        if self.plan.integrator.metropolis:
-            run_metropolis(
-                program, energy_program, x, noise_types, self.noise_settings, rows, self.wall_settings, exits,
-                self.scheme, self.leapfrog, memory["accepted"][chains], chains.start, step, steps, records,
+        when = chains.start, self.state.step, steps
+        every, energy_every, since, positions, energies = records
+        # energies come afterwards, from the positions at which they are wanted
+        apart = energy_every != every
+        visited = np.empty((n, energies.shape[1] if apart else 0, dim))
+        kept = (every, energy_every if apart else 0), since, (positions, visited)
+        arguments = (code, outputs), registers, drawing, drawn, shaping
+        if plan.integrator.metropolis:
+            counting = self.scheme, self.leapfrog, memory["accepted"][chains]
+            rows = dt, amplitude, temperature
+            run_metropolis(dim, *arguments, rows, walls, self._exits(chains, memory), counting, when, kept)
+        else:
+            m, v = self.rule_memory(chains)
+            first, second, idle = (empty_rows((dim, n)) for _ in range(3))
+            first[:], second[:] = m.T, v.T
+            turned = first if plan.integrator.turned_by_walls else idle
+            rule = self.scheme, np.ascontiguousarray(self.settings[:, chains]), np.empty(3)
+            run_block(
+                n if n > 1 else None, dim, *arguments[:2], (first, second, turned), *arguments[2:], (dt, amplitude),
+                walls if plan.walls.kinds.any() else None, self._exits(chains, memory), rule, when, kept,
             )  # fmt: skip
-            return
-        lanes = len(x) if len(x) > 1 else (1,)
-        run_block(
-            lanes, program, energy_program, x, m, v, noise_types, self.noise_settings, rows, self.wall_settings,
-            exits, self.scheme, np.ascontiguousarray(self.settings[:, chains]), chains.start, step, steps, records,
-        )  # fmt: skip
+            m[:], v[:] = first.T, second.T
+        x[:] = registers[:dim].T
+        if energy_every:
+            points = visited if apart else positions
+            energies[:] = evaluate(self.energy_tape, points.reshape(-1, dim)).reshape(energies.shape)
+
+    def _exits(self, chains: slice, memory: dict[str, NDArray[Any]]) -> Any:
+        """Absorbing walls, who crossed them, and scratch; None where there are no such walls."""
+        if "exit_wall" not in memory:
+            return None
+        walls, step, wall = self.plan.walls, memory["exit_step"][chains], memory["exit_wall"][chains]
+        dim, n = self.plan.potential.dim, len(wall)
+        before, word = np.empty((dim, n)), np.empty((4, 1), np.uint32)
+        crossing = walls.exit_lows, walls.exit_highs, bool(self.bridge), step, wall, before, word
+        return crossing, (np.empty(n), np.empty((2, dim, n)))
 
     def energies(self) -> NDArray[np.float64]:
         """Energy of every chain, by the same operations as inside the loop."""

@@ -11,7 +11,7 @@ from numba import float32, int32, int64, types, uint32, uint64
 from numba.extending import intrinsic, overload
 
 from landscape import random as reference
-from landscape.kernels.compilation import exact, exact_inline
+from landscape.kernels.compilation import exact_inline, exact_inner
 
 __all__ = ["fill_normals", "fill_variates", "fill_words", "uniform", "variate"]
 
@@ -52,7 +52,7 @@ def _round(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     return uint32(uint32(p1 >> _32) ^ c1 ^ k0), uint32(p1), uint32(uint32(p0 >> _32) ^ c3 ^ k1), uint32(p0)
 
 
-@exact
+@exact_inner
 def fill_words(words, seed, stream, chain, step, call, chain_stride, step_stride, call_stride):  # type: ignore[no-untyped-def]
     """Words of counter (call, step, stream, chain) + i * strides into ``words[:, i]``, uint32 ``(4, n)``.
 
@@ -130,7 +130,7 @@ def _direction_32(word):  # type: ignore[no-untyped-def]
     )
 
 
-@exact
+@exact_inner
 def _fill_normals_32(normals, words):  # type: ignore[no-untyped-def]
     """Four float32 variates per call: ``normals (4, n)`` from ``words (4, n)``."""
     for pair in range(2):
@@ -142,7 +142,7 @@ def _fill_normals_32(normals, words):  # type: ignore[no-untyped-def]
             first[i], second[i] = radius * a, radius * b
 
 
-@exact
+@exact_inner
 def _fill_normals_64(normals, words):  # type: ignore[no-untyped-def]
     """Two float64 variates per call: ``normals (2, n)`` from ``words (4, n)``."""
     first, second = normals[0], normals[1]

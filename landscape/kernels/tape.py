@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape.kernels.compilation import exact, exact_inline
+from landscape.kernels.compilation import exact, exact_inline, exact_inner
 from landscape.kernels.philox import bits_to_float64, float64_to_bits
 from landscape.potentials.tape import Op, Tape
 
-__all__ = ["evaluate", "execute", "execute_block"]
+__all__ = ["evaluate", "execute"]
 
 _ADD, _SUB, _MUL, _DIV = int(Op.ADD), int(Op.SUB), int(Op.MUL), int(Op.DIV)
 _NEG, _SQUARE, _SQRT, _EXP = int(Op.NEG), int(Op.SQUARE), int(Op.SQRT), int(Op.EXP)
@@ -58,7 +59,7 @@ def exponential(x):  # type: ignore[no-untyped-def]
     return value if x == x else x
 
 
-@exact_inline
+@partial(exact, forceinline=True, _nrt=False)
 def execute(n, instructions, registers):  # type: ignore[no-untyped-def]
     """Run a tape on ``registers (r, n)`` whose input and constant rows are filled."""
     for k in range(instructions.shape[0]):
@@ -121,98 +122,81 @@ def execute(n, instructions, registers):  # type: ignore[no-untyped-def]
             for i in range(n):
                 registers[t, i] = registers[a, i]
         else:
-            _execute_scalar(operation, registers[t], registers[a], registers[b])
+            _execute_scalar(n, operation, registers, t, a, b)
 
 
-@exact
-def execute_block(instructions, registers):  # type: ignore[no-untyped-def]
-    """`execute` as a call of its own."""
-    execute(registers.shape[1], instructions, registers)
-
-
-@exact
-def _execute_scalar(operation, target, a, b):  # type: ignore[no-untyped-def]
+@exact_inner
+def _execute_scalar(n, operation, registers, t, a, b):  # type: ignore[no-untyped-def]
     """Operations that call the mathematical library element by element."""
-    n = target.size
     if operation == _LOG:
         for i in range(n):
-            target[i] = np.log(a[i])
+            registers[t, i] = np.log(registers[a, i])
     elif operation == _POW:
         for i in range(n):
-            target[i] = a[i] ** b[i]
+            registers[t, i] = registers[a, i] ** registers[b, i]
     elif operation == _SIN:
         for i in range(n):
-            target[i] = np.sin(a[i])
+            registers[t, i] = np.sin(registers[a, i])
     elif operation == _COS:
         for i in range(n):
-            target[i] = np.cos(a[i])
+            registers[t, i] = np.cos(registers[a, i])
     elif operation == _TAN:
         for i in range(n):
-            target[i] = np.tan(a[i])
+            registers[t, i] = np.tan(registers[a, i])
     elif operation == _TANH:
         for i in range(n):
-            target[i] = np.tanh(a[i])
+            registers[t, i] = np.tanh(registers[a, i])
     elif operation == _SINH:
         for i in range(n):
-            target[i] = np.sinh(a[i])
+            registers[t, i] = np.sinh(registers[a, i])
     elif operation == _COSH:
         for i in range(n):
-            target[i] = np.cosh(a[i])
+            registers[t, i] = np.cosh(registers[a, i])
     elif operation == _ASIN:
         for i in range(n):
-            target[i] = np.arcsin(a[i])
+            registers[t, i] = np.arcsin(registers[a, i])
     elif operation == _ACOS:
         for i in range(n):
-            target[i] = np.arccos(a[i])
+            registers[t, i] = np.arccos(registers[a, i])
     elif operation == _ATAN:
         for i in range(n):
-            target[i] = np.arctan(a[i])
+            registers[t, i] = np.arctan(registers[a, i])
     elif operation == _ATAN2:
         for i in range(n):
-            target[i] = np.arctan2(a[i], b[i])
+            registers[t, i] = np.arctan2(registers[a, i], registers[b, i])
     elif operation == _ERF:
         for i in range(n):
-            target[i] = math.erf(a[i])
+            registers[t, i] = math.erf(registers[a, i])
     elif operation == _SIGN:
         for i in range(n):
-            target[i] = np.sign(a[i])
+            registers[t, i] = np.sign(registers[a, i])
     elif operation == _LOG1P:
         for i in range(n):
-            target[i] = np.log1p(a[i])
+            registers[t, i] = np.log1p(registers[a, i])
     elif operation == _EXPM1:
         for i in range(n):
-            target[i] = np.expm1(a[i])
+            registers[t, i] = np.expm1(registers[a, i])
     elif operation == _SOFTPLUS:
         for i in range(n):
-            target[i] = np.log1p(np.exp(-abs(a[i]))) + (a[i] if a[i] > 0.0 else 0.0)
+            e = np.exp(-abs(registers[a, i]))
+            registers[t, i] = np.log1p(e) + (registers[a, i] if registers[a, i] > 0.0 else 0.0)
     elif operation == _SIGMOID:
         for i in range(n):
-            e = np.exp(-abs(a[i]))
-            target[i] = (1.0 if a[i] >= 0.0 else e) / (1.0 + e)
+            e = np.exp(-abs(registers[a, i]))
+            registers[t, i] = (1.0 if registers[a, i] >= 0.0 else e) / (1.0 + e)
 
 
-@exact
-def _evaluate(instructions, constants, outputs, registers, positions, results):  # type: ignore[no-untyped-def]
-    dim, block = positions.shape[1], registers.shape[1]
-    for k in range(constants.size):
-        registers[dim + k, :] = constants[k]
-    for first in range(0, positions.shape[0], block):
-        n = min(block, positions.shape[0] - first)
-        for d in range(dim):
-            for i in range(n):
-                registers[d, i] = positions[first + i, d]
-            for i in range(n, block):
-                registers[d, i] = positions[first, d]
-        execute_block(instructions, registers)
-        for j in range(outputs.size):
-            for i in range(n):
-                results[first + i, j] = registers[outputs[j], i]
-
-
-def evaluate(tape: Tape, positions: NDArray[Any], block: int = 128) -> NDArray[np.float64]:
+def evaluate(tape: Tape, positions: NDArray[Any], block: int = 1024) -> NDArray[np.float64]:
     """Outputs of a tape at positions ``(n, dim)`` by the compiled interpreter, shape ``(n, outputs)``."""
-    points = np.ascontiguousarray(positions, dtype=np.float64)
+    points = np.asarray(positions, dtype=np.float64)
+    dim = points.shape[1]
     results = np.empty((len(points), len(tape.outputs)))
-    registers = np.empty((tape.registers, block))
-    _evaluate(tape.instructions, tape.constants, tape.outputs, registers, points, results)
+    registers = np.empty((tape.registers, min(block, len(points))))
+    registers[dim : dim + len(tape.constants)] = tape.constants[:, None]
+    for first in range(0, len(points), block):
+        some = points[first : first + block]
+        n = len(some)
+        registers[:dim, :n] = some.T
+        execute(n, tape.instructions, registers)
+        results[first : first + n] = registers[tape.outputs, :n].T
     return results

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 import subprocess
 import sys
 import time
@@ -168,6 +169,32 @@ def test_recording_every_hundredth_step():
     )
     report("recording", "particle-steps/s", found, "at the end only")
     assert found["every 100th step"] > 0.9 * found["at the end only"]
+
+
+FIRST_RUN = f"""
+import sys, time
+import landscape as ls
+
+chains = int(sys.argv[1])
+valley, rule = ls.potentials.Expression("{VALLEY}", ["x", "y"]), ls.EulerMaruyama(dt=1e-3)
+began = time.process_time()
+ls.simulate(valley, rule, temperature=0.1, chains=chains, steps=4, backend="compiled")
+print(time.process_time() - began)
+"""
+
+
+@pytest.mark.parametrize("chains", [1, 1000])
+def test_compile_time(chains, tmp_path):
+    """CPU time of a short first run in a new process: with an empty cache, less the same with what that left there."""
+    environment = dict(os.environ, NUMBA_CACHE_DIR=str(tmp_path))
+
+    def seconds() -> float:
+        command = [sys.executable, "-c", FIRST_RUN, str(chains)]
+        return float(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+
+    empty, warm = seconds(), min(seconds() for _ in range(REPEATS))
+    print(f"\nfirst run of {chains} chains: {empty - warm:.1f} s of compiling, {warm:.1f} s with it cached")
+    assert empty - warm < 5.0
 
 
 # -- network: MLP 10-20-20-10-3, 300 points, full batch ---------------------------------------------------------------

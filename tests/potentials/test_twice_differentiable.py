@@ -7,12 +7,28 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from landscape.potentials.twice_differentiable import TwiceDifferentiable
 
+
+class TwiceUsed(nn.Module):
+    """A convolution whose output is both normalised and kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4)
+        self.norm.running_mean.normal_()
+
+    def forward(self, inputs):
+        hidden = self.conv(inputs)
+        return self.norm(hidden) * hidden
+
+
 MODULES = {
     "plain": lambda: nn.Conv2d(2, 4, 3),
     "strided": lambda: nn.Conv2d(2, 4, 3, stride=2, padding=1),
     "dilated": lambda: nn.Conv2d(2, 4, 2, dilation=2, bias=False),
     "grouped": lambda: nn.Conv2d(2, 4, (3, 1), groups=2, padding=(1, 0)),
     "weights that are a function": lambda: weight_norm(nn.Conv2d(2, 4, 3)),
+    "normalised before": lambda: nn.Sequential(nn.Conv2d(2, 2, 1), nn.Tanh(), nn.BatchNorm2d(2), nn.Conv2d(2, 4, 3)),
+    "normalised and kept": TwiceUsed,
     "same padding": lambda: nn.Conv2d(2, 4, 3, padding="same"),
 }
 
