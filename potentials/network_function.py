@@ -32,6 +32,11 @@ class NetworkFunction(Potential):
     module : torch.nn.Module
     loss, batchnorm, dtype, device
         As of `NetworkLoss`.
+
+    Attributes
+    ----------
+    measured : dict
+        What was found out by trying, such as the memory that a sample takes, and holds at every position.
     """
 
     coordinates = None
@@ -63,6 +68,7 @@ class NetworkFunction(Potential):
         self._name_constants()
         self.loss = named_loss(loss)
         self._vmaps = True
+        self.measured: dict[Any, Any] = {}
 
     def _name_constants(self) -> None:
         """Buffers and frozen parameters of the private modules."""
@@ -75,7 +81,7 @@ class NetworkFunction(Potential):
 
     def _recast(self, dtype: torch.dtype) -> None:
         """Turn a shallow copy into the same network in another floating-point type."""
-        self.dtype = dtype
+        self.dtype, self.measured = dtype, {}
         self._private = copy.deepcopy(self._private).to(dtype)
         self._batch_module = copy.deepcopy(self._batch_module).to(dtype)
         self._estimator = None if self._estimator is None else copy.deepcopy(self._estimator).to(dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -81,15 +81,9 @@ class _Products(ABC):
         inside = [slot for slot in loss.layout if self.block.start <= slot.offset < self.block.stop]
         self._leaves = [self._parameters[slot.name].requires_grad_(True) for slot in inside]
         self._buffers = loss.statistics_at(position)
-        self._format = fast_format(loss)
-        try:
-            self._sample_bytes = self._measure()
-        except RuntimeError:
-            # a module that views its images as rows needs them in the usual order
-            if self._format == torch.contiguous_format:
-                raise
-            self._format = torch.contiguous_format
-            self._sample_bytes = self._measure()
+        if self._kind() not in loss.measured:
+            loss.measured[self._kind()] = self._measured()
+        self._format, self._sample_bytes = loss.measured[self._kind()]
         own = len(loss.inputs)
         whole = own if loss.batchnorm == "batch" else max(1, GRAPH_BYTES // self._sample_bytes)
         self.chunk_size = min(chunk_size or whole, own)
@@ -157,9 +151,28 @@ class _Products(ABC):
         found = torch.autograd.grad(ends, leaves, along, retain_graph=True, allow_unused=True, is_grads_batched=batched)
         return list(found) if batched else [None if part is None else part.unsqueeze(0) for part in found]
 
-    def _measure(self) -> int:
-        """Bytes that a sample adds to the graph of a product."""
-        count = min(2, len(self.loss.inputs))
+    def _kind(self) -> tuple[Any, ...]:
+        """What the size of a graph depends on, for a given network."""
+        return type(self), self.block.start, self.block.stop
+
+    def _measured(self) -> tuple[torch.memory_format, int]:
+        """Order in which images are fastest, and bytes that a sample adds to the graph of a product."""
+        self._format = fast_format(self.loss)
+        few, more = (min(count, len(self.loss.inputs)) for count in (2, 4))
+        try:
+            least = self._graph_bytes(few)
+        except RuntimeError:
+            # a module that views its images as rows needs them in the usual order
+            if self._format == torch.contiguous_format:
+                raise
+            self._format = torch.contiguous_format
+            least = self._graph_bytes(few)
+        # what is there once for all samples, of the size of the weights, is in both
+        added = (self._graph_bytes(more) - least) // (more - few) if more > few else least // few
+        return self._format, max(1, added)
+
+    def _graph_bytes(self, count: int) -> int:
+        """Bytes that the graph of a product for so many samples holds, apart from the weights."""
         held: dict[int, Tensor] = {}
         own = {leaf.untyped_storage().data_ptr() for leaf in self._leaves}
 
@@ -171,8 +184,7 @@ class _Products(ABC):
 
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             self._product(self.loss.inputs[:count], self.loss.targets[:count], slice(0, count))
-        total = sum(tensor.untyped_storage().nbytes() for tensor in held.values())
-        return max(1, total // count)
+        return sum(tensor.untyped_storage().nbytes() for tensor in held.values())
 
 
 def fast_format(loss: SampledLoss) -> torch.memory_format:
@@ -294,6 +306,9 @@ class LossFisherProducts(_Sandwich):
     ) -> None:
         self._targets = targets
         super().__init__(loss, position, block, chunk_size)
+
+    def _kind(self) -> tuple[Any, ...]:
+        return *super()._kind(), len(self._targets)
 
     def _inner(self, inputs: Tensor, targets: Tensor, rows: slice) -> Tensor:
         outputs = self._outputs(inputs)

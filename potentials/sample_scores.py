@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.func import vjp, vmap
-from torch.nn import functional
 
 from landscape.errors import ConfigError
+from landscape.potentials.layer_rules import Call, Gradients, gradients_of, has_rule
 from landscape.potentials.layout import Slot
 from landscape.potentials.network import NetworkLoss
 from landscape.potentials.products import fast_format
@@ -23,72 +22,9 @@ __all__ = ["SampleScores", "check_samples_apart"]
 
 Directions = Callable[..., Tensor]
 Part = tuple[Slot, int, Tensor]
-Whole = tuple[Slot, "_Gradients", Tensor]
-Rule = Callable[[Tensor], dict[str, "_Gradients"]]
+Whole = tuple[Slot, Gradients, Tensor]
 
-CHUNK_BYTES: Final = 3 * 2**27  # what the slopes and gradients of a chunk may hold
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One use of a layer: its name, where its parameters lie in the vector, what it was given and returned."""
-
-    name: str
-    layer: nn.Module
-    slots: Mapping[str, Slot]
-    inputs: Tensor
-    outputs: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class _Gradients:
-    """Gradients of a parameter, ``(b, K, *shape)``."""
-
-    tensor: Tensor
-
-    def values(self) -> Tensor:
-        """Of every sample and direction in a row, ``(b, K, size)``."""
-        return self.tensor.flatten(2)
-
-    def squared_norms(self) -> Tensor:
-        """Of every sample and direction, ``(b, K)``."""
-        norms: Tensor = torch.linalg.vector_norm(self.tensor, dim=tuple(range(2, self.tensor.ndim)))
-        return norms.square()
-
-
-@dataclass(frozen=True, slots=True)
-class _Products(_Gradients):
-    """Gradients that are sums over places p of slope[out, p] input[p, in].
-
-    Attributes
-    ----------
-    tensor : tensor, shape ``(b, K, out, places)``
-        The slopes.
-    inputs : tensor, shape ``(b, places, in)``
-    kernel : tuple of int
-        What `in` is made of; its last, the channels, comes first in the parameter.
-    """
-
-    inputs: Tensor
-    kernel: tuple[int, ...]
-
-    def multiplied(self) -> _Gradients:
-        """All slopes of a sample in one matrix product."""
-        product = (self.tensor.flatten(1, 2) @ self.inputs).unflatten(1, self.tensor.shape[1:3])
-        return _Gradients(product.unflatten(3, self.kernel).movedim(-1, 3))
-
-    def values(self) -> Tensor:
-        return self.multiplied().values()
-
-    def squared_norms(self) -> Tensor:
-        places, width = self.inputs.shape[1:]
-        if 2 * places > width:
-            return self.multiplied().squared_norms()
-        # |s x|^2 = sum of (s x x^T) s, without a matrix of the gradient's size
-        slopes = self.tensor.flatten(1, 2)
-        through = slopes @ (self.inputs @ self.inputs.transpose(1, 2))
-        squares: Tensor = (through * slopes).unflatten(1, self.tensor.shape[1:3]).sum((2, 3))
-        return squares.clamp_min(0)  # rounding may leave less
+CHUNK_BYTES: Final = 3 * 2**27  # what is held of a chunk
 
 
 class SampleScores:
@@ -131,9 +67,14 @@ class SampleScores:
         self.directions = directions
         self._parameters = {name: value.detach() for name, value in loss.layout.unflatten(position.detach()).items()}
         self._buffers = dict(loss.statistics_at(position))
-        self.by_layer, sample_bytes = self._try()
-        fitting = max(1, CHUNK_BYTES // sample_bytes)
-        self.chunk_size = min(chunk_size or min(loss.chunk_size or fitting, fitting), len(loss.inputs))
+        if SampleScores not in loss.measured:
+            loss.measured[SampleScores] = self._try()
+        self.by_layer, shape, once, each = loss.measured[SampleScores]
+        count = min(2, len(loss.inputs))
+        kinds = len(directions(position.new_zeros(count, *shape), rows=slice(0, count)))
+        fitting = max(1, CHUNK_BYTES // (loss.dtype.itemsize * (once + kinds * each)))
+        most = min(chunk_size or min(loss.chunk_size or fitting, fitting), len(loss.inputs))
+        self.chunk_size = math.ceil(len(loss.inputs) / math.ceil(len(loss.inputs) / most))  # of equal sizes
 
     def chunks(
         self, slots: Sequence[Slot] | None = None, samples: int | None = None
@@ -146,25 +87,23 @@ class SampleScores:
                 (
                     (slot, k, gradient * scale.unsqueeze(1))
                     for slot, gradients, scales in found
-                    for k, (gradient, scale) in enumerate(
-                        zip(gradients.values().unbind(1), scales.unbind(1), strict=True)
-                    )
+                    for k, (gradient, scale) in enumerate(zip(gradients.values().unbind(1), scales, strict=True))
                 ),
             )
 
     def squared_norms(self) -> Iterator[tuple[slice, Iterator[tuple[Slot, Tensor]]]]:
-        """Chunk by chunk: the samples' place, and (parameter, squared norms of its gradients ``(b, K)``, float64)."""
+        """Chunk by chunk: the samples' place, and (parameter, squared norms of its gradients ``(K, b)``, float64)."""
         for rows, found in self._chunks(tuple(self.loss.layout), len(self.loss.inputs)):
             yield (
                 rows,
                 (
-                    (slot, gradients.squared_norms().double() * scales.double().square())
+                    (slot, gradients.squared_norms().T.double() * scales.double().square())
                     for slot, gradients, scales in found
                 ),
             )
 
     def _chunks(self, wanted: Sequence[Slot], samples: int) -> Iterator[tuple[slice, Iterator[Whole]]]:
-        """Of every chunk (parameter, gradients, what to multiply them by ``(b, K)``)."""
+        """Of every chunk (parameter, gradients, what to multiply them by ``(K, b)``)."""
         for start in range(0, samples, self.chunk_size):
             rows = slice(start, min(start + self.chunk_size, samples))
             method = self._layer_by_layer if self.by_layer else self._sample_by_sample
@@ -176,33 +115,36 @@ class SampleScores:
         self, inputs: Tensor, directions: Callable[[Tensor], Tensor], wanted: Sequence[Slot]
     ) -> Iterator[Whole]:
         outputs, calls = self._record(inputs)
+        return self._ruled(outputs, calls, directions(outputs.detach()), wanted)
+
+    def _ruled(
+        self, outputs: Tensor, calls: Sequence[Call], directions: Tensor, wanted: Sequence[Slot]
+    ) -> Iterator[Whole]:
+        """Gradients by the rules of the layers that were called on the way to the outputs."""
         calls = [call for call in calls if any(slot in wanted for slot in call.slots.values())]
-        along, scales = _scaled(directions(outputs.detach()))
-        slopes = [
-            torch.autograd.grad(outputs, [call.outputs for call in calls], u, retain_graph=True, materialize_grads=True)
-            for u in along
-        ]
-        found: dict[str, _Gradients] = {}
+        ends = [call.outputs for call in calls]
+        along, scales = _scaled(directions)
+        slopes = [torch.autograd.grad(outputs, ends, u, retain_graph=True, materialize_grads=True) for u in along]
+        found: dict[str, Gradients] = {}
         left = {slot.name: sum(slot in call.slots.values() for call in calls) for slot in wanted}
         for call, own in zip(calls, zip(*slopes, strict=True), strict=True):
-            together = torch.cat(own, dim=1).unflatten(1, (len(own), -1))  # keeps channels last where they are
-            gradients = _RULES[type(call.layer)](call, self._buffers)(together)
+            gradients = gradients_of(call, own, self._buffers)
             for key, slot in call.slots.items():
                 if slot not in wanted:
                     continue
                 # a parameter that is used again is complete only then
                 total = gradients[key]
                 if slot.name in found:
-                    total = _Gradients(total.values() + found.pop(slot.name).values())
+                    total = Gradients(total.values() + found.pop(slot.name).values())
                 left[slot.name] -= 1
                 if left[slot.name]:
                     found[slot.name] = total
                 else:
                     yield slot, total, scales
 
-    def _record(self, inputs: Tensor) -> tuple[Tensor, list[_Call]]:
+    def _record(self, inputs: Tensor) -> tuple[Tensor, list[Call]]:
         """Outputs with their graph, and every use of a layer with parameters."""
-        calls: list[_Call] = []
+        calls: list[Call] = []
         hooks = []
         slots = {slot.name: slot for slot in self.loss.layout}
         for name, layer, names in self._layers():
@@ -217,7 +159,7 @@ class SampleScores:
             ) -> Tensor:
                 # the first layers have nothing to differentiate before them: their outputs start the graph
                 returned = returned if returned.requires_grad else returned.detach().requires_grad_(True)
-                calls.append(_Call(name, layer, own, given[0].detach(), returned))
+                calls.append(Call(name, layer, own, given[0].detach(), returned))
                 return returned.clone()  # what follows may work in place
 
             hooks.append(layer.register_forward_hook(remember))
@@ -238,7 +180,7 @@ class SampleScores:
             names.setdefault(id(parameter), full)
         for name, layer in module.named_modules():
             own = {key: names[id(value)] for key, value in layer.named_parameters(recurse=False)}
-            if own and type(layer) in _RULES and _RULES_APPLY.get(type(layer), _always)(layer):
+            if own and has_rule(layer):
                 yield name, layer, own
 
     # -- sample by sample -----------------------------------------------------------------------------------------
@@ -259,43 +201,40 @@ class SampleScores:
 
         found = vmap(gradients, in_dims=(0, 1))(inputs, along)
         for slot in wanted:
-            yield slot, _Gradients(found[slot.name]), scales
+            yield slot, Gradients(found[slot.name]), scales
 
     # -- which of the two -----------------------------------------------------------------------------------------
 
-    def _try(self) -> tuple[bool, int]:
-        """Whether the rules give the right gradients, and bytes per sample."""
-        inputs = self.loss.inputs[:2]
-        outputs, calls = self._record(inputs)
-        kinds = len(self.directions(outputs.detach(), rows=slice(0, len(inputs))))
-        item = outputs.element_size()
-        largest = max(slot.size for slot in self.loss.layout)
-        held = sum((kinds + 2) * call.outputs[0].numel() for call in calls)
-        held += max((9 * call.inputs[0].numel() for call in calls), default=0)
+    def _try(self) -> tuple[bool, torch.Size, int, int]:
+        """Whether the rules are right, shape of an output, numbers held per sample, and per sample and direction."""
+        outputs, calls = self._record(self.loss.inputs[:2])
+        returned = sum(call.outputs[0].numel() for call in calls)
+        patches = max((9 * call.inputs[0].numel() for call in calls), default=0)
         covered = {slot.name for call in calls for slot in call.slots.values()}
-        if covered == {slot.name for slot in self.loss.layout} and self._agrees(inputs, outputs):
-            return True, item * (held + 2 * kinds * largest)
-        return False, item * (held + 2 * kinds * self.loss.dim)
+        by_layer = covered == {slot.name for slot in self.loss.layout} and self._agrees(outputs, calls)
+        gradient = max(slot.size for slot in self.loss.layout) if by_layer else self.loss.dim
+        return by_layer, outputs.shape[1:], 2 * returned + patches, returned + 2 * gradient
 
-    def _agrees(self, inputs: Tensor, outputs: Tensor) -> bool:
-        """Whether the gradient of each sample alone is what automatic differentiation finds."""
-        count = len(inputs)
+    def _agrees(self, outputs: Tensor, calls: list[Call]) -> bool:
+        """Whether the gradient of each recorded sample alone is what automatic differentiation finds."""
+        count = len(outputs)
         along = torch.zeros(count, *outputs.shape, dtype=outputs.dtype, device=outputs.device)
         generator = torch.Generator().manual_seed(0)
         for i in range(count):
             along[i, i] = torch.randn(outputs.shape[1:], generator=generator).to(outputs)
         slots = tuple(self.loss.layout)
         ruled = {
-            slot.name: gradients.values() * scales.unsqueeze(2)
-            for slot, gradients, scales in self._layer_by_layer(inputs, lambda _: along, slots)
+            slot.name: gradients.values() * scales.T.unsqueeze(2)
+            for slot, gradients, scales in self._ruled(outputs, calls, along, slots)
         }
+        leaves = {slot.name: self._parameters[slot.name].detach().requires_grad_(True) for slot in slots}
+        with torch.enable_grad():
+            value = self.loss.forward(leaves, self.loss.inputs[:count], self._buffers)
         tolerance = 1e-4 if outputs.dtype == torch.float32 else 1e-9
         for i in range(count):
-            leaves = [self._parameters[slot.name].detach().requires_grad_(True) for slot in slots]
-            named = {slot.name: leaf for slot, leaf in zip(slots, leaves, strict=True)}
-            with torch.enable_grad():
-                value = self.loss.forward(named, inputs, self._buffers)
-            exact = torch.autograd.grad(value, leaves, along[i], allow_unused=True, materialize_grads=True)
+            exact = torch.autograd.grad(
+                value, list(leaves.values()), along[i], retain_graph=True, allow_unused=True, materialize_grads=True
+            )
             for slot, truth in zip(slots, exact, strict=True):
                 difference = torch.linalg.vector_norm(ruled[slot.name][i, i] - truth.reshape(-1))
                 if not difference <= tolerance * torch.linalg.vector_norm(truth) + math.ulp(1.0):
@@ -304,7 +243,7 @@ class SampleScores:
 
 
 def _scaled(directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Directions with a largest entry of 1, and what to multiply their gradients by, ``(b, K)``.
+    """Directions with a largest entry of 1, and what to multiply their gradients by, ``(K, b)``.
 
     At a minimum most probabilities are next to nothing, and subnormal numbers would slow a backward pass several times.
     What is below the range by a wide margin is zero.
@@ -313,7 +252,7 @@ def _scaled(directions: Tensor) -> tuple[Tensor, Tensor]:
     scales = torch.where(scales < torch.finfo(directions.dtype).tiny * 1e8, 0.0, scales)
     shape = (*scales.shape, *(1,) * (directions.ndim - 2))
     inverse = torch.where(scales > 0, 1 / scales.clamp_min(torch.finfo(directions.dtype).tiny), 0.0)
-    return directions * inverse.view(shape), scales.T
+    return directions * inverse.view(shape), scales
 
 
 def check_samples_apart(loss: NetworkLoss) -> None:
@@ -328,115 +267,3 @@ def check_samples_apart(loss: NetworkLoss) -> None:
             'with batchnorm="batch" the samples interact, so none has a gradient of its own: make the loss with '
             'batchnorm="frozen" or "reestimate"'
         )
-
-
-# -- rules: from a layer's input, what takes K slopes (b, K, ...) of its output to gradients (b, K, *shape) ------------
-
-
-def _linear(call: _Call, buffers: Mapping[str, Tensor]) -> Rule:
-    given = call.inputs.flatten(1, -2) if call.inputs.ndim > 2 else call.inputs.unsqueeze(1)
-
-    def gradients(slopes: Tensor) -> dict[str, _Gradients]:
-        rows = slopes.flatten(2, -2) if slopes.ndim > 3 else slopes.unsqueeze(2)
-        weight = _Products(rows.transpose(2, 3), given, given.shape[2:])
-        return {"weight": weight, "bias": _Gradients(rows.sum(2))}
-
-    return gradients
-
-
-def _convolution(call: _Call, buffers: Mapping[str, Tensor]) -> Rule:
-    layer: Any = call.layer
-    patches = _patches(call.inputs, layer)  # (b, places, kernel * in)
-    kernel = (*layer.kernel_size, layer.in_channels)
-
-    def gradients(slopes: Tensor) -> dict[str, _Gradients]:
-        rows = slopes.flatten(3)
-        weight = _Products(rows, patches, kernel)
-        return {"weight": weight} if layer.bias is None else {"weight": weight, "bias": _Gradients(rows.sum(3))}
-
-    return gradients
-
-
-def _patches(inputs: Tensor, layer: Any) -> Tensor:
-    """What each place of a convolution's output sees, ``(b, places, kernel * in)``, channels running fastest.
-
-    Faster than `torch.nn.functional.unfold` by copying runs of channels.
-    """
-    (high, wide), (down, right) = layer.kernel_size, layer.padding
-    padded = functional.pad(inputs, (right, right, down, down)).permute(0, 2, 3, 1).contiguous()
-    sizes = [
-        (size - step * (kernel - 1) - 1) // stride + 1
-        for size, kernel, step, stride in zip(
-            padded.shape[1:3], layer.kernel_size, layer.dilation, layer.stride, strict=True
-        )
-    ]
-    batch, row, column, channel = padded.stride()
-    views = padded.as_strided(
-        (len(padded), *sizes, high, wide, padded.shape[3]),
-        (
-            batch,
-            row * layer.stride[0],
-            column * layer.stride[1],
-            row * layer.dilation[0],
-            column * layer.dilation[1],
-            channel,
-        ),
-    )
-    return views.reshape(len(padded), sizes[0] * sizes[1], -1)
-
-
-def _channel_norm(call: _Call, buffers: Mapping[str, Tensor]) -> Rule:
-    """Scale and shift of channels, which come second."""
-    layer: Any = call.layer
-    if isinstance(layer, nn.GroupNorm):
-        plain = functional.group_norm(call.inputs, layer.num_groups, eps=layer.eps)
-    else:
-        mean, variance = (buffers[f"{call.name}.running_{key}"] for key in ("mean", "var"))
-        plain = functional.batch_norm(call.inputs, mean, variance, eps=layer.eps)
-    plain = plain.reshape(*plain.shape[:2], -1)
-
-    def gradients(slopes: Tensor) -> dict[str, _Gradients]:
-        rows = slopes.reshape(*slopes.shape[:3], -1)
-        return {"weight": _Gradients((rows * plain.unsqueeze(1)).sum(3)), "bias": _Gradients(rows.sum(3))}
-
-    return gradients
-
-
-def _layer_norm(call: _Call, buffers: Mapping[str, Tensor]) -> Rule:
-    layer: Any = call.layer
-    plain = functional.layer_norm(call.inputs, layer.normalized_shape, eps=layer.eps)
-    between = (-1, *layer.normalized_shape)
-
-    def gradients(slopes: Tensor) -> dict[str, _Gradients]:
-        kinds = slopes.shape[:2]
-        scale = (slopes * plain.unsqueeze(1)).reshape(*kinds, *between).sum(2)
-        return {"weight": _Gradients(scale), "bias": _Gradients(slopes.reshape(*kinds, *between).sum(2))}
-
-    return gradients
-
-
-def _always(layer: Any) -> bool:
-    return True
-
-
-def _plain_convolution(layer: Any) -> bool:
-    return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-
-
-def _has_statistics(layer: Any) -> bool:
-    return layer.running_mean is not None
-
-
-_RULES: Final[Mapping[type[nn.Module], Callable[[_Call, Mapping[str, Tensor]], Rule]]] = {
-    nn.Linear: _linear,
-    nn.Conv2d: _convolution,
-    nn.BatchNorm1d: _channel_norm,
-    nn.BatchNorm2d: _channel_norm,
-    nn.GroupNorm: _channel_norm,
-    nn.LayerNorm: _layer_norm,
-}
-_RULES_APPLY: Final[Mapping[type[nn.Module], Callable[[Any], bool]]] = {
-    nn.Conv2d: _plain_convolution,
-    nn.BatchNorm1d: _has_statistics,
-    nn.BatchNorm2d: _has_statistics,
-}

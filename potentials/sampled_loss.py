@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ class SampledLoss(Protocol):
     batchnorm: str | None
     dtype: torch.dtype
     device: torch.device
+    measured: dict[Any, Any]
 
     @property
     def samples(self) -> int:

@@ -148,7 +148,8 @@ class HessianOperator(_Operator):
 
     Notes
     -----
-    A product costs about 1.8 gradients where the graphs of all data fit in 1 GiB and are kept, else about 2.6.
+    With frozen batch normalisation a product costs about 1.5 gradients where the graphs of all data fit in 1 GiB and
+    are kept, else about 2.6.
 
     Examples
     --------

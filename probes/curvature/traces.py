@@ -240,7 +240,7 @@ def _norms(sites: Sites, labels: str, draws: int, seed: int) -> tuple[np.ndarray
             by_layer: dict[int, Tensor] = {}
             for slot, norms in parts:
                 layer = layer_of[slot.name]
-                by_layer[layer] = by_layer[layer] + norms.T if layer in by_layer else norms.T
+                by_layer[layer] = by_layer[layer] + norms if layer in by_layer else norms
             found.append(torch.stack([by_layer[layer] for layer in range(len(sites.layers))]))
         squared = torch.cat(found, dim=2)  # (layers, directions, samples)
         gradients = squared.shape[1]

@@ -1,0 +1,196 @@
+"""From the slope of what a layer returned to the gradient of every sample in the layer's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from landscape.potentials.layout import Slot
+
+__all__ = ["Call", "Gradients", "gradients_of", "has_rule"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One use of a layer: its name, where its parameters lie in the vector, what it was given and returned."""
+
+    name: str
+    layer: nn.Module
+    slots: Mapping[str, Slot]
+    inputs: Tensor
+    outputs: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """Gradients of a parameter, ``(b, K, *shape)``."""
+
+    tensor: Tensor
+
+    def values(self) -> Tensor:
+        """Of every sample and direction in a row, ``(b, K, size)``."""
+        return self.tensor.flatten(2)
+
+    def squared_norms(self) -> Tensor:
+        """Of every sample and direction, ``(b, K)``."""
+        norms: Tensor = torch.linalg.vector_norm(self.tensor, dim=tuple(range(2, self.tensor.ndim)))
+        return norms.square()
+
+
+@dataclass(frozen=True, slots=True)
+class _Products(Gradients):
+    """Gradients that are sums over places p of slope[out, p] input[p, in].
+
+    Attributes
+    ----------
+    tensor : tensor, shape ``(b, K, out, places)``
+        The slopes.
+    inputs : tensor, shape ``(b, places, in)``
+    kernel : tuple of int
+        What `in` is made of; its last, the channels, comes first in the parameter.
+    """
+
+    inputs: Tensor
+    kernel: tuple[int, ...]
+
+    def multiplied(self) -> Gradients:
+        """All slopes of a sample in one matrix product."""
+        product = (self.tensor.flatten(1, 2) @ self.inputs).unflatten(1, self.tensor.shape[1:3])
+        return Gradients(product.unflatten(3, self.kernel).movedim(-1, 3))
+
+    def values(self) -> Tensor:
+        return self.multiplied().values()
+
+    def squared_norms(self) -> Tensor:
+        places, width = self.inputs.shape[1:]
+        if 2 * places > width:
+            return self.multiplied().squared_norms()
+        # |s x|^2 = sum of (s x x^T) s, without a matrix of the gradient's size
+        slopes = self.tensor.flatten(1, 2)
+        through = slopes @ (self.inputs @ self.inputs.transpose(1, 2))
+        squares: Tensor = (through * slopes).unflatten(1, self.tensor.shape[1:3]).sum((2, 3))
+        return squares.clamp_min(0)  # rounding may leave less
+
+
+def has_rule(layer: nn.Module) -> bool:
+    """Whether there is a rule for such a layer."""
+    return type(layer) in _RULES and _APPLIES.get(type(layer), _always)(layer)
+
+
+def gradients_of(call: Call, slopes: Sequence[Tensor], buffers: Mapping[str, Tensor]) -> dict[str, Gradients]:
+    """Gradients by the names of the layer's parameters, from K slopes ``(b, ...)`` of a call's outputs.
+
+    Examples
+    --------
+    >>> call = Call("0", nn.Linear(2, 1), {}, torch.tensor([[2.0, 3.0]]), torch.zeros(1, 1))
+    >>> gradients = gradients_of(call, [torch.tensor([[10.0]])], {})
+    >>> gradients["weight"].values().tolist(), gradients["weight"].squared_norms().tolist()
+    ([[[20.0, 30.0]]], [[1300.0]])
+    """
+    return _RULES[type(call.layer)](call, slopes, buffers)
+
+
+def _linear(call: Call, slopes: Sequence[Tensor], buffers: Mapping[str, Tensor]) -> dict[str, Gradients]:
+    given = call.inputs.flatten(1, -2) if call.inputs.ndim > 2 else call.inputs.unsqueeze(1)
+    together = torch.stack(tuple(slopes), dim=1)
+    rows = together.flatten(2, -2) if together.ndim > 3 else together.unsqueeze(2)  # (b, K, places, out)
+    return {"weight": _Products(rows.transpose(2, 3), given, given.shape[2:]), "bias": Gradients(rows.sum(2))}
+
+
+def _convolution(call: Call, slopes: Sequence[Tensor], buffers: Mapping[str, Tensor]) -> dict[str, Gradients]:
+    layer: Any = call.layer
+    together = torch.cat(tuple(slopes), dim=1)  # keeps channels last where they are
+    rows = together.flatten(2).unflatten(1, (len(slopes), -1))  # (b, K, out, places)
+    weight = _Products(rows, _patches(call.inputs, layer), (*layer.kernel_size, layer.in_channels))
+    return {"weight": weight} if layer.bias is None else {"weight": weight, "bias": Gradients(rows.sum(3))}
+
+
+def _patches(inputs: Tensor, layer: Any) -> Tensor:
+    """What each place of a convolution's output sees, ``(b, places, kernel * in)``, channels running fastest.
+
+    Faster than `torch.nn.functional.unfold` by copying runs of channels.
+    """
+    (high, wide), (down, right) = layer.kernel_size, layer.padding
+    padded = functional.pad(inputs, (right, right, down, down)).permute(0, 2, 3, 1).contiguous()
+    sizes = [
+        (size - step * (kernel - 1) - 1) // stride + 1
+        for size, kernel, step, stride in zip(
+            padded.shape[1:3], layer.kernel_size, layer.dilation, layer.stride, strict=True
+        )
+    ]
+    batch, row, column, channel = padded.stride()
+    views = padded.as_strided(
+        (len(padded), *sizes, high, wide, padded.shape[3]),
+        (
+            batch,
+            row * layer.stride[0],
+            column * layer.stride[1],
+            row * layer.dilation[0],
+            column * layer.dilation[1],
+            channel,
+        ),
+    )
+    return views.reshape(len(padded), sizes[0] * sizes[1], -1)
+
+
+def _channel_norm(call: Call, slopes: Sequence[Tensor], buffers: Mapping[str, Tensor]) -> dict[str, Gradients]:
+    """Scale and shift of channels, which come second."""
+    layer: Any = call.layer
+    if isinstance(layer, nn.GroupNorm):
+        plain = functional.group_norm(call.inputs, layer.num_groups, eps=layer.eps)
+    else:
+        mean, variance = (buffers[f"{call.name}.running_{key}"] for key in ("mean", "var"))
+        plain = functional.batch_norm(call.inputs, mean, variance, eps=layer.eps)
+    places = tuple(range(2, plain.ndim))
+
+    def summed(values: Tensor) -> Tensor:
+        return values.sum(places) if places else values
+
+    return _scale_and_shift(plain, slopes, summed)
+
+
+def _layer_norm(call: Call, slopes: Sequence[Tensor], buffers: Mapping[str, Tensor]) -> dict[str, Gradients]:
+    layer: Any = call.layer
+    plain = functional.layer_norm(call.inputs, layer.normalized_shape, eps=layer.eps)
+    between = (len(plain), -1, *layer.normalized_shape)
+    return _scale_and_shift(plain, slopes, lambda values: values.reshape(between).sum(1))
+
+
+def _scale_and_shift(
+    plain: Tensor, slopes: Sequence[Tensor], summed: Callable[[Tensor], Tensor]
+) -> dict[str, Gradients]:
+    """Gradients of a and b in a * plain + b, given how to sum over the places that share them."""
+    scale = torch.stack([summed(slope * plain) for slope in slopes], dim=1)
+    return {"weight": Gradients(scale), "bias": Gradients(torch.stack([summed(slope) for slope in slopes], dim=1))}
+
+
+def _always(layer: Any) -> bool:
+    return True
+
+
+def _plain_convolution(layer: Any) -> bool:
+    return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
+
+def _has_statistics(layer: Any) -> bool:
+    return layer.running_mean is not None
+
+
+_RULES: Final[Mapping[type[nn.Module], Callable[..., dict[str, Gradients]]]] = {
+    nn.Linear: _linear,
+    nn.Conv2d: _convolution,
+    nn.BatchNorm1d: _channel_norm,
+    nn.BatchNorm2d: _channel_norm,
+    nn.GroupNorm: _channel_norm,
+    nn.LayerNorm: _layer_norm,
+}
+_APPLIES: Final[Mapping[type[nn.Module], Callable[[Any], bool]]] = {
+    nn.Conv2d: _plain_convolution,
+    nn.BatchNorm1d: _has_statistics,
+    nn.BatchNorm2d: _has_statistics,
+}
