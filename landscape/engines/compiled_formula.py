@@ -16,7 +16,8 @@ from landscape.engines.compiled import CompiledEngine
 from landscape.kernels.formula import run_block
 from landscape.kernels.metropolis import run_metropolis
 from landscape.kernels.noise_rows import NARROW, empty_rows, rows_of
-from landscape.kernels.tape import evaluate
+from landscape.kernels.tape import code_of, evaluate
+from landscape.kernels.update import MEMORYLESS
 from landscape.noise.base import Noise
 from landscape.noise.covariance import CovarianceNoise
 from landscape.noise.hessian import HessianNoise
@@ -101,20 +102,25 @@ class CompiledFormula(CompiledEngine):
         apart = energy_every != every
         visited = np.empty((n, energies.shape[1] if apart else 0, dim))
         kept = (every, energy_every if apart else 0), since, (positions, visited)
-        arguments = (code, outputs), registers, drawing, drawn, shaping
+        program = *code, outputs
+        noises = drawing, drawn, shaping
         if plan.integrator.metropolis:
             counting = self.scheme, self.leapfrog, memory["accepted"][chains]
             rows = dt, amplitude, temperature
-            run_metropolis(dim, *arguments, rows, walls, self._exits(chains, memory), counting, when, kept)
+            run_metropolis(
+                dim, program, registers, *noises, rows, walls, self._exits(chains, memory), counting, when, kept
+            )
         else:
             m, v = self.rule_memory(chains)
             first, second, idle = (empty_rows((dim, n)) for _ in range(3))
             first[:], second[:] = m.T, v.T
             turned = first if plan.integrator.turned_by_walls else idle
+            remembers = self.scheme not in MEMORYLESS
             rule = self.scheme, np.ascontiguousarray(self.settings[:, chains]), np.empty(3)
             run_block(
-                n if n > 1 else None, dim, *arguments[:2], (first, second, turned), *arguments[2:], (dt, amplitude),
-                walls if plan.walls.kinds.any() else None, self._exits(chains, memory), rule, when, kept,
+                n if n > 1 else None, dim, program, registers, (first, second) if remembers else None, *noises,
+                (dt, amplitude), (*walls, turned) if plan.walls.kinds.any() else None, self._exits(chains, memory),
+                rule, when, kept,
             )  # fmt: skip
             m[:], v[:] = first.T, second.T
         x[:] = registers[:dim].T
@@ -165,4 +171,4 @@ def _layout(noise: Noise, width: int) -> tuple[int, NDArray[np.int64]]:
 
 
 def _arrays(tape: Tape) -> tuple[Any, Any, Any, int]:
-    return tape.instructions, tape.constants, tape.outputs, tape.registers
+    return code_of(tape), tape.constants, tape.outputs, tape.registers

@@ -12,7 +12,7 @@ from landscape.kernels.compilation import exact, exact_inline, exact_inner
 from landscape.kernels.noise_rows import draw
 from landscape.kernels.philox import fill_words, uniform
 from landscape.kernels.tape import execute, exponential
-from landscape.kernels.update import DIFFUSION, LEIMKUHLER_MATTHEWS, OPEN, stages_of, update, wall
+from landscape.kernels.update import DIFFUSION, LEIMKUHLER_MATTHEWS, OPEN, stages_of, update, wall, wander
 
 __all__ = ["absorb", "keep", "run_block", "until_next"]
 
@@ -108,12 +108,12 @@ def run_block(  # type: ignore[no-untyped-def]
         Number of chains `n`. None says to the compiler that it is one, so that loops over chains vanish.
     dim : int
         Coordinates.
-    program : (instructions, outputs)
-        Tape of the gradient, then of the factors that the noise needs.
+    program : (instructions, library, outputs)
+        Tape of the gradient, then of the factors that the noise needs; see `tape.code_of`.
     registers : array ``(r, n)``
         Its rows: positions, constants, scratch.
-    memory : (first, second, turned)
-        Memory of the rule ``(dim, n)`` twice, and what mirrors turn round: the first, or scratch.
+    memory : (first, second) or None
+        Memory of the rule, ``(dim, n)`` twice.
     drawing : (seed, refinement, scale, paired, shift, places)
         `paired` is 1 where the chains of a pair ride opposite noise, else 0; ``places (steps, variates, 3)`` says where
         in a block of 2^shift steps a variate lies.
@@ -124,7 +124,8 @@ def run_block(  # type: ignore[no-untyped-def]
         it; either may be empty. The scratch is ``(dim, n)``.
     rows : (dt, amplitude)
         Arrays ``(1 or steps, n)``.
-    walls : (kinds, lows, highs) or None
+    walls : (kinds, lows, highs, turned) or None
+        `turned` is what mirrors turn round, the first memory or scratch.
     exits : (lows, highs, bridge, exit_step, exit_wall, before, word), (gone, held) or None
         Absorbing walls; `bridge` tests for crossings between steps. ``exit_step`` and ``exit_wall (n,)``; scratch
         ``before (dim, n)``, ``word (4, 1)``, ``gone (n,)``, ``held (2, dim, n)``.
@@ -137,8 +138,7 @@ def run_block(  # type: ignore[no-untyped-def]
         many steps (never if 0).
     """
     n = int64(1) if chains is None else chains
-    code, outputs = program
-    first, second, turned = memory
+    code, library, outputs = program
     (dt, amplitude), (scheme, settings, typed) = rows, rule
     seed, noise = drawing[0], drawn[3]
     chain, first_step, steps = when
@@ -157,7 +157,8 @@ def run_block(  # type: ignore[no-untyped-def]
         step = first_step + k
         if noisy:
             tile_start = draw(n, step + ahead, drawing, tile_start, drawn, chain)
-        if k < 0:
+        if memory is not None and k < 0:
+            first, _ = memory
             for d in range(dim):
                 for i in range(n):
                     first[d, i] = noise[d, i]
@@ -171,25 +172,37 @@ def run_block(  # type: ignore[no-untyped-def]
                 gone[i] = crossing[4][i]
             for d in range(dim):
                 for i in range(n):
-                    before[d, i], held[0, d, i], held[1, d, i] = registers[d, i], first[d, i], second[d, i]
+                    before[d, i] = registers[d, i]
+            if memory is not None:
+                first, second = memory
+                for d in range(dim):
+                    for i in range(n):
+                        held[0, d, i], held[1, d, i] = first[d, i], second[d, i]
         for stage in range(stages_of(scheme)):
             if tape:
-                execute(n, code, registers)
+                execute(n, code, library, registers)
             if shaping is not None and noisy and stage == 0:
                 _shape(n, dim, registers, shaping, noise)
-            for d in range(dim):
-                update(
-                    n, scheme, stage, registers, d, registers, outputs[d], noise, d, dt, amplitude, at, settings, typed,
-                    first, second, step,
-                )  # fmt: skip
+            if memory is None:
+                for d in range(dim):
+                    wander(n, scheme, registers, d, registers, outputs[d], noise, d, dt, amplitude, at)
+            else:
+                first, second = memory
+                for d in range(dim):
+                    update(
+                        n, scheme, stage, registers, d, registers, outputs[d], noise, d, dt, amplitude, at, settings,
+                        typed, first, second, step,
+                    )  # fmt: skip
         if exits is not None:
             inside = absorb(n, dim, registers, crossing, shaping, amplitude, at, seed, chain, step)
-            for d in range(dim):
-                for i in range(n):
-                    if gone[i] != 0.0:
-                        first[d, i], second[d, i] = held[0, d, i], held[1, d, i]
+            if memory is not None:
+                first, second = memory
+                for d in range(dim):
+                    for i in range(n):
+                        if gone[i] != 0.0:
+                            first[d, i], second[d, i] = held[0, d, i], held[1, d, i]
         if walls is not None:
-            kinds, lows, highs = walls
+            kinds, lows, highs, turned = walls
             for d in range(dim):
                 if kinds[d] != OPEN:
                     wall(n, kinds[d], registers, d, lows[d], highs[d], turned)

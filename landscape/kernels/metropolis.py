@@ -30,14 +30,14 @@ def _remember(n, dim, outputs, registers, kept, slopes, energy):  # type: ignore
 
 
 @exact_inner
-def _gradients(n, code, registers):  # type: ignore[no-untyped-def]
-    execute(n, code, registers)
+def _gradients(n, code, library, registers):  # type: ignore[no-untyped-def]
+    execute(n, code, library, registers)
 
 
 @exact_inner
 def _propose(  # type: ignore[no-untyped-def]
-    n, dim, scheme, leapfrog, code, outputs, registers, walls, lows, highs, noise, dt, amplitude, temperature, at,
-    momentum, kept, slopes, energy, ratio, uniforms, accepted,
+    n, dim, scheme, leapfrog, code, library, outputs, registers, walls, lows, highs, noise, dt, amplitude, temperature,
+    at, momentum, kept, slopes, energy, ratio, uniforms, accepted,
 ):  # fmt: skip
     """One proposal of MALA or HMC, taken or not; ``kept``, ``slopes`` and ``energy`` are those of the present state."""
     for i in range(n):
@@ -51,7 +51,7 @@ def _propose(  # type: ignore[no-untyped-def]
                 ratio[i] += 0.5 * float(noise[d, i]) * float(noise[d, i])
             if walls[d] == PERIODIC:
                 wall(n, walls[d], registers, d, lows[d], highs[d], momentum)
-        _gradients(n, code, registers)
+        _gradients(n, code, library, registers)
         for d in range(dim):
             for i in range(n):
                 back = dt[at, i] * registers[outputs[d], i] - momentum[d, i]
@@ -68,7 +68,7 @@ def _propose(  # type: ignore[no-untyped-def]
                     registers[d, i] = registers[d, i] + dt[at, i] * momentum[d, i]
                 if walls[d] == REFLECT or walls[d] == PERIODIC:
                     wall(n, walls[d], registers, d, lows[d], highs[d], momentum)
-            _gradients(n, code, registers)
+            _gradients(n, code, library, registers)
             kick = 0.5 if number == leapfrog - 1 else 1.0
             for d in range(dim):
                 for i in range(n):
@@ -106,14 +106,14 @@ def run_metropolis(  # type: ignore[no-untyped-def]
     ``(n,)`` counts, ``rows = (dt, amplitude, temperature)``.
     """
     n = registers.shape[1]
-    code, outputs = program
+    code, library, outputs = program
     (dt, amplitude, temperature), (kinds, lows, highs) = rows, walls
     (scheme, leapfrog, accepted), (chain, first_step, steps) = rule, when
     (often, seldom), since, (kept, also_kept) = records
     seed, noise, counted = drawing[0], drawn[3], np.empty(n)
     present, slopes, momentum = np.empty((dim, n)), np.empty((dim, n)), np.empty((dim, n))
     energy, ratio, uniforms, chance = np.empty(n), np.empty(n), np.empty(n), np.empty((4, n), np.uint32)
-    _gradients(n, code, registers)
+    _gradients(n, code, library, registers)
     _remember(n, dim, outputs, registers, present, slopes, energy)
     to_keep, to_keep_also = until_next(often, since), until_next(seldom, since)
     tile_start, draws, also_draws, at = int64(-1), int64(0), int64(0), 0
@@ -134,8 +134,8 @@ def run_metropolis(  # type: ignore[no-untyped-def]
         for i in range(n):
             uniforms[i] = uniform(chance, i)
         _propose(
-            n, dim, scheme, leapfrog, code, outputs, registers, kinds, lows, highs, noise, dt, amplitude, temperature,
-            at, momentum, present, slopes, energy, ratio, uniforms, accepted,
+            n, dim, scheme, leapfrog, code, library, outputs, registers, kinds, lows, highs, noise, dt, amplitude,
+            temperature, at, momentum, present, slopes, energy, ratio, uniforms, accepted,
         )  # fmt: skip
         if exits is not None:
             absorb(n, dim, registers, crossing, shaping, amplitude, at, seed, chain, step)

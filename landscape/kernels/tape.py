@@ -13,7 +13,7 @@ from landscape.kernels.compilation import exact, exact_inline, exact_inner
 from landscape.kernels.philox import bits_to_float64, float64_to_bits
 from landscape.potentials.tape import Op, Tape
 
-__all__ = ["evaluate", "execute"]
+__all__ = ["code_of", "evaluate", "execute"]
 
 _ADD, _SUB, _MUL, _DIV = int(Op.ADD), int(Op.SUB), int(Op.MUL), int(Op.DIV)
 _NEG, _SQUARE, _SQRT, _EXP = int(Op.NEG), int(Op.SQUARE), int(Op.SQRT), int(Op.EXP)
@@ -24,6 +24,11 @@ _ABS, _SIGN, _MIN, _MAX = int(Op.ABS), int(Op.SIGN), int(Op.MIN), int(Op.MAX)
 _LOG1P, _EXPM1, _SOFTPLUS, _SIGMOID = int(Op.LOG1P), int(Op.EXPM1), int(Op.SOFTPLUS), int(Op.SIGMOID)
 _LESS, _LESS_EQUAL, _EQUAL, _WHERE, _COPY = (
     int(Op.LESS), int(Op.LESS_EQUAL), int(Op.EQUAL), int(Op.WHERE), int(Op.COPY),
+)  # fmt: skip
+
+_LIBRARY = (
+    _LOG, _POW, _SIN, _COS, _TAN, _TANH, _SINH, _COSH, _ASIN, _ACOS, _ATAN, _ATAN2, _ERF, _SIGN, _LOG1P, _EXPM1,
+    _SOFTPLUS, _SIGMOID,
 )  # fmt: skip
 
 _LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.6931471803691238, 1.9082149292705877e-10
@@ -60,8 +65,8 @@ def exponential(x):  # type: ignore[no-untyped-def]
 
 
 @partial(exact, forceinline=True, _nrt=False)
-def execute(n, instructions, registers):  # type: ignore[no-untyped-def]
-    """Run a tape on ``registers (r, n)`` whose input and constant rows are filled."""
+def execute(n, instructions, library, registers):  # type: ignore[no-untyped-def]
+    """Run a tape on ``registers (r, n)`` whose input and constant rows are filled; see `code_of`."""
     for k in range(instructions.shape[0]):
         operation = instructions[k, 0]
         t, a, b, c = instructions[k, 1], instructions[k, 2], instructions[k, 3], instructions[k, 4]
@@ -121,12 +126,12 @@ def execute(n, instructions, registers):  # type: ignore[no-untyped-def]
         elif operation == _COPY:
             for i in range(n):
                 registers[t, i] = registers[a, i]
-        else:
-            _execute_scalar(n, operation, registers, t, a, b)
+        elif library is not None:
+            _call_library(n, operation, registers, t, a, b)
 
 
 @exact_inner
-def _execute_scalar(n, operation, registers, t, a, b):  # type: ignore[no-untyped-def]
+def _call_library(n, operation, registers, t, a, b):  # type: ignore[no-untyped-def]
     """Operations that call the mathematical library element by element."""
     if operation == _LOG:
         for i in range(n):
@@ -186,6 +191,11 @@ def _execute_scalar(n, operation, registers, t, a, b):  # type: ignore[no-untype
             registers[t, i] = (1.0 if registers[a, i] >= 0.0 else e) / (1.0 + e)
 
 
+def code_of(tape: Tape) -> tuple[NDArray[np.int32], bool | None]:
+    """Instructions, and whether some of them call the mathematical library: None, and that part is not compiled."""
+    return tape.instructions, bool(np.isin(tape.instructions[:, 0], _LIBRARY).any()) or None
+
+
 def evaluate(tape: Tape, positions: NDArray[Any], block: int = 1024) -> NDArray[np.float64]:
     """Outputs of a tape at positions ``(n, dim)`` by the compiled interpreter, shape ``(n, outputs)``."""
     points = np.asarray(positions, dtype=np.float64)
@@ -197,6 +207,6 @@ def evaluate(tape: Tape, positions: NDArray[Any], block: int = 1024) -> NDArray[
         some = points[first : first + block]
         n = len(some)
         registers[:dim, :n] = some.T
-        execute(n, tape.instructions, registers)
+        execute(n, *code_of(tape), registers)
         results[first : first + n] = registers[tape.outputs, :n].T
     return results

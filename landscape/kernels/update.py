@@ -14,12 +14,13 @@ import numpy as np
 from landscape.kernels.compilation import exact_inline
 from landscape.kernels.tape import exponential
 
-__all__ = ["stages_of", "update", "wall"]
+__all__ = ["MEMORYLESS", "stages_of", "update", "wall", "wander"]
 
 # Integrators by number. MALA and HMC have kernels of their own steps; the others are `update`.
 (
     EULER_MARUYAMA, LEIMKUHLER_MATTHEWS, DIFFUSION, SGD, NESTEROV, ADAM, HEUN, BAOAB, SGHMC, COLORED, MALA, HMC,
 ) = range(12)  # fmt: skip
+MEMORYLESS = (EULER_MARUYAMA, DIFFUSION)
 # Kinds of wall.
 OPEN, REFLECT, PERIODIC = range(3)
 
@@ -28,6 +29,17 @@ OPEN, REFLECT, PERIODIC = range(3)
 def stages_of(scheme):  # type: ignore[no-untyped-def]
     """Gradients that a step of `update` takes."""
     return 2 if scheme == HEUN else 1
+
+
+@exact_inline
+def wander(n, scheme, x, row, gradient, slope, noise, draw, dt, amplitude, at):  # type: ignore[no-untyped-def]
+    """`update` for the rules without a memory."""
+    if scheme == EULER_MARUYAMA:
+        for i in range(n):
+            x[row, i] = x[row, i] - dt[at, i] * gradient[slope, i] + amplitude[at, i] * noise[draw, i]
+    else:
+        for i in range(n):
+            x[row, i] = x[row, i] + amplitude[at, i] * noise[draw, i]
 
 
 @exact_inline
@@ -42,17 +54,13 @@ def update(  # type: ignore[no-untyped-def]
     ``m`` holds that of this one, and the amplitude is halved. ``settings`` and the scratch ``typed (3)`` have the dtype
     of ``x``.
     """
-    if scheme == EULER_MARUYAMA:
-        for i in range(n):
-            x[row, i] = x[row, i] - dt[at, i] * gradient[slope, i] + amplitude[at, i] * noise[draw, i]
+    if scheme in MEMORYLESS:
+        wander(n, scheme, x, row, gradient, slope, noise, draw, dt, amplitude, at)
     elif scheme == LEIMKUHLER_MATTHEWS:
         for i in range(n):
             pair = m[row, i] + noise[draw, i]
             x[row, i] = x[row, i] - dt[at, i] * gradient[slope, i] + amplitude[at, i] * pair
             m[row, i] = noise[draw, i]
-    elif scheme == DIFFUSION:
-        for i in range(n):
-            x[row, i] = x[row, i] + amplitude[at, i] * noise[draw, i]
     elif scheme == HEUN:
         if stage == 0:
             for i in range(n):
