@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -77,6 +78,42 @@ class _Products(Gradients):
         return squares.clamp_min(0)  # rounding may leave less
 
 
+@dataclass(frozen=True, slots=True)
+class _ShiftedProducts(Gradients):
+    """Gradients that are sums over places p of slope[p, out] input[p + shift, in], a shift for each place of a kernel.
+
+    Shifts are slices of the same rows, so that nothing is copied for each place of the kernel.
+
+    Attributes
+    ----------
+    tensor : tensor, shape ``(b, places, K * out)``
+        The slopes.
+    inputs : tensor, shape ``(b, more places, in)``
+    shifts : tuple of int
+    kernel : tuple of int
+    directions : int
+        K.
+    """
+
+    inputs: Tensor
+    shifts: tuple[int, ...]
+    kernel: tuple[int, ...]
+    directions: int
+
+    def products(self) -> Iterator[Tensor]:
+        """For each place of the kernel ``(b, K, out, in)``."""
+        slopes, places = self.tensor.transpose(1, 2), self.tensor.shape[1]
+        for shift in self.shifts:
+            yield (slopes @ self.inputs[:, shift : shift + places]).unflatten(1, (self.directions, -1))
+
+    def values(self) -> Tensor:
+        return torch.stack(list(self.products()), dim=-1).flatten(2)
+
+    def squared_norms(self) -> Tensor:
+        found: Tensor = sum(Gradients(product).squared_norms() for product in self.products())  # type: ignore[assignment]
+        return found
+
+
 def has_rule(layer: nn.Module) -> bool:
     """Whether there is a rule for such a layer."""
     return type(layer) in _RULES and _APPLIES.get(type(layer), _always)(layer)
@@ -104,10 +141,37 @@ def _linear(call: Call, slopes: Sequence[Tensor], buffers: Mapping[str, Tensor])
 
 def _convolution(call: Call, slopes: Sequence[Tensor], buffers: Mapping[str, Tensor]) -> dict[str, Gradients]:
     layer: Any = call.layer
+    places, kernel = call.outputs[0, 0].numel(), math.prod(layer.kernel_size)
+    few = 2 * len(slopes) < kernel  # else patches, copied once for all directions, are worth it
+    if few and layer.stride == layer.dilation == (1, 1) and 2 * places > kernel * layer.in_channels:
+        return _unit_convolution(call.inputs, slopes, layer)
     together = torch.cat(tuple(slopes), dim=1)  # keeps channels last where they are
     rows = together.flatten(2).unflatten(1, (len(slopes), -1))  # (b, K, out, places)
     weight = _Products(rows, _patches(call.inputs, layer), (*layer.kernel_size, layer.in_channels))
     return {"weight": weight} if layer.bias is None else {"weight": weight, "bias": Gradients(rows.sum(3))}
+
+
+def _unit_convolution(inputs: Tensor, slopes: Sequence[Tensor], layer: Any) -> dict[str, Gradients]:
+    """Without strides: slopes in rows as long as those of the padded inputs, with zeros at their ends."""
+    padded = _padded(inputs, layer)
+    (batch, _, wide, _), (out, high, some) = padded.shape, slopes[0].shape[1:]
+    rows = padded.new_zeros(batch, high, wide, len(slopes), out)
+    for k, slope in enumerate(slopes):
+        rows[:, :, :some, k] = slope.permute(0, 2, 3, 1)
+    shifts = tuple(down * wide + right for down in range(layer.kernel_size[0]) for right in range(layer.kernel_size[1]))
+    places = high * wide - (wide - some)  # the zeros of the last row would meet nothing
+    weight = _ShiftedProducts(
+        rows.flatten(3).flatten(1, 2)[:, :places], padded.flatten(1, 2), shifts, layer.kernel_size, len(slopes)
+    )
+    if layer.bias is None:
+        return {"weight": weight}
+    return {"weight": weight, "bias": Gradients(torch.stack([slope.sum((2, 3)) for slope in slopes], dim=1))}
+
+
+def _padded(inputs: Tensor, layer: Any) -> Tensor:
+    """Images with the zeros that a convolution adds, channels last in memory and by dimension."""
+    down, right = layer.padding
+    return functional.pad(inputs, (right, right, down, down)).permute(0, 2, 3, 1).contiguous()
 
 
 def _patches(inputs: Tensor, layer: Any) -> Tensor:
@@ -115,8 +179,7 @@ def _patches(inputs: Tensor, layer: Any) -> Tensor:
 
     Faster than `torch.nn.functional.unfold` by copying runs of channels.
     """
-    (high, wide), (down, right) = layer.kernel_size, layer.padding
-    padded = functional.pad(inputs, (right, right, down, down)).permute(0, 2, 3, 1).contiguous()
+    (high, wide), padded = layer.kernel_size, _padded(inputs, layer)
     sizes = [
         (size - step * (kernel - 1) - 1) // stride + 1
         for size, kernel, step, stride in zip(
