@@ -76,7 +76,9 @@ class CompiledMLP(CompiledEngine):
         indices = self.indices[chains] if len(self.indices) > 1 else self.indices
         accepted = memory["accepted"][chains] if "accepted" in memory else np.zeros(0)
         noise = self.plan.integrator.thermal_noise
-        noise_settings = (getattr(noise, "refinement", 1), getattr(noise, "antithetic", False))
+        refinement = getattr(noise, "refinement", 1)
+        scale = self.noise_real.dtype.type(1.0 / np.sqrt(refinement))
+        noise_settings = refinement, scale, getattr(noise, "antithetic", False)
         mlp.run_mlp(
             self.network, self.loss.weight_decay, self.data, indices, self.positions()[chains], m, v, self.noise_type,
             np.uint64(self.plan.seed), noise_settings, rows, np.ascontiguousarray(self.settings[:, chains]), accepted,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from landscape import random
-from landscape.kernels.compilation import exact, exact_inline, reordered
+from landscape.kernels.compilation import exact, exact_inline, exact_inner, reordered
 from landscape.kernels.philox import fill_normals, fill_words, uniform
 from landscape.kernels.tape import exponential
 from landscape.kernels.update import DIFFUSION, HMC, LEIMKUHLER_MATTHEWS, MALA, stages_of, update
@@ -85,7 +85,7 @@ def _row_sum(delta, row):  # type: ignore[no-untyped-def]
     return total
 
 
-@exact
+@exact_inner
 def _cross_entropy_slope(logits, first, classes, labels, weights, delta, scratch):  # type: ignore[no-untyped-def]
     """Derivative of the weighted cross-entropy by the logits, relative to the label's own logit throughout."""
     own, top, total = scratch[0], scratch[1], scratch[2]
@@ -116,7 +116,7 @@ def _cross_entropy_slope(logits, first, classes, labels, weights, delta, scratch
             delta[first + c, s] = 0.0 if abs(slope) <= least else slope
 
 
-@exact
+@exact_inner
 def _loss(kind, outputs, first, width, labels, values, weights):  # type: ignore[no-untyped-def]
     """Weighted loss in float64."""
     total = 0.0
@@ -214,7 +214,14 @@ def mlp_gradient(theta, sizes, activation, kind, labels, values, weights, packed
         first = below
 
 
-@exact
+@exact_inner
+def _copy(target, source):  # type: ignore[no-untyped-def]
+    # an assignment of arrays would compile the errors of arrays that do not fit
+    for d in range(source.size):
+        target[d] = source[d]
+
+
+@exact_inner
 def _load_batch(indices, inputs, labels, values, rows, batch_labels, batch_values):  # type: ignore[no-untyped-def]
     for f in range(inputs.shape[0]):
         for s in range(indices.size):
@@ -227,7 +234,7 @@ def _load_batch(indices, inputs, labels, values, rows, batch_labels, batch_value
             batch_values[k, s] = values[k, indices[s]]
 
 
-@exact_inline
+@exact_inner
 def _gradient(  # type: ignore[no-untyped-def]
     theta, network, decay, batch_labels, batch_values, weights, packed, rows, delta, scratch, sums, slope
 ):
@@ -241,7 +248,7 @@ def _gradient(  # type: ignore[no-untyped-def]
             slope[d] += decay * theta[d]
 
 
-@exact_inline
+@exact_inner
 def _energy(theta, network, decay, labels, values, weights, packed, rows):  # type: ignore[no-untyped-def]
     """Energy at ``theta`` of the samples whose inputs are in ``rows``."""
     sizes, activation, kind = network
@@ -255,7 +262,7 @@ def _energy(theta, network, decay, labels, values, weights, packed, rows):  # ty
     return energy
 
 
-@exact
+@exact_inner
 def _draw(words, made, noise, seed, chain, step, refinement, scale, antithetic):  # type: ignore[no-untyped-def]
     """Variates of one step of one chain, into ``noise (1, dim)``."""
     dim, per_call = noise.shape[1], made.shape[0]
@@ -296,13 +303,12 @@ def run_mlp(  # type: ignore[no-untyped-def]
     inputs, labels, values = data
     dt, amplitude, temperature = rows_of_settings
     position_every, energy_every, since, positions, energies = records
-    refinement, antithetic = noise_settings
+    refinement, scale, antithetic = noise_settings
     n, dim = x.shape
     per_call = 4 if noise_type.itemsize == 4 else 2
     words = np.empty((4, (dim + per_call - 1) // per_call), np.uint32)
     made = np.empty((per_call, words.shape[1]), noise_type.dtype)
     noise = np.zeros((1, dim), noise_type.dtype)
-    scale = np.full(1, 1.0 / np.sqrt(refinement)).astype(noise_type.dtype)[0]
     ahead = 1 if scheme == LEIMKUHLER_MATTHEWS else 0
     metropolis = scheme in (MALA, HMC)
 
@@ -333,8 +339,7 @@ def run_mlp(  # type: ignore[no-untyped-def]
         _load_batch(np.arange(samples), inputs, labels, values, all_rows, all_labels, all_values)
     else:
         _load_batch(np.arange(samples), inputs, labels, values, rows, all_labels, all_values)
-        batch_labels[:] = all_labels
-        batch_values[:] = all_values
+        _load_batch(np.arange(samples), inputs, labels, values, rows, batch_labels, batch_values)
     view = all_rows if minibatch else rows
     typed = np.empty(3, x.dtype)
     dt_row, amplitude_row = np.empty((1, dim), x.dtype), np.empty((1, dim), x.dtype)
@@ -346,11 +351,13 @@ def run_mlp(  # type: ignore[no-untyped-def]
     for c in range(n):
         theta = x[c]
         position_draw, energy_draw, at, energy = 0, 0, 0, 0.0
-        noisy = np.any(amplitude[:, c] != 0.0)
+        noisy = False
+        for k in range(amplitude.shape[0]):
+            noisy = noisy or amplitude[k, c] != 0.0
         for j in range(settings.shape[0]):
             setting_rows[j, :] = settings[j, c]
         if ahead and first_step == 0 and noisy:
-            _draw(words, made, noise, seed, chain + c, 0, refinement, scale, antithetic)
+            _draw(words, made, noise, seed, chain + c, first_step, refinement, scale, antithetic)
             for d in range(dim):
                 m[c, d] = noise[0, d]
         if metropolis:
@@ -358,8 +365,8 @@ def run_mlp(  # type: ignore[no-untyped-def]
                 theta, network, decay, batch_labels, batch_values, weights, packed, rows, delta, scratch, sums, gradient
             )
             energy = _energy(theta, network, decay, all_labels, all_values, all_weights, packed, view)
-            kept[:] = theta
-            kept_slope[:] = gradient
+            _copy(kept, theta)
+            _copy(kept_slope, gradient)
         for k in range(steps):
             step = first_step + k
             if k == 0 or dt.shape[0] > 1:
@@ -408,10 +415,10 @@ def run_mlp(  # type: ignore[no-untyped-def]
                 if taken:
                     accepted[c] += 1.0
                     energy = new_energy
-                    kept[:] = theta
-                    kept_slope[:] = gradient
+                    _copy(kept, theta)
+                    _copy(kept_slope, gradient)
                 else:
-                    theta[:] = kept
+                    _copy(theta, kept)
             else:
                 for stage in range(stages_of(scheme)):
                     if scheme != DIFFUSION:
@@ -427,7 +434,7 @@ def run_mlp(  # type: ignore[no-untyped-def]
                         v, step,
                     )  # fmt: skip
             if position_every > 0 and (since + k + 1) % position_every == 0:
-                positions[c, position_draw] = theta
+                _copy(positions[c, position_draw], theta)
                 position_draw += 1
             if energy_every > 0 and (since + k + 1) % energy_every == 0:
                 energies[c, energy_draw] = _energy(
