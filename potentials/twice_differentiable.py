@@ -65,7 +65,7 @@ def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution, whose value is `known` where it was computed in another way."""
+    """A convolution, whose value comes from `value` where there is another way to it."""
 
     @staticmethod
     def forward(
@@ -74,12 +74,12 @@ class _Convolution(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         how: tuple[Any, ...],
-        known: Tensor | None = None,
+        value: Callable[[], Tensor] | None = None,
     ) -> Tensor:
         ctx.save_for_backward(inputs, weight)
         ctx.bias, ctx.how = bias, how
         ctx.set_materialize_grads(False)
-        return torch.conv2d(inputs, weight, bias, *how) if known is None else known
+        return torch.conv2d(inputs, weight, bias, *how) if value is None else value()
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -286,25 +286,27 @@ def _batch_norm(
         return None
     before: Any = inputs.grad_fn
     if getattr(before, "_forward_cls", None) is _Convolution:
-        with torch.no_grad():
-            known = functional.batch_norm(inputs, running_mean, running_var, weight, bias, eps=eps)
-        return _normalised_convolution(before, weight, bias, running_mean, running_var, eps, known)
+        return _normalised_convolution(before, inputs, weight, bias, running_mean, running_var, eps)
     found: Tensor = _Norm.apply(inputs, weight, bias, running_mean, running_var, eps)
     return found
 
 
 def _normalised_convolution(
-    before: Any, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float, known: Tensor
+    before: Any, convolved: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
 ) -> Tensor:
     """Convolution and norm as one convolution of scaled weights, so that derivatives pass through images once less.
 
     Instead of sums over images, the second derivatives with respect to the scales take products with the slopes of the
     scaled weights, which are computed once.
     """
+
+    def value() -> Tensor:
+        return functional.batch_norm(convolved, mean, variance, weight, bias, eps=eps)
+
     inputs, kernel = before.saved_tensors
     scale = weight * (variance + eps).rsqrt()
     shift = bias - scale * (mean if before.bias is None else mean - before.bias)
-    found: Tensor = _Convolution.apply(inputs, kernel * scale.view(-1, 1, 1, 1), shift, before.how, known)
+    found: Tensor = _Convolution.apply(inputs, kernel * scale.view(-1, 1, 1, 1), shift, before.how, value)
     return found
 
 
