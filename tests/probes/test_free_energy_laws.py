@@ -76,7 +76,7 @@ def test_umbrella_agrees_on_the_channel():
 
 @pytest.mark.parametrize(
     ("stiff", "exact", "chains"),
-    [(1, 5.3999782, 1000), (4, 45.641502, 300), pytest.param(10, 22677.793, 200, marks=LONG_ONLY)],
+    [(1, 5.3999782, 1000), (4, 45.641502, 300), pytest.param(10, 22677.793, 100, marks=LONG_ONLY)],
 )
 def test_first_passage_of_the_reduced_law_by_sampling(stiff, exact, chains):
     """A particle in (n T/2) ln g alone, at T = 1: reflected at -1.5, absorbed at 1.5."""
