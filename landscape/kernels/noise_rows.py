@@ -15,14 +15,14 @@ from landscape.kernels.philox import fill_variates, fill_words, variate
 __all__ = ["NARROW", "draw", "empty_rows", "rows_of"]
 
 NARROW = 32  # fewer chains than this go one by one
-LINE = 64  # bytes of a cache line
+LINE = 128  # bytes of two cache lines, which are fetched together
 _NOISE = random.NOISE
 
 
 def empty_rows(shape: tuple[int, ...], dtype: Any = np.float64) -> NDArray[Any]:
-    """Scratch that begins at a cache line: elsewhere every second vector would straddle two."""
+    """Scratch in cache lines of its own: no vector straddles two, and no other thread writes to their neighbours."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.empty(size + LINE, np.uint8)
+    memory = np.empty(size + 2 * LINE, np.uint8)
     start = -memory.ctypes.data % LINE
     rows: NDArray[Any] = memory[start : start + size].view(dtype).reshape(shape)
     return rows
