@@ -256,7 +256,11 @@ def draw(across: xr.Dataset, filtered: xr.Dataset, held: xr.Dataset, projected: 
         entropy.arc_length, 2 * (entropy - entropy.mean()), ":", color=GREY, label="as printed, without 1/2"
     )
     axes[1, 1].plot(
-        entropy.arc_length[1:-1], entropy[1:-1] - entropy[1:-1].mean(), "--", color=GREY, label="law of the arc length held"
+        entropy.arc_length[1:-1],
+        entropy[1:-1] - entropy[1:-1].mean(),
+        "--",
+        color=GREY,
+        label="law of the arc length held",
     )
     axes[1, 1].set_ylim(axes[0, 1].get_ylim())
     for ax in axes.flat:
