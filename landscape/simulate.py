@@ -156,6 +156,8 @@ def simulate(
         check_certifiable(integrator, temperature, steps, record)
         if projection is not None or take_restraints(walls)[0]:
             raise ConfigError("certify=True compares with the Boltzmann law, which springs and projections do not keep")
+        if getattr(integrator.thermal_noise, "antithetic", False):
+            raise ConfigError("certify=True takes chains for independent, and those of a pair ride opposite noise")
         record = with_samples(record, isinstance(potential, NetworkLoss))
     plan, initial, spec = prepare(
         potential, integrator, steps=steps, start=start, chains=chains, temperature=temperature, record=record,

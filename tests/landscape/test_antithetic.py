@@ -130,6 +130,8 @@ def test_pairs_are_not_taken_for_independent():
             probe(run)
         probe(run.isel(chain=slice(None, None, 2)))
     assert fluctuations.summary(run.energy).sizes["chain"] == 8
+    with pytest.raises(ConfigError, match="opposite noise"):
+        ls.simulate(ls.potentials.Quadratic([1.0]), rule, temperature=0.1, chains=4, steps=200, certify=True)
     line = ls.paths.straight_line([0.0], [2.0])
     projected = ls.simulate(
         ls.potentials.Quadratic([1.0]), rule, start=[1.0], temperature=0.1, chains=8, steps=200, seed=1,
