@@ -451,7 +451,7 @@ class NetworkLoss(NetworkFunction):
             spec["weight_decay"] = self.weight_decay
         if self.batchnorm is not None:
             spec["batchnorm"] = self.batchnorm
-        if self.shards.group is not None:
+        if self.shards.reference is not None:
             spec["process_group"] = {"ranks": self.ranks}
         return spec
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -30,7 +31,14 @@ class Shards:
         Samples on every rank.
     rank : int
         This process's place among them.
-    group : torch.distributed.ProcessGroup or None
+    reference : weak reference to a torch.distributed.ProcessGroup, or None
+        Weak, because `torch.distributed.destroy_process_group` ends the threads of a group only when nobody holds it:
+        one that is still letting go of a tensor while the interpreter ends aborts the process.
+
+    Raises
+    ------
+    ConfigError
+        By everything that is summed or gathered, once the group has been destroyed.
 
     Examples
     --------
@@ -41,7 +49,20 @@ class Shards:
 
     sizes: tuple[int, ...]
     rank: int = 0
-    group: Any = None
+    reference: weakref.ref[Any] | None = None
+
+    @property
+    def group(self) -> Any:
+        """The process group, or None without one."""
+        if self.reference is None:
+            return None
+        group = self.reference()
+        if group is None:
+            raise ConfigError(
+                "the process group of this loss has been destroyed: ask for energies and curvature before "
+                "torch.distributed.destroy_process_group, or make the loss again with a new group"
+            )
+        return group
 
     @property
     def samples(self) -> int:
@@ -56,10 +77,11 @@ class Shards:
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum over the ranks, without a graph."""
-        if self.group is None:
+        group = self.group
+        if group is None:
             return values
         total = values.detach().contiguous().clone()
-        distributed.all_reduce(total, group=self.group)
+        distributed.all_reduce(total, group=group)
         return total
 
     def mean(self, count: int | Tensor, *values: Tensor) -> tuple[Tensor, ...]:
@@ -72,7 +94,7 @@ class Shards:
         *values : tensors, shape ``(rows, ...)``
             All of them travel together.
         """
-        if self.group is None:
+        if self.reference is None:
             return values
         weight = torch.as_tensor(count).to(values[0])
         parts = [weight, *(_scaled(value, weight) for value in values)]
@@ -84,9 +106,10 @@ class Shards:
 
     def gathered(self, values: Tensor, dim: int) -> Tensor:
         """Values of all samples, which run along `dim`, from those of this rank's."""
-        if self.group is None:
+        group = self.group
+        if group is None:
             return values
-        return torch.cat(_gather(self.group, values.detach().movedim(dim, 0))).movedim(0, dim)
+        return torch.cat(_gather(group, values.detach().movedim(dim, 0))).movedim(0, dim)
 
     def members(self, indices: Tensor) -> list[Tensor]:
         """Of samples ``(rows, batch)`` numbered through all ranks, those of this rank by their place in it."""
@@ -101,11 +124,12 @@ class Shards:
         ConfigError
             On every rank.
         """
-        if self.group is None:
+        group = self.group
+        if group is None:
             return
         digest = values.detach().contiguous().view(_BITS[values.element_size()]).sum(dtype=torch.int64)
         extremes = torch.stack([digest, -digest])
-        distributed.all_reduce(extremes, op=distributed.ReduceOp.MAX, group=self.group)
+        distributed.all_reduce(extremes, op=distributed.ReduceOp.MAX, group=group)
         if int(extremes[0]) != -int(extremes[1]):
             raise ConfigError(
                 f"the ranks of the process group have different {what}: give every rank the same start, seed and "
@@ -147,7 +171,7 @@ class Shards:
         ranks = [json.loads(bytes(one.cpu().tolist())) for one in heard]
         _check_equal([rank["facts"] for rank in ranks])
         sizes = tuple(int(rank["samples"]) for rank in ranks)
-        shards = cls(sizes, distributed.get_rank(group), group)
+        shards = cls(sizes, distributed.get_rank(group), weakref.ref(group))
         return shards, {"kind": "shards", "samples": list(sizes), "parts": [rank["data"] for rank in ranks]}
 
 

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 import torch
+import torch.distributed.nn.functional  # before there is a group, which its default arguments would hold
 from torch import distributed, nn
 
 import landscape as ls
@@ -94,21 +95,21 @@ def trajectories(part, group, kind):
     return found | {"minimum": minimum.position.values}
 
 
-def refusals(rank, group):
+def refusals(rank):
     """What is said on a rank where the ranks do not fit together, or ask for what is not there."""
-    loss = loss_on(PARTS[rank], group)
+    loss = loss_on(PARTS[rank], "world")
     other = architectures.mlp([5, 6 + rank, 3])
     norm = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
     of_module = ls.Optimizer("SGD", lr=0.1, of="module")
     single = ls.EulerMaruyama(dt=0.1)
     calls = {
-        "shapes": lambda: loss_on(PARTS[rank], group, module=other),
-        "weights": lambda: loss_on(PARTS[rank], group, module=network("plain", seed=rank)),
-        "settings": lambda: loss_on(PARTS[rank], group, weight_decay=0.1 * rank),
+        "shapes": lambda: loss_on(PARTS[rank], "world", module=other),
+        "weights": lambda: loss_on(PARTS[rank], "world", module=network("plain", seed=rank)),
+        "settings": lambda: loss_on(PARTS[rank], "world", weight_decay=0.1 * rank),
         "inputs": lambda: NetworkLoss(network("plain"), draws(4, 5).to((torch.float32, torch.float64)[rank]),
-                                      torch.zeros(4, dtype=torch.int64), process_group=group),
-        "batch": lambda: loss_on(PARTS[rank], group, module=norm, batchnorm="batch"),
-        "reestimate": lambda: loss_on(PARTS[rank], group, module=norm, batchnorm="reestimate"),
+                                      torch.zeros(4, dtype=torch.int64), process_group="world"),
+        "batch": lambda: loss_on(PARTS[rank], "world", module=norm, batchnorm="batch"),
+        "reestimate": lambda: loss_on(PARTS[rank], "world", module=norm, batchnorm="reestimate"),
         "positions": lambda: loss.energy(loss.position() + 1e-9 * rank),
         "vectors": lambda: loss.hvp(loss.position(), torch.full((loss.dim,), 1.0 + rank)),
         "seeds": lambda: ls.simulate(loss, single, temperature=0.1, steps=4, seed=rank),
@@ -117,35 +118,37 @@ def refusals(rank, group):
         "scores": lambda: probes.curvature.score_singular_values(loss, loss.position()),
         "nonsense": lambda: loss_on(PARTS[rank], "all of them"),
     }  # fmt: skip
-    said = {}
-    for name, call in calls.items():
-        try:
-            call()
-        except ConfigError as error:
-            said[name] = str(error)
-    return said
+    return {name: refusal(call) for name, call in calls.items()}
+
+
+def refusal(call):
+    try:
+        call()
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def worker(rank, folder):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    group = distributed.group.WORLD
     for kind in KINDS:
-        loss = loss_on(PARTS[rank], "world", kind)
-        found = derivatives(loss) | trajectories(PARTS[rank], group, kind)
+        loss = loss_on(PARTS[rank], distributed.group.WORLD, kind)
+        found = derivatives(loss) | trajectories(PARTS[rank], "world", kind)
         found |= {f"alone {name}": value for name, value in derivatives(loss_on(PARTS[rank], None, kind)).items()}
         np.savez(f"{folder}/{kind}-{rank}.npz", **found)
-    run = ls.simulate(loss_on(PARTS[rank], group, batch_size=5), ls.SGD(lr=0.1), steps=1)
+    run = ls.simulate(loss_on(PARTS[rank], "world", batch_size=5), ls.SGD(lr=0.1), steps=1)
     frozen = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
     frozen.load_state_dict({name: torch.full_like(value, 0.5) for name, value in frozen.state_dict().items()})
     words = {
-        "refusals": refusals(rank, group),
+        "refusals": refusals(rank),
         "spec": run.attrs["spec"],
         "backend": run.attrs["backend"],
         "graph": loss.energy(loss.position().requires_grad_(True)).requires_grad,
-        "frozen": float(loss_on(PARTS[rank], group, module=frozen, batchnorm="frozen").energy(torch.ones(69))),
+        "frozen": float(loss_on(PARTS[rank], "world", module=frozen, batchnorm="frozen").energy(torch.ones(69))),
     }
     words["script"] = output_of_the_guide(folder)
+    words["destroyed"] = [refusal(lambda: loss.energy(loss.position())), loss.spec()["process_group"]]
     with open(f"{folder}/words-{rank}.json", "w", encoding="utf-8") as file:
         json.dump(words, file)
 
@@ -251,6 +254,14 @@ def test_the_script_of_the_guide_runs(two_ranks):
     first, second = (words["script"] for words in two_ranks[1])
     assert first.startswith("301 samples on 2 ranks: largest curvature ")
     assert second == ""
+
+
+def test_a_destroyed_group_is_held_by_no_loss(two_ranks):
+    """Held, its threads may let go of a tensor while the interpreter ends, which aborts the process."""
+    for words in two_ranks[1]:
+        said, group = words["destroyed"]
+        assert "has been destroyed" in said
+        assert group == {"ranks": 2}
 
 
 def test_a_group_needs_torch_distributed():
