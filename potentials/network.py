@@ -65,7 +65,8 @@ class NetworkLoss(NetworkFunction):
     evaluation : tuple (inputs, targets), optional
         Held-out data for `accuracy` and `evaluation_energy`.
     chunk_size : int, optional
-        Samples evaluated at once; bounds the memory of full-data quantities.
+        Samples evaluated at once; bounds the memory of full-data quantities. Chains need no such bound: of many, as
+        many at once are taken as graphs of 32 MiB hold (1 GiB on a GPU), found out from a graph of two samples.
     dtype, device
         Of weights and data; the module's own unless given.
     process_group : torch.distributed.ProcessGroup or "world", optional
@@ -217,7 +218,7 @@ class NetworkLoss(NetworkFunction):
 
         def losses(at: Tensor) -> Tensor:
             with torch.no_grad():
-                own = self._per_chain(self._losses_of_one, at.reshape(-1, self.dim))
+                own = self._per_chain(self._losses_of_one, at.reshape(-1, self.dim), next(self._chunks())[0])
             return self.shards.gathered(own, dim=1).reshape(*at.shape[:-1], self.samples)
 
         return self._apply(losses, position)
@@ -270,7 +271,8 @@ class NetworkLoss(NetworkFunction):
 
         def mean(at: Tensor) -> Tensor:
             with torch.no_grad():
-                (found,) = self.shards.mean(count, self._per_chain(one, at.reshape(-1, self.dim)))
+                own = self._per_chain(one, at.reshape(-1, self.dim), next(self._chunks(data))[0])
+                (found,) = self.shards.mean(count, own)
             return found.reshape(at.shape[:-1])
 
         return self._apply(mean, position)
@@ -280,7 +282,7 @@ class NetworkLoss(NetworkFunction):
             position = position.detach()
         flat = position.reshape(-1, self.dim)
         self.shards.check_same("positions", flat)
-        own = self._per_chain(lambda vector: self._losses_of_one(vector).mean(), flat)
+        own = self._per_chain(lambda vector: self._losses_of_one(vector).mean(), flat, next(self._chunks())[0])
         (mean,) = self.shards.mean(len(self.inputs), own)
         return (mean + self._decay(flat)).reshape(position.shape[:-1])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,17 @@ from torch.func import functional_call, vmap
 from landscape.errors import ShapeError
 from landscape.potentials.base import Potential, check_device
 from landscape.potentials.composite import composite_attention
+from landscape.potentials.graph_memory import graph_bytes
 from landscape.potentials.layout import Layout
 from landscape.potentials.losses import SampleLoss, named_loss
 from landscape.potentials.norms import apply_policy, check_policy
 from landscape.potentials.plain_mlp import PlainMLP
 
 __all__ = ["NetworkFunction"]
+
+# what the graphs of chains taken at once may hold: on a processor, more than its caches is slower
+CPU_BYTES: Final = 2**25
+GPU_BYTES: Final = 2**30
 
 
 class NetworkFunction(Potential):
@@ -175,39 +180,50 @@ class NetworkFunction(Potential):
                 inputs = inputs.flatten(2)
             return self.plain_mlp.value_and_gradient(position, inputs, targets)
 
-        separate = module is self._private and self.batchnorm == "reestimate"  # statistics of its own for every chain
-        if self._vmaps and not separate:
-            try:
-                return self._one_backward_pass(position, inputs, targets, module)
-            except RuntimeError:
-                if len(position) == 1:
-                    raise
-                self._vmaps = False  # a module that vmap cannot batch goes chain by chain from here on
-        rows = [
-            self._one_backward_pass(vector[None], inputs[[i % len(inputs)]], targets[[i % len(inputs)]], module)
-            for i, vector in enumerate(position)
-        ]
-        return torch.cat([row[0] for row in rows]), torch.cat([row[1] for row in rows])
+        try:
+            at_once = self._chains_at_once(position, inputs, module)
+            return self._in_parts(position, inputs, targets, module, at_once)
+        except RuntimeError:
+            if len(position) == 1 or not self._vmaps:
+                raise
+            self._vmaps = False  # a module that vmap cannot batch goes chain by chain from here on
+        return self._in_parts(position, inputs, targets, module, 1)
+
+    def _chains_at_once(self, position: Tensor, inputs: Tensor, module: nn.Module) -> int:
+        """How many of the chains to take at once, for samples ``(1 or chains, batch, ...)``."""
+        full_data = module is self._private
+        if len(position) == 1 or not self._vmaps or (full_data and self.batchnorm == "reestimate"):
+            return 1  # re-estimated statistics are every chain's own
+        if (NetworkFunction, full_data) not in self.measured:
+            leaves, few = self._leaves(position[:2]), inputs[:1, :2].clone()  # of a view, all the data would be counted
+            buffers = self._buffers if full_data else self._batch_buffers
+            held = graph_bytes(lambda: self._outputs_of_chains(leaves, few, module, buffers), leaves.values())
+            self.measured[NetworkFunction, full_data] = held / (2 * few.shape[1])
+        chain = self.measured[NetworkFunction, full_data] * inputs.shape[1] + self.dim * self.dtype.itemsize
+        allowed = CPU_BYTES if self.device.type == "cpu" else GPU_BYTES
+        return max(1, min(len(position), int(allowed / chain)))
+
+    def _in_parts(
+        self, position: Tensor, inputs: Tensor, targets: Tensor, module: nn.Module, at_once: int
+    ) -> tuple[Tensor, Tensor]:
+        """Mean loss and gradient per chain, with a graph for every `at_once` of them."""
+        shared, found = len(inputs) == 1, []
+        for start in range(0, len(position), at_once):
+            rows = slice(start, start + at_once)
+            samples = (inputs, targets) if shared else (inputs[rows], targets[rows])
+            found.append(self._one_backward_pass(position[rows], *samples, module))
+        energies, gradients = zip(*found, strict=True)
+        return torch.cat(energies), torch.cat(gradients)
 
     def _one_backward_pass(
         self, position: Tensor, inputs: Tensor, targets: Tensor, module: nn.Module
     ) -> tuple[Tensor, Tensor]:
         """Mean loss and gradient per chain, from the slope of the sum over chains, whose terms share nothing."""
+        chains, samples = position.shape[0], inputs.shape[1]
         with torch.enable_grad():
-            # a leaf for every parameter: as slices of one vector each would have a gradient of its full length
-            leaves = {name: leaf.requires_grad_(True) for name, leaf in self.layout.stacked(position.detach()).items()}
+            leaves = self._leaves(position)
             buffers = self.statistics_at(position[0]) if module is self._private else self._batch_buffers
-
-            def outputs_of(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-                return self.forward(parameters, x, buffers, module)
-
-            chains, samples = position.shape[0], inputs.shape[1]
-            if chains == 1:
-                outputs = outputs_of({name: leaf[0] for name, leaf in leaves.items()}, inputs[0])
-            elif inputs.shape[0] == 1:
-                outputs = vmap(outputs_of, (0, None))(leaves, inputs[0]).flatten(0, 1)
-            else:
-                outputs = vmap(outputs_of)(leaves, inputs).flatten(0, 1)
+            outputs = self._outputs_of_chains(leaves, inputs, module, buffers).flatten(0, 1)
             wanted = targets.expand(chains, *targets.shape[1:]).flatten(0, 1)
             energies = self.losses_of(outputs, wanted, wanted).view(chains, samples).mean(1)
             if not energies.requires_grad:
@@ -217,10 +233,31 @@ class NetworkFunction(Potential):
             )
         return energies.detach(), torch.cat([slope.reshape(chains, -1) for slope in slopes], dim=1)
 
-    def _per_chain(self, function: Callable[[Tensor], Tensor], flat: Tensor) -> Tensor:
-        if len(flat) > 1 and self._vmaps and self.batchnorm != "reestimate":
-            try:
-                return vmap(function, chunk_size=64)(flat)
-            except RuntimeError:
-                self._vmaps = False
+    def _leaves(self, position: Tensor) -> dict[str, Tensor]:
+        """A leaf for every parameter of all chains: a slice of one vector would have a gradient of its full length."""
+        return {name: leaf.requires_grad_(True) for name, leaf in self.layout.stacked(position.detach()).items()}
+
+    def _outputs_of_chains(
+        self, leaves: dict[str, Tensor], inputs: Tensor, module: nn.Module, buffers: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Outputs ``(chains, batch, ...)`` for samples ``(1 or chains, batch, ...)``."""
+
+        def outputs_of(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+            return self.forward(parameters, x, buffers, module)
+
+        if len(next(iter(leaves.values()))) == 1:
+            return outputs_of({name: leaf[0] for name, leaf in leaves.items()}, inputs[0])[None]
+        outputs: Tensor = (
+            vmap(outputs_of, (0, None))(leaves, inputs[0]) if len(inputs) == 1 else vmap(outputs_of)(leaves, inputs)
+        )
+        return outputs
+
+    def _per_chain(self, function: Callable[[Tensor], Tensor], flat: Tensor, inputs: Tensor) -> Tensor:
+        """Values of every chain, of a function of its weights that takes so many samples at once."""
+        try:
+            at_once = self._chains_at_once(flat, inputs[None], self._private)
+            if at_once > 1:
+                return vmap(function, chunk_size=at_once)(flat)
+        except RuntimeError:
+            self._vmaps = False
         return torch.stack([function(vector) for vector in flat])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import ConfigError
+from landscape.potentials.graph_memory import graph_bytes
 from landscape.potentials.sampled_loss import SampledLoss
 from landscape.potentials.twice_differentiable import TwiceDifferentiable
 
@@ -173,18 +174,8 @@ class _Products(ABC):
 
     def _graph_bytes(self, count: int) -> int:
         """Bytes that the graph of a product for so many samples holds, apart from the weights."""
-        held: dict[int, Tensor] = {}
-        own = {leaf.untyped_storage().data_ptr() for leaf in self._leaves}
-
-        def pack(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage().data_ptr()
-            if storage not in own:
-                held[storage] = tensor
-            return tensor
-
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            self._product(self.loss.inputs[:count], self.loss.targets[:count], slice(0, count))
-        return sum(tensor.untyped_storage().nbytes() for tensor in held.values())
+        rows = slice(0, count)
+        return graph_bytes(lambda: self._product(self.loss.inputs[rows], self.loss.targets[rows], rows), self._leaves)
 
 
 def fast_format(loss: SampledLoss) -> torch.memory_format:
