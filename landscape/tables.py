@@ -1,11 +1,13 @@
-"""Specifications as tables of tables: how two differ, and one laid over another."""
+"""Specifications as tables of tables: how two differ, one laid over another, one key set."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
-__all__ = ["differences", "overlaid", "without_seed"]
+from landscape.errors import ConfigError
+
+__all__ = ["differences", "overlaid", "put", "without_seed"]
 
 
 def differences(
@@ -53,6 +55,32 @@ def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
         else:
             found[key] = value
     return found
+
+
+def put(table: dict[str, Any], key: str, value: Any) -> None:
+    """Set what a dotted key names; tables on the way that are missing are made.
+
+    Raises
+    ------
+    ConfigError
+        If something on the way is a value.
+
+    Examples
+    --------
+    >>> spec = {"integrator": {"dt": 0.1}}
+    >>> put(spec, "integrator.dt", 0.2)
+    >>> put(spec, "record.every", 10)
+    >>> spec
+    {'integrator': {'dt': 0.2}, 'record': {'every': 10}}
+    """
+    *parents, last = key.split(".")
+    for name in parents:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(
+                f"cannot set {key!r}: the specification has the value {table!r} for {name!r}, which is not a table"
+            )
+    table[last] = value
 
 
 def without_seed(potential: dict[str, Any]) -> dict[str, Any]:

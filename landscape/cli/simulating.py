@@ -18,6 +18,7 @@ from landscape.resuming import consolidate, resume
 from landscape.simulate import check_memory, simulate
 from landscape.specification import Prepared, build
 from landscape.storage.files import save
+from landscape.tables import put
 from landscape.text import duration
 
 __all__ = ["assign", "consolidate_run", "read_config", "resume_run", "run_config"]
@@ -114,13 +115,7 @@ def assign(spec: dict[str, Any], text: str) -> None:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
-    *parents, last = key.strip().split(".")
-    table = spec
-    for name in parents:
-        table = table.setdefault(name, {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"--set {text}: {name!r} is a value, not a table")
-    table[last] = parsed
+    put(spec, key.strip(), parsed)
 
 
 def _show_plan(prepared: Prepared) -> None:

@@ -29,19 +29,22 @@ def open_folder(folder: Path) -> xr.Dataset:
     CheckpointError
         If no generation can be read, with the names of the damaged files.
     """
-    problems: list[str] = []
+    before = None
     for _ in range(ATTEMPTS):
-        problems = []
+        problems: list[str] = []
         for manifest in generations(folder):
             try:
                 dataset = _assemble(folder, manifest)
             except CheckpointError as error:
                 problems.append(str(error))
                 continue
+            if problems and problems != before:
+                break  # the writer may have replaced these files meanwhile: damage is what a second look finds too
             if problems:
                 text = f"{'; '.join(problems)}: showing the run as it was at step {manifest.done}"
                 warnings.warn(text, UserWarning, stacklevel=3)
             return dataset
+        before = problems
     raise CheckpointError("; ".join(problems))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from landscape.errors import ConfigError
 from landscape.random import check_seed
 from landscape.specification import TASKS
+from landscape.tables import put
 
 __all__ = ["Axis", "Point", "SweepTable", "flatten", "make_table", "point_seed"]
 
@@ -105,7 +106,7 @@ def make_table(spec: Mapping[str, Any], over: Mapping[str, Any] | Sequence[Mappi
         values = dict(zip(keys, itertools.chain(*rows), strict=True))
         one = _plain("the specification", common)
         for key, value in values.items():
-            _put(one, key, value)
+            put(one, key, value)
         if "seed" not in keys:
             _give_seed(one, index)
         points.append(Point(index, values, _canonical(one)))
@@ -178,16 +179,6 @@ def _rows(keys: tuple[str, ...], given: Any) -> tuple[tuple[Any, ...], ...]:
             f"{where} has a value twice, in {values}; for runs that differ by their noise, sweep the seed"
         )
     return tuple((value,) if len(keys) == 1 else tuple(value) for value in values)
-
-
-def _put(spec: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    table = spec
-    for name in parents:
-        table = table.setdefault(name, {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"cannot sweep {key!r}: the specification has the value {table!r} for {name!r}, no table")
-    table[last] = value
 
 
 def _plain(where: str, value: Any) -> Any:

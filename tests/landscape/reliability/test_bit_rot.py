@@ -7,7 +7,8 @@ import warnings
 import pytest
 
 import landscape as ls
-from landscape.errors import LandscapeError
+from landscape.errors import CheckpointError, LandscapeError
+from landscape.storage import run_reader
 from tests.landscape.reliability import runs
 
 STEPS, NAME = 60, "observers compiled"
@@ -179,3 +180,24 @@ def test_missing_files_are_named(name, folders, tmp_path):
         return
     message = runs.refusal(lambda: (ls.resume(folder, steps=80), runs.bits(ls.open(folder))))
     assert file.name in message or name == "manifest.json", message
+
+
+@pytest.mark.parametrize("times", [1, 100])
+def test_files_replaced_while_they_are_read_are_no_damage(times, folders, monkeypatch):
+    """A second look finds them. Control: what stays unreadable is said, and the former generation shown."""
+    whole, failures = run_reader._assemble, []
+    last = int(read(folders / "stopped")[0][0])
+
+    def replaced(folder, manifest):
+        if manifest.done == last and len(failures) < times:
+            failures.append(manifest.done)
+            raise CheckpointError("a part is gone")
+        return whole(folder, manifest)
+
+    monkeypatch.setattr(run_reader, "_assemble", replaced)
+    (steps, _), said = read(folders / "stopped")
+    if times == 1:
+        assert (steps, said) == (last, "")
+    else:
+        assert steps < last
+        assert said == f"a part is gone: showing the run as it was at step {steps}"
