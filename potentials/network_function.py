@@ -175,11 +175,6 @@ class NetworkFunction(Potential):
         """Mean loss and gradient per chain, for samples ``(1 or chains, batch, ...)``; zeros if there are none."""
         if not inputs.shape[1]:
             return position.new_zeros(len(position)), torch.zeros_like(position)
-        if self.plain_mlp is not None:
-            if inputs.ndim > 3:
-                inputs = inputs.flatten(2)
-            return self.plain_mlp.value_and_gradient(position, inputs, targets)
-
         try:
             at_once = self._chains_at_once(position, inputs, module)
             return self._in_parts(position, inputs, targets, module, at_once)
@@ -207,6 +202,8 @@ class NetworkFunction(Potential):
         self, position: Tensor, inputs: Tensor, targets: Tensor, module: nn.Module, at_once: int
     ) -> tuple[Tensor, Tensor]:
         """Mean loss and gradient per chain, with a graph for every `at_once` of them."""
+        if at_once == len(position):
+            return self._one_backward_pass(position, inputs, targets, module)
         shared, found = len(inputs) == 1, []
         for start in range(0, len(position), at_once):
             rows = slice(start, start + at_once)
@@ -219,6 +216,8 @@ class NetworkFunction(Potential):
         self, position: Tensor, inputs: Tensor, targets: Tensor, module: nn.Module
     ) -> tuple[Tensor, Tensor]:
         """Mean loss and gradient per chain, from the slope of the sum over chains, whose terms share nothing."""
+        if self.plain_mlp is not None:
+            return self.plain_mlp.value_and_gradient(position, inputs.flatten(2) if inputs.ndim > 3 else inputs, targets)
         chains, samples = position.shape[0], inputs.shape[1]
         with torch.enable_grad():
             leaves = self._leaves(position)

@@ -16,7 +16,10 @@ def draws(*shape, seed=0):
 
 def loss_of(samples=12, size=8, width=4, policy=None, **settings):
     targets = torch.randint(10, (samples,), generator=torch.Generator().manual_seed(1))
-    module = architectures.resnet_cifar(8, width=width, norm="group" if policy is None else "batch", seed=1)
+    if policy == "plain MLP":
+        module, policy = nn.Sequential(nn.Flatten(), *architectures.mlp([3 * size**2, 6, 5, 10], seed=1)), None
+    else:
+        module = architectures.resnet_cifar(8, width=width, norm="group" if policy is None else "batch", seed=1)
     return NetworkLoss(
         module, draws(samples, 3, size, size), targets, dtype=torch.float64, batchnorm=policy,
         evaluation=(draws(9, 3, size, size, seed=2), targets[:9]), **settings,
@@ -52,7 +55,7 @@ def backward_passes(monkeypatch):
 
 
 @pytest.mark.parametrize("settings", [{"batch_size": 5}, {"batch_size": 5, "shared_batches": True}, {"chunk_size": 5}])
-@pytest.mark.parametrize("policy", [None, "frozen", "batch", "reestimate"])
+@pytest.mark.parametrize("policy", [None, "frozen", "batch", "reestimate", "plain MLP"])
 def test_chains_in_parts_are_the_chains(policy, settings, monkeypatch, backward_passes):
     together = everything(loss_of(policy=policy, **settings))
     assert max(backward_passes) == CHAINS
