@@ -217,7 +217,8 @@ class NetworkFunction(Potential):
     ) -> tuple[Tensor, Tensor]:
         """Mean loss and gradient per chain, from the slope of the sum over chains, whose terms share nothing."""
         if self.plain_mlp is not None:
-            return self.plain_mlp.value_and_gradient(position, inputs.flatten(2) if inputs.ndim > 3 else inputs, targets)
+            flat = inputs.flatten(2) if inputs.ndim > 3 else inputs
+            return self.plain_mlp.value_and_gradient(position, flat, targets)
         chains, samples = position.shape[0], inputs.shape[1]
         with torch.enable_grad():
             leaves = self._leaves(position)

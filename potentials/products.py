@@ -123,35 +123,6 @@ class _Products(ABC):
         with TwiceDifferentiable():
             return self.loss.forward(self._parameters, inputs, self._buffers)
 
-    def _flat(self, gradients: Sequence[Tensor | None], count: int) -> Tensor:
-        """Rows ``(count, size)`` from their parts by leaf."""
-        parts = [
-            leaf.new_zeros(count, leaf.numel()) if gradient is None else gradient.reshape(count, -1)
-            for gradient, leaf in zip(gradients, self._leaves, strict=True)
-        ]
-        return torch.cat(parts, dim=-1)
-
-    def _parts(self, vectors: Tensor) -> list[Tensor]:
-        """Parts by leaf ``(k, *shape)`` of rows ``(k, size)``."""
-        sizes = [leaf.numel() for leaf in self._leaves]
-        split = vectors.split(sizes, dim=1)
-        return [part.reshape(-1, *leaf.shape) for part, leaf in zip(split, self._leaves, strict=True)]
-
-    def _columns(
-        self, outputs: Sequence[Tensor | None], leaves: Sequence[Tensor], vectors: Sequence[Tensor]
-    ) -> list[Tensor | None]:
-        """Vector-Jacobian products of `outputs` with each of `vectors` ``(k, ...)``, by leaf; the graph stays."""
-        pairs = [(one, along) for one, along in zip(outputs, vectors, strict=True) if one is not None]
-        pairs = [(one, along) for one, along in pairs if one.requires_grad]
-        if not pairs:
-            return [None] * len(leaves)
-        ends, along = [one for one, _ in pairs], [one for _, one in pairs]
-        batched = len(vectors[0]) > 1
-        if not batched:
-            along = [one[0] for one in along]
-        found = torch.autograd.grad(ends, leaves, along, retain_graph=True, allow_unused=True, is_grads_batched=batched)
-        return list(found) if batched else [None if part is None else part.unsqueeze(0) for part in found]
-
     def _kind(self) -> tuple[Any, ...]:
         """What the size of a graph depends on, for a given network."""
         return type(self), self.block.start, self.block.stop
@@ -178,6 +149,40 @@ class _Products(ABC):
         return graph_bytes(lambda: self._product(self.loss.inputs[rows], self.loss.targets[rows], rows), self._leaves)
 
 
+# -- vectors and their parts by parameter: functions, so that a kept product does not refer to who keeps it -----------
+
+
+def _flat(leaves: Sequence[Tensor], gradients: Sequence[Tensor | None], count: int) -> Tensor:
+    """Rows ``(count, size)`` from their parts by leaf."""
+    parts = [
+        leaf.new_zeros(count, leaf.numel()) if gradient is None else gradient.reshape(count, -1)
+        for gradient, leaf in zip(gradients, leaves, strict=True)
+    ]
+    return torch.cat(parts, dim=-1)
+
+
+def _parts(leaves: Sequence[Tensor], vectors: Tensor) -> list[Tensor]:
+    """Parts by leaf ``(k, *shape)`` of rows ``(k, size)``."""
+    split = vectors.split([leaf.numel() for leaf in leaves], dim=1)
+    return [part.reshape(-1, *leaf.shape) for part, leaf in zip(split, leaves, strict=True)]
+
+
+def _columns(
+    outputs: Sequence[Tensor | None], leaves: Sequence[Tensor], vectors: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """Vector-Jacobian products of `outputs` with each of `vectors` ``(k, ...)``, by leaf; the graph stays."""
+    pairs = [(one, along) for one, along in zip(outputs, vectors, strict=True) if one is not None]
+    pairs = [(one, along) for one, along in pairs if one.requires_grad]
+    if not pairs:
+        return [None] * len(leaves)
+    ends, along = [one for one, _ in pairs], [one for _, one in pairs]
+    batched = len(vectors[0]) > 1
+    if not batched:
+        along = [one[0] for one in along]
+    found = torch.autograd.grad(ends, leaves, along, retain_graph=True, allow_unused=True, is_grads_batched=batched)
+    return list(found) if batched else [None if part is None else part.unsqueeze(0) for part in found]
+
+
 def fast_format(loss: SampledLoss) -> torch.memory_format:
     """Images with their channels last, where the processor's convolutions are faster so."""
     images = loss.inputs.ndim == 4 and loss.dtype == torch.float32 and loss.device.type == "cpu"
@@ -201,8 +206,9 @@ class HessianProducts(_Products):
     def _product(self, inputs: Tensor, targets: Tensor, rows: slice) -> Product:
         losses = self.loss.losses_of(self._outputs(inputs), inputs, targets)
         mean = losses.sum() / self.loss.samples
-        slopes = torch.autograd.grad(mean, self._leaves, create_graph=True, allow_unused=True)
-        return lambda rows: self._flat(self._columns(slopes, self._leaves, self._parts(rows)), len(rows))
+        leaves = self._leaves
+        slopes = torch.autograd.grad(mean, leaves, create_graph=True, allow_unused=True)
+        return lambda vectors: _flat(leaves, _columns(slopes, leaves, _parts(leaves, vectors)), len(vectors))
 
 
 class _Sandwich(_Products):
@@ -222,14 +228,15 @@ class _Sandwich(_Products):
             return torch.zeros_like
         # J v is the derivative of J^T u, which is linear in u, along v
         dummy = torch.zeros_like(inner, requires_grad=True)
-        slopes = torch.autograd.grad(inner, self._leaves, dummy, create_graph=True, allow_unused=True)
+        leaves = self._leaves
+        slopes = torch.autograd.grad(inner, leaves, dummy, create_graph=True, allow_unused=True)
         middle = self._middle(inner.detach(), inputs, targets)
 
         def product(vectors: Tensor) -> Tensor:
-            (pushed,) = self._columns(slopes, [dummy], self._parts(vectors))
+            (pushed,) = _columns(slopes, [dummy], _parts(leaves, vectors))
             if pushed is None:
                 return torch.zeros_like(vectors)
-            return self._flat(self._columns([inner], self._leaves, [middle(pushed)]), len(vectors))
+            return _flat(leaves, _columns([inner], leaves, [middle(pushed)]), len(vectors))
 
         return product
 
@@ -266,7 +273,7 @@ class GaussNewtonProducts(_Sandwich):
         (slope,) = torch.autograd.grad(mean, outputs, create_graph=True)
 
         def curved(vectors: Tensor) -> Tensor:
-            (product,) = self._columns([slope], [outputs], [vectors])
+            (product,) = _columns([slope], [outputs], [vectors])
             return torch.zeros_like(vectors) if product is None else product
 
         return curved

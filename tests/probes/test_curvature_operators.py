@@ -1,6 +1,7 @@
 """Operators against dense automatic differentiation, whatever the chunks, and a module left as it was found."""
 
 import copy
+import gc
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials import NetworkLoss, Quadratic, architectures
 from landscape.potentials.mlp_hessian import mlp_hessian
+from landscape.potentials.products import _Products
 from landscape.potentials.sample_scores import SampleScores
 from landscape.probes import curvature
 from landscape.probes.curvature.model_labels import class_scores, fisher_factor
@@ -177,6 +179,22 @@ def test_structured_hessian_deep_in_a_minimum():
     position = torch.tensor([46.0, 0.0, 0.0, 0.0], dtype=torch.float64)
     q = np.exp(-46.0) / (1 + np.exp(-46.0))
     np.testing.assert_allclose(loss.hessian(position)[0, 0], q * (1 - q), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_graphs_go_with_their_operator(kind):
+    """At once, not when garbage is collected next: of a large network they are a gigabyte each."""
+    loss = NETWORKS["convnet group norm"].loss()
+    gc.collect()
+    gc.disable()
+    try:
+        operator = OPERATORS[kind](loss, loss.position())
+        operator @ torch.ones(loss.dim, dtype=torch.float64)
+        assert [made for made in gc.get_objects() if issubclass(type(made), _Products)]
+        del operator
+        assert not [left for left in gc.get_objects() if issubclass(type(left), _Products)]
+    finally:
+        gc.enable()
 
 
 def test_operators_are_matrices():
