@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from landscape import random
 from landscape.errors import ConfigError
 from landscape.potentials.batches import BatchKeys, BatchSampler, Sampling
 from landscape.potentials.fingerprint import common_facts, loss_name, module_recipe
+from landscape.potentials.graph_memory import graph_bytes
 from landscape.potentials.losses import SampleLoss, cross_entropy
 from landscape.potentials.mlp_hessian import mlp_hessian
 from landscape.potentials.network_data import check_count, check_dtype, check_settings, fitting_data
@@ -25,6 +26,8 @@ from landscape.potentials.samples import Samples, gather_samples
 from landscape.potentials.sharding import Shards
 
 __all__ = ["NetworkLoss"]
+
+SAMPLES_BYTES: Final = 2**28  # what the graphs of samples whose single gradients are taken at once may hold
 
 Batch: TypeAlias = tuple[Any, Any]  # of inputs and targets, each a tensor or, over several ranks, a list over chains
 
@@ -226,7 +229,7 @@ class NetworkLoss(NetworkFunction):
     def sample_gradients(self, position: Any) -> Any:
         """Gradient of every sample's loss (without weight decay), shape ``(..., samples, dim)``.
 
-        Memory is that of the result, on every rank; a network with batch statistics has no per-sample gradients.
+        Memory is that of the result, twice, on every rank; a network with batch statistics has no per-sample gradients.
         """
         if self.batchnorm == "batch":
             raise ConfigError('with batchnorm="batch" the samples interact: there are no per-sample gradients')
@@ -236,14 +239,18 @@ class NetworkLoss(NetworkFunction):
 
         def gradients(at: Tensor) -> Tensor:
             flat = at.reshape(-1, self.dim)
-            rows = [
-                torch.cat([vmap(torch.func.grad(one_sample), (None, 0, 0))(row, x, y) for x, y in self._chunks()])
-                for row in flat
-            ]
+            per_sample = vmap(torch.func.grad(one_sample), (None, 0, 0), chunk_size=self._samples_at_once())
+            rows = [torch.cat([per_sample(row, x, y) for x, y in self._chunks()]) for row in flat]
             gathered = self.shards.gathered(torch.stack(rows), dim=1)
             return gathered.reshape(*at.shape[:-1], self.samples, self.dim)
 
         return self._apply(gradients, position)
+
+    def _samples_at_once(self) -> int:
+        """How many samples to take the single gradients of at once."""
+        weights, inputs = self.position().requires_grad_(True), self.inputs[:2].clone()
+        held = graph_bytes(lambda: self._losses(weights, inputs, self.targets[:2], self._buffers), [weights])
+        return max(1, SAMPLES_BYTES * len(inputs) // max(1, held))
 
     def accuracy(self, position: Any, *, held_out: bool | None = None) -> Any:
         """Fraction of correct labels, shape ``(...)``: on held-out data where there are some, else on the data."""
@@ -296,8 +303,10 @@ class NetworkLoss(NetworkFunction):
         return (gradient + self.weight_decay * flat).reshape(position.shape)
 
     def _hvp(self, position: Tensor, vector: Tensor) -> Tensor:
-        rows = position.detach().reshape(-1, self.dim)
         along = vector.reshape(-1, self.dim)
+        if not any(position.stride()[:-1]):  # one position for all vectors
+            return HessianProducts(self, position.detach().reshape(-1, self.dim)[0])(along).reshape(position.shape)
+        rows = position.detach().reshape(-1, self.dim)
         products = [HessianProducts(self, row)(v[None])[0] for row, v in zip(rows, along, strict=True)]
         return torch.stack(products).reshape(position.shape)
 

@@ -34,7 +34,7 @@ class _SampledLoss(Protocol):
         """Gradients of single samples, shape ``(samples, dim)``."""
 
     def hvp(self, position: Any, vector: Any) -> Any:
-        """Product of the Hessian of the mean loss with a vector."""
+        """Products of the Hessian of the mean loss with the rows of ``vector (k, dim)``."""
 
 
 def effective_temperature(
@@ -68,7 +68,8 @@ def effective_temperature(
     Parameters
     ----------
     loss : object
-        With ``sample_gradients(position) -> (samples, dim)`` and ``hvp(position, vector)``, as `NetworkLoss` has.
+        With ``sample_gradients(position) -> (samples, dim)`` and ``hvp(position, vectors (k, dim)) -> (k, dim)``, as
+        `NetworkLoss` has.
     position : tensor, array, DataArray or Dataset, shape ``(..., dim)``
         Where; of a Dataset its `position`, else `snapshot`, else `last_position`.
     lr : float
@@ -103,8 +104,8 @@ def effective_temperature(
 
     Notes
     -----
-    Cost: gradients of all n samples, held as one ``(n, dim)`` array, and min(`probes`, dim) Hessian-vector products
-    per position; memory dim^2 numbers besides for dim < n, else little.
+    Cost: gradients of all n samples, held as one ``(n, dim)`` array of float64 (twice for a moment), and
+    min(`probes`, dim) Hessian-vector products per position; memory dim^2 numbers besides for dim < n, else little.
 
     References
     ----------
@@ -214,7 +215,8 @@ def _at(loss: _SampledLoss, point: Tensor, setting: _Setting) -> dict[str, float
             f"a batch of {setting.batch_size} out of {samples} samples; two are needed, and a whole batch"
         )
     noise = gradients - gradients.mean(dim=0)
-    square = (noise**2).sum(dim=1).cpu().numpy()
+    del gradients
+    square = torch.linalg.vector_norm(noise, dim=1).square().cpu().numpy()
     scale = setting.scale(samples, dim)
     trace, trace_error = float(square.mean()), float(square.std(ddof=1) / np.sqrt(samples))
     alignment, alignment_error = _alignment(loss, point, noise, setting.probes, setting.seed)
@@ -243,8 +245,7 @@ def _alignment(loss: _SampledLoss, point: Tensor, noise: Tensor, probes: int, se
         signs = np.random.default_rng(seed).integers(0, 2, (probes, dim)) * 2.0 - 1.0
         vectors = torch.from_numpy(signs)
     vectors = vectors.to(noise.device)
-    images = torch.stack([torch.as_tensor(loss.hvp(point, v.to(point.dtype))).detach() for v in vectors])
-    images = images.to(torch.float64)
+    images = torch.as_tensor(loss.hvp(point, vectors.to(point.dtype))).detach().to(torch.float64)
     # With the whole basis sums are exact; with random signs each vector gives an unbiased value by itself.
     weight = 1.0 if whole else 1.0 / probes
     product = (noise @ vectors.T) * (noise @ images.T)
@@ -269,7 +270,7 @@ def _overlaps(noise: Tensor) -> Tensor:
     import torch
 
     samples, dim = noise.shape
-    own = (noise**2).sum(dim=1) ** 2
+    own: Tensor = torch.linalg.vector_norm(noise, dim=1) ** 4
     if dim <= samples:
         return ((noise @ (noise.T @ noise)) * noise).sum(dim=1) - own
     rows = max(1, _BLOCK // samples)

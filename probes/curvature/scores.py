@@ -72,7 +72,8 @@ def score_singular_values(
     Notes
     -----
     Memory: 8 (C E)^2 bytes, and strips of 256 MiB. Cost: C gradients of single samples for every strip, of which there
-    are C E dim / 2^26 in float32.
+    are C E dim / 2^26 in float32. Where there are fewer weights than columns, as in small layers, S S^T is taken
+    instead: 8 dim^2 bytes, one pass.
 
     References
     ----------
@@ -109,11 +110,14 @@ def score_singular_values(
         scores = SampleScores(network, position, lambda outputs, rows: class_scores(outputs), chunk_size=chunk_size)
         for layer, (name, _) in enumerate(sites.layers):
             slots = [slot for slot in network.layout if name is None or layer_name(slot) == name]
-            gram, strips = _gram(scores, slots, classes, count)
+            few_weights = sum(slot.size for slot in slots) < classes * count
+            gram, strips = (_gram_of_weights if few_weights else _gram)(scores, slots, classes, count)
             passes += strips
             values = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0.0)
-            found[number, layer] = values.sqrt().cpu().numpy()
-            error[number, layer] = _rounding(values, network.dtype)
+            # beyond the number of weights all are zero
+            found[number, layer], error[number, layer] = 0.0, 0.0
+            found[number, layer, : len(values)] = values.sqrt().cpu().numpy()
+            error[number, layer, : len(values)] = _rounding(values, network.dtype)
     gradients = classes * passes
     return sites.dataset(
         {
@@ -152,6 +156,21 @@ def _gram(scores: SampleScores, slots: list[Slot], classes: int, examples: int) 
             exact = piece.double()
             gram.addmm_(exact, exact.T)
     return gram.div_(examples), len(strips)
+
+
+def _gram_of_weights(scores: SampleScores, slots: list[Slot], classes: int, examples: int) -> tuple[Tensor, int]:
+    """S S^T in float64, which has the same eigenvalues but for zeros, in one pass over the samples."""
+    size, device, dtype = sum(slot.size for slot in slots), scores.loss.device, scores.loss.dtype
+    starts = dict(zip((slot.name for slot in slots), np.cumsum([0, *(slot.size for slot in slots)]), strict=False))
+    gram = torch.zeros(size, size, dtype=torch.float64, device=device)
+    for part, gradients in scores.chunks(slots, examples):
+        rows = torch.empty(classes, part.stop - part.start, size, dtype=dtype, device=device)
+        for slot, label, gradient in gradients:
+            rows[label, :, starts[slot.name] : starts[slot.name] + slot.size] = gradient
+        for piece in rows.flatten(0, 1).split(_GRAM_ROWS):
+            exact = piece.double()
+            gram.addmm_(exact.T, exact)
+    return gram.div_(examples), 1
 
 
 def _strips(slots: list[Slot], most: int) -> Iterator[list[tuple[Slot, int, int]]]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from landscape.potentials import NetworkLoss, architectures, network_function
+from landscape.potentials import NetworkLoss, architectures, network, network_function
 from landscape.potentials.graph_memory import graph_bytes
 
 CHAINS = 7
@@ -122,3 +122,11 @@ def test_a_module_that_cannot_be_batched_goes_chain_by_chain(backward_passes):
     gradients = loss.gradient(at)
     assert backward_passes == [1] * CHAINS
     assert [torch.equal(loss.gradient(one), row) for one, row in zip(at, gradients, strict=True)] == [True] * CHAINS
+
+
+def test_single_gradients_in_parts_are_the_single_gradients(monkeypatch):
+    loss = loss_of()
+    together = loss.sample_gradients(around(loss, chains=2))
+    monkeypatch.setattr(network, "SAMPLES_BYTES", network.SAMPLES_BYTES // loss._samples_at_once() * 5)
+    assert 4 <= loss._samples_at_once() <= 5
+    torch.testing.assert_close(loss.sample_gradients(around(loss, chains=2)), together, rtol=1e-10, atol=1e-14)

@@ -11,6 +11,7 @@ from landscape.opening import open as open_run
 from landscape.potentials import MullerBrown, NetworkLoss, Quadratic, architectures, datasets
 from landscape.probes import curvature
 from landscape.probes.curvature import scores
+from landscape.probes.curvature.operators import layer_blocks
 from landscape.storage.files import save
 from tests.probes.curvature_cases import NETWORKS, dense_hessian, draws, jacobian
 
@@ -298,6 +299,24 @@ def test_singular_values_of_the_scores(name, examples, monkeypatch):
     stripped = curvature.score_singular_values(loss, loss.position(), examples=examples)
     np.testing.assert_allclose(stripped.singular_value[0], values[0], rtol=1e-12)
     assert stripped.attrs["gradients"] > found.attrs["gradients"]
+
+
+@pytest.mark.parametrize("name", ["mlp relu", "convnet batch norm", "transformer"])
+def test_singular_values_of_layers_smaller_than_the_data(name):
+    """Fewer weights than columns: the rest is zero, whichever Gram matrix was taken."""
+    loss = NETWORKS[name].loss()
+    found = curvature.score_singular_values(loss, loss.position(), blocks="layer", chunk_size=4)
+    dense = dense_scores(loss, loss.samples)
+    sizes = []
+    for number, part in enumerate(layer_blocks(loss).values()):
+        truth = torch.linalg.svdvals(dense[:, part]).numpy()
+        values, errors = found.singular_value.values[number], found.singular_value_stderr.values[number]
+        large = truth > 1e-4 * truth[0]
+        np.testing.assert_allclose(values[: len(truth)][large], truth[large], rtol=1e-9)
+        assert (np.abs(values[: len(truth)] - truth) <= 30 * errors[: len(truth)] + 1e-300).all()
+        assert (values[len(truth) :] == 0).all()
+        sizes.append(len(truth))
+    assert min(sizes) < len(dense)
 
 
 def test_squares_of_singular_values_sum_to_the_fisher_trace():

@@ -217,8 +217,8 @@ class LinearRegression:
         return self.inputs * (self.inputs @ position - self.targets)[:, None]
 
     def hvp(self, position, vector):
-        self.calls += 1
-        return self.matrix @ vector
+        self.calls += len(vector)
+        return vector @ self.matrix
 
 
 SETTINGS = {"lr": 0.1, "batch_size": 20, "momentum": 0.0}
