@@ -30,7 +30,7 @@ def open_folder(folder: Path) -> xr.Dataset:
         If no generation can be read, with the names of the damaged files.
     """
     before = None
-    for _ in range(ATTEMPTS):
+    for left in reversed(range(ATTEMPTS)):
         problems: list[str] = []
         for manifest in generations(folder):
             try:
@@ -38,7 +38,7 @@ def open_folder(folder: Path) -> xr.Dataset:
             except CheckpointError as error:
                 problems.append(str(error))
                 continue
-            if problems and problems != before:
+            if problems and problems != before and left:
                 break  # the writer may have replaced these files meanwhile: damage is what a second look finds too
             if problems:
                 text = f"{'; '.join(problems)}: showing the run as it was at step {manifest.done}"

@@ -161,12 +161,12 @@ def _gram(scores: SampleScores, slots: list[Slot], classes: int, examples: int) 
 def _gram_of_weights(scores: SampleScores, slots: list[Slot], classes: int, examples: int) -> tuple[Tensor, int]:
     """S S^T in float64, which has the same eigenvalues but for zeros, in one pass over the samples."""
     size, device, dtype = sum(slot.size for slot in slots), scores.loss.device, scores.loss.dtype
-    starts = dict(zip((slot.name for slot in slots), np.cumsum([0, *(slot.size for slot in slots)]), strict=False))
     gram = torch.zeros(size, size, dtype=torch.float64, device=device)
     for part, gradients in scores.chunks(slots, examples):
         rows = torch.empty(classes, part.stop - part.start, size, dtype=dtype, device=device)
         for slot, label, gradient in gradients:
-            rows[label, :, starts[slot.name] : starts[slot.name] + slot.size] = gradient
+            at = slot.offset - slots[0].offset
+            rows[label, :, at : at + slot.size] = gradient
         for piece in rows.flatten(0, 1).split(_GRAM_ROWS):
             exact = piece.double()
             gram.addmm_(exact.T, exact)

@@ -182,16 +182,16 @@ def test_missing_files_are_named(name, folders, tmp_path):
     assert file.name in message or name == "manifest.json", message
 
 
-@pytest.mark.parametrize("times", [1, 100])
-def test_files_replaced_while_they_are_read_are_no_damage(times, folders, monkeypatch):
-    """A second look finds them. Control: what stays unreadable is said, and the former generation shown."""
+@pytest.mark.parametrize(("times", "said_each"), [(1, "a part"), (100, "a part"), (100, "part {}")])
+def test_files_replaced_while_they_are_read_are_no_damage(times, said_each, folders, monkeypatch):
+    """A second look finds them. Controls: what stays unreadable is said, and the former generation shown."""
     whole, failures = run_reader._assemble, []
     last = int(read(folders / "stopped")[0][0])
 
     def replaced(folder, manifest):
         if manifest.done == last and len(failures) < times:
             failures.append(manifest.done)
-            raise CheckpointError("a part is gone")
+            raise CheckpointError(f"{said_each.format(len(failures))} is gone")
         return whole(folder, manifest)
 
     monkeypatch.setattr(run_reader, "_assemble", replaced)
@@ -200,4 +200,5 @@ def test_files_replaced_while_they_are_read_are_no_damage(times, folders, monkey
         assert (steps, said) == (last, "")
     else:
         assert steps < last
-        assert said == f"a part is gone: showing the run as it was at step {steps}"
+        assert said == f"{said_each.format(len(failures))} is gone: showing the run as it was at step {steps}"
+        assert len(failures) == (2 if said_each == "a part" else run_reader.ATTEMPTS)
