@@ -100,6 +100,11 @@ class NetworkFunction(Potential):
         """Buffers with which the full-data quantities at a position are computed."""
         return self.buffers_at(vector) if self.batchnorm == "reestimate" else self._buffers
 
+    @property
+    def samples_interact(self) -> bool:
+        """Whether the outputs of a sample depend on the others that are evaluated with it."""
+        return self.batchnorm == "batch"
+
     # -- the module and its vector --------------------------------------------------------------------------------
 
     @property

@@ -65,7 +65,7 @@ def why_curved(loss: NetworkLoss) -> str | None:
     """
     if loss.loss is not cross_entropy and loss.loss is not squared_error:
         return "the loss is a callable of which no probability model is known"
-    if loss.batchnorm == "batch":
+    if loss.samples_interact:
         return "batch normalisation by the statistics of the batch depends on the weights"
     parameters = {name: value.detach().requires_grad_(True) for name, value in _weights(loss).items()}
     with torch.enable_grad():

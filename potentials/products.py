@@ -37,7 +37,7 @@ def check_chunks(loss: SampledLoss, size: int | None) -> None:
     ------
     ConfigError
     """
-    if loss.batchnorm == "batch" and size is not None and size < loss.samples:
+    if loss.samples_interact and size is not None and size < loss.samples:
         raise ConfigError(
             f'with batchnorm="batch" the statistics are those of all {loss.samples} samples at once, so chunks of '
             f"{size} would be another landscape: leave chunk_size out, or make the loss with "
@@ -72,7 +72,7 @@ class _Products(ABC):
     def __init__(
         self, loss: SampledLoss, position: Tensor, block: slice | None = None, chunk_size: int | None = None
     ) -> None:
-        chunk_size = loss.chunk_size if chunk_size is None and loss.batchnorm != "batch" else chunk_size
+        chunk_size = loss.chunk_size if chunk_size is None and not loss.samples_interact else chunk_size
         check_chunks(loss, chunk_size)
         loss.shards.check_same("positions", position)
         self.loss = loss
@@ -86,7 +86,7 @@ class _Products(ABC):
             loss.measured[self._kind()] = self._measured()
         self._format, self._sample_bytes = loss.measured[self._kind()]
         own = len(loss.inputs)
-        whole = own if loss.batchnorm == "batch" else max(1, GRAPH_BYTES // self._sample_bytes)
+        whole = own if loss.samples_interact else max(1, GRAPH_BYTES // self._sample_bytes)
         self.chunk_size = min(chunk_size or whole, own)
         self._kept: dict[int, Product] = {}
 

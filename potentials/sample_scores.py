@@ -262,7 +262,7 @@ def check_samples_apart(loss: NetworkLoss) -> None:
     ------
     ConfigError
     """
-    if loss.batchnorm == "batch":
+    if loss.samples_interact:
         raise ConfigError(
             'with batchnorm="batch" the samples interact, so none has a gradient of its own: make the loss with '
             'batchnorm="frozen" or "reestimate"'

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from landscape.potentials.batch import Inputs
 from landscape.potentials.layout import Layout
 from landscape.potentials.sharding import Shards
 
@@ -20,7 +21,7 @@ class SampledLoss(Protocol):
     dim: int
     layout: Layout
     shards: Shards
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
     weight_decay: float
     chunk_size: int | None
@@ -30,13 +31,17 @@ class SampledLoss(Protocol):
     measured: dict[Any, Any]
 
     @property
+    def samples_interact(self) -> bool:
+        """Whether the outputs of a sample depend on the others that are evaluated with it."""
+
+    @property
     def samples(self) -> int:
         """Size of the data set, on all ranks together."""
 
-    def forward(self, parameters: Mapping[str, Tensor], inputs: Tensor, buffers: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, parameters: Mapping[str, Tensor], inputs: Inputs, buffers: Mapping[str, Tensor]) -> Tensor:
         """Outputs for trainable parameters by name."""
 
-    def losses_of(self, outputs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+    def losses_of(self, outputs: Tensor, inputs: Inputs, targets: Tensor) -> Tensor:
         """Loss of every sample for given outputs."""
 
     def statistics_at(self, vector: Tensor) -> Mapping[str, Tensor]:
