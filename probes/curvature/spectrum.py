@@ -14,7 +14,7 @@ from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
 from landscape.potentials.checks import one_of, whole_number
 from landscape.probes.curvature.lanczos import Ends, lanczos_ends, power_end
-from landscape.probes.curvature.linear import LinearMap, as_linear, gaussian_probes
+from landscape.probes.curvature.linear import LinearMap, as_linear, uniform_probes
 from landscape.probes.curvature.positions import Sites
 from landscape.random import check_seed
 
@@ -304,7 +304,7 @@ def _ends(
 
 def _start(linear: LinearMap, seed: int, vectors: Tensor | None, which: str) -> Tensor:
     """A random vector; beside a neighbour's vectors, half as long as they are."""
-    random: Tensor = gaussian_probes(linear, 1, seed)[0]
+    random: Tensor = uniform_probes(linear, 1, seed)[0]
     random = random / torch.linalg.vector_norm(random)
     if vectors is None:
         return random
