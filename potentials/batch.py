@@ -11,7 +11,7 @@ from torch import Tensor
 
 from landscape.errors import ShapeError
 
-__all__ = ["Batch", "Inputs", "batch_of", "unwrapped"]
+__all__ = ["Batch", "Inputs", "as_tree", "batch_of", "unwrapped"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +110,11 @@ def batch_of(tree: Any) -> Batch:
     if len(set(lengths.values())) > 1 or None in lengths.values():
         raise ShapeError(f"the parts of the inputs hold different numbers of samples: {lengths}")
     return batch
+
+
+def as_tree(inputs: Inputs) -> Any:
+    """What a module is called with: the tensor, or the tensors as they were arranged."""
+    return inputs if isinstance(inputs, Tensor) else inputs.tree()
 
 
 def unwrapped(inputs: Inputs) -> tuple[tuple[Tensor, ...], Callable[[tuple[Tensor, ...]], Inputs]]:

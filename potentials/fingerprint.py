@@ -10,22 +10,23 @@ import torch
 from torch import nn
 
 from landscape.potentials import architectures
-from landscape.potentials.losses import SampleLoss, named_loss
+from landscape.potentials.losses import NamedLoss, SampleLoss
 from landscape.potentials.network_function import NetworkFunction
 from landscape.potentials.samples import Samples
 
-__all__ = ["common_facts", "loss_name", "module_recipe"]
+__all__ = ["callable_name", "common_facts", "loss_name", "module_recipe"]
 
 
-def loss_name(loss: SampleLoss) -> str:
-    """The short name of a loss, or where to find the callable.
+def loss_name(loss: SampleLoss) -> str | dict[str, Any]:
+    """The short name of a loss, a table of its settings, or where to find the callable.
 
     Examples
     --------
-    >>> loss_name(named_loss("mse"))
-    'mse'
+    >>> from landscape.potentials.losses import Huber
+    >>> loss_name(Huber(delta=0.5))
+    {'kind': 'huber', 'delta': 0.5}
     """
-    return next((name for name in ("cross_entropy", "mse") if named_loss(name) is loss), _name(loss))
+    return loss.spec() if isinstance(loss, NamedLoss) else callable_name(loss)
 
 
 def module_recipe(module: nn.Module) -> dict[str, Any]:
@@ -48,18 +49,20 @@ def module_recipe(module: nn.Module) -> dict[str, Any]:
 def common_facts(network: NetworkFunction, data: Samples) -> dict[str, Any]:
     """What of a network and its data has to be equal where several processes hold parts of the data."""
     facts: dict[str, Any] = {f"parameter {slot.name}": list(slot.shape) for slot in network.layout}
-    for name, values in (("inputs", data.inputs), ("targets", data.targets)):
+    parts = [("inputs", data.inputs)] if isinstance(data.inputs, torch.Tensor) else list(data.inputs.items())
+    for name, values in (*parts, ("targets", data.targets)):
         facts[name] = f"{values.dtype} of shape (n, {', '.join(map(str, values.shape[1:]))})"
     return facts | {
         "the held-out data": "missing" if data.evaluation is None else "given",
         "the loss": loss_name(network.loss),
         "batchnorm": network.batchnorm,
         "dtype": str(network.dtype),
-        "the module with its weights": module_recipe(network.module),
+        "the module with its weights": module_recipe(network.snapshot),
     }
 
 
-def _name(thing: Any) -> str:
+def callable_name(thing: Any) -> str:
+    """Where to find a callable or a class."""
     return f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', type(thing).__qualname__)}"
 
 
@@ -70,4 +73,4 @@ def _fingerprint(module: nn.Module) -> dict[str, Any]:
         digest.update(
             value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b""
         )
-    return {"kind": "python", "name": _name(type(module)), "sha256": digest.hexdigest()}
+    return {"kind": "python", "name": callable_name(type(module)), "sha256": digest.hexdigest()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +16,21 @@ __all__ = ["Layout", "Slot"]
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where one parameter lies in the flat vector."""
+    """Where one parameter lies in the flat vector.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+        As real numbers: of a complex parameter the last axis holds real and imaginary parts.
+    offset : int
+    is_complex : bool
+    """
 
     name: str
     shape: tuple[int, ...]
     offset: int
+    is_complex: bool = False
 
     @property
     def size(self) -> int:
@@ -31,6 +41,8 @@ class Slot:
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Names, shapes and offsets of the trainable parameters, in the module's order; tied weights appear once.
+
+    Complex parameters are pairs of real numbers throughout: real and imaginary part of every entry in turn.
 
     Examples
     --------
@@ -53,9 +65,10 @@ class Layout:
         slots, offset = [], 0
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
-                slots.append(Slot(name, tuple(parameter.shape), offset))
-                offset += parameter.numel()
-        if not slots:
+                pairs = (2,) if parameter.is_complex() else ()
+                slots.append(Slot(name, (*parameter.shape, *pairs), offset, bool(pairs)))
+                offset += slots[-1].size
+        if not offset:
             raise ConfigError("the module has no trainable parameters: set requires_grad on those that should move")
         return cls(tuple(slots))
 
@@ -73,22 +86,43 @@ class Layout:
     def flatten(self, module: nn.Module) -> Tensor:
         """The module's own values as one vector (a copy)."""
         parameters = dict(module.named_parameters())
-        return torch.cat([parameters[slot.name].detach().reshape(-1) for slot in self.slots])
+        return torch.cat([_as_real(parameters[slot.name].detach()).reshape(-1) for slot in self.slots])
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
-        """Views of a vector by parameter name."""
-        return {slot.name: vector[slot.offset : slot.offset + slot.size].view(slot.shape) for slot in self.slots}
+        """Parts of a vector by parameter name, as real numbers: views, where a module could not tell."""
+        return {slot.name: _readable(vector[slot.offset : slot.offset + slot.size].view(slot.shape)) for slot in self}
 
     def stacked(self, positions: Tensor) -> dict[str, Tensor]:
         """Parameters of many vectors ``(n, dim)`` by name, each ``(n, *shape)``; copies where they cannot be views."""
         return {
-            slot.name: positions[:, slot.offset : slot.offset + slot.size].reshape(len(positions), *slot.shape)
+            slot.name: _readable(
+                positions[:, slot.offset : slot.offset + slot.size].reshape(len(positions), *slot.shape)
+            )
             for slot in self.slots
+        }
+
+    def as_parameters(self, real: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What the module calls its parameters, of real ones by name: complex where they are."""
+        if not any(slot.is_complex for slot in self.slots):
+            return real
+        pairs = {slot.name for slot in self.slots if slot.is_complex}
+        return {
+            name: torch.complex(value[..., 0], value[..., 1]) if name in pairs else value
+            for name, value in real.items()
         }
 
     def write(self, module: nn.Module, vector: Tensor) -> None:
         """Copy a vector into the module's parameters."""
         parameters = dict(module.named_parameters())
         with torch.no_grad():
-            for name, value in self.unflatten(vector).items():
+            for name, value in self.as_parameters(self.unflatten(vector)).items():
                 parameters[name].copy_(value)
+
+
+def _as_real(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def _readable(part: Tensor) -> Tensor:
+    """A part that a module may read as complex numbers, which torch does at even offsets only."""
+    return part.clone() if part.ndim and part.shape[-1] == 2 else part

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import torch
@@ -12,12 +12,15 @@ from torch.func import vmap
 
 from landscape import random
 from landscape.errors import ConfigError
+from landscape.potentials.batch import Inputs, as_tree, batch_of, unwrapped
 from landscape.potentials.batches import BatchKeys, BatchSampler, Sampling
-from landscape.potentials.fingerprint import common_facts, loss_name, module_recipe
+from landscape.potentials.fingerprint import callable_name, common_facts, loss_name, module_recipe
+from landscape.potentials.foreign_module import converted, private_copy
 from landscape.potentials.graph_memory import graph_bytes
-from landscape.potentials.losses import SampleLoss, cross_entropy
+from landscape.potentials.losses import CrossEntropy, SampleLoss
 from landscape.potentials.mlp_hessian import mlp_hessian
-from landscape.potentials.network_data import check_count, check_dtype, check_settings, fitting_data
+from landscape.potentials.module_trials import check_function, samples_interact, undisturbed
+from landscape.potentials.network_data import check_count, check_dtype, check_settings, checked_call, fitting_data
 from landscape.potentials.network_function import NetworkFunction
 from landscape.potentials.norms import check_gathered, reestimated_statistics
 from landscape.potentials.plain_mlp import recognise
@@ -27,6 +30,7 @@ from landscape.potentials.sharding import Shards
 
 __all__ = ["NetworkLoss"]
 
+_TRIED: Final = 8  # samples that a module is tried on
 SAMPLES_BYTES: Final = 2**28  # what the graphs of samples whose single gradients are taken at once may hold
 
 Batch: TypeAlias = tuple[Any, Any]  # of inputs and targets, each a tensor or, over several ranks, a list over chains
@@ -44,12 +48,21 @@ class NetworkLoss(NetworkFunction):
     Parameters
     ----------
     module : torch.nn.Module
-    inputs : tensor, array, torch Dataset, DataLoader, or a `datasets.Data`
+        Compiled and parallel ones are unwrapped. Complex parameters are pairs of real coordinates.
+    inputs : tensor, array, tuple or dict of them, torch Dataset, DataLoader, or a `datasets.Data`
+        Samples in front. Of a tuple the module gets several arguments, of a dict arguments by name. The items of a
+        Dataset are tuples whose last is the target, or dicts whose ``labels`` or ``targets`` are; a DataLoader gives
+        the samples of one pass over it. Whole numbers and truth values are never cast where the module takes them.
     targets : tensor or array, optional
         Integer labels ``(n,)`` for cross-entropy, values ``(n, outputs)`` for the squared error. Left out where
         `inputs` carries them.
-    loss : {"cross_entropy", "mse"} or callable
-        A callable takes (outputs, targets) to a loss per sample ``(n,)``.
+    loss : {"cross_entropy", "mse", "binary_cross_entropy", "nll", "huber"}, a table, a `losses.NamedLoss` or callable
+        A callable takes (outputs, targets) to a loss per sample ``(n,)``; a module of torch, with
+        ``reduction="none"``, moves with `dtype` and `device`. Named losses take the tensor that the module returns, or
+        what it calls ``logits``; a callable of your own takes whatever the module returns.
+    call : callable, optional
+        ``call(module, inputs)`` runs the module, if not ``module(inputs)``, ``module(*inputs)`` or
+        ``module(**inputs)``.
     batch_size : int, optional
         Minibatch of the dynamics; None means full batch.
     sampling : {"epoch", "replacement"}
@@ -62,7 +75,8 @@ class NetworkLoss(NetworkFunction):
         The constant w above.
     batchnorm : {"batch", "frozen", "reestimate"}, optional
         Has to be chosen if the module keeps running statistics: those of the batch, the module's own as constants, or
-        recomputed at every evaluated position (evaluation only; dynamics then uses those of the batch).
+        recomputed at every evaluated position (evaluation only; dynamics then uses those of the batch). A layer
+        without running statistics always takes those of the batch.
     dropout : {"off"}
         Dropout layers are inactive.
     evaluation : tuple (inputs, targets), optional
@@ -80,7 +94,15 @@ class NetworkLoss(NetworkFunction):
     Raises
     ------
     ConfigError, ShapeError
-        For settings that contradict each other, data that do not fit the module, and ranks that do not fit together.
+        For settings that contradict each other, data that do not fit the module, ranks that do not fit together, and
+        a module that is no function of its weights: two evaluations at one position are compared.
+
+    Notes
+    -----
+    A loss is a snapshot of the module's weights and buffers at construction; `refresh` takes the present ones. Forward
+    hooks act on the private copies too, since they may be part of the function, and are called at every evaluation;
+    backward hooks are dropped. Samples whose outputs depend on the others are found by trying, and then all are
+    evaluated at once, as with ``batchnorm="batch"``.
 
     References
     ----------
@@ -102,7 +124,8 @@ class NetworkLoss(NetworkFunction):
         inputs: Any,
         targets: Any = None,
         *,
-        loss: str | SampleLoss = "cross_entropy",
+        loss: str | Mapping[str, Any] | SampleLoss = "cross_entropy",
+        call: Callable[[nn.Module, Any], Any] | None = None,
         batch_size: int | None = None,
         sampling: Sampling = "epoch",
         shared_batches: bool = False,
@@ -117,9 +140,9 @@ class NetworkLoss(NetworkFunction):
         process_group: Any = None,
     ) -> None:
         check_settings(
-            module=module, dropout=dropout, weight_decay=weight_decay, augment=augment, sampling=sampling, dtype=dtype
+            dropout=dropout, weight_decay=weight_decay, augment=augment, call=call, sampling=sampling, dtype=dtype
         )
-        super().__init__(module, loss=loss, batchnorm=batchnorm, dtype=dtype, device=device)
+        super().__init__(module, loss=loss, call=call, batchnorm=batchnorm, dtype=dtype, device=device)
         self.weight_decay = float(weight_decay)
         self.augment = augment
         self.shared_batches = shared_batches
@@ -137,17 +160,48 @@ class NetworkLoss(NetworkFunction):
                 "weight_decay": self.weight_decay,
             }
             self.shards, self.data_spec = Shards.joined(process_group, self.samples, facts, data.spec, self.device)
-        start = self.position()
-        data = fitting_data(
-            data, lambda x: self._outputs(start, x, self._buffers), self.loss, dtype=self.dtype, device=self.device
-        )
-        self.inputs, self.targets, self.evaluation = data.inputs, data.targets, data.evaluation
+        with undisturbed():
+            data = fitting_data(data, self._tried, self.loss, dtype=self.dtype, device=self.device)
+            self.inputs, self.targets, self.evaluation = data.inputs, data.targets, data.evaluation
+            self._try()
         self.sampler = None
         if size is not None:
             whole = size == self.samples and sampling == "epoch" and augment is None
             self.sampler = None if whole else BatchSampler(self.samples, size, sampling)
         self._check_smallest_batch()
-        self.plain_mlp = recognise(module, self.layout, self.loss, self.inputs)
+        self.plain_mlp = None if call else recognise(self.module, self.layout, self.loss, self.inputs)
+
+    # -- the module on trial ------------------------------------------------------------------------------------------
+
+    def _tried(self, inputs: Inputs) -> Any:
+        """Outputs at the module's own weights, found with a graph if that is the only way."""
+        try:
+            with self._quiet():
+                outputs = self._outputs(self.default_start(), inputs, self._buffers)
+        except RuntimeError:
+            if self._differentiates:
+                raise
+            self._differentiates = True  # derivatives inside forward need one
+            try:
+                return self._tried(inputs)
+            except Exception:
+                self._differentiates = False
+                raise
+        self._tensor_outputs = isinstance(outputs, Tensor)
+        return outputs
+
+    def _try(self) -> None:
+        """See that the module is a function of its weights, and whether its samples keep to themselves."""
+        start, count = self.default_start(), min(len(self.inputs), _TRIED)
+
+        def losses(rows: slice) -> Tensor:
+            with self._quiet():
+                return self._losses(start, self.inputs[rows], self.targets[rows], self._buffers).detach()
+
+        with checked_call(self.inputs):
+            losses(slice(0, count))
+        self._written = frozenset(check_function(lambda: losses(slice(0, count)), self._buffers))
+        self._interacting = self.batchnorm is None and samples_interact(losses, count)
 
     # -- the landscape in other forms -----------------------------------------------------------------------------
 
@@ -179,23 +233,23 @@ class NetworkLoss(NetworkFunction):
     def module_at(self, position: Any) -> nn.Module:
         """A copy of the user's module with the weights of `position` ``(dim,)``, in the user's mode."""
         vector = self._one(position)
-        module = copy.deepcopy(self.module)
-        self.layout.write(module, vector)
-        if self.batchnorm in ("batch", "reestimate"):
-            with torch.no_grad():
-                own = dict(module.named_buffers())
-                for name, value in self.buffers_at(vector).items():
-                    own[name].copy_(value)
+        module = private_copy(self.snapshot)
+        self._write(module, vector)
         return module
 
     def buffers_at(self, position: Any) -> dict[str, Tensor]:
         """Buffers that belong to a position: batch-normalisation statistics re-estimated over the data."""
         if self.batchnorm not in ("batch", "reestimate"):
             return dict(self._buffers)
-        estimator = self._estimator or copy.deepcopy(self.module).to(self.device, self.dtype).eval()
-        parameters = self._fixed | self.layout.unflatten(self._one(position))
-        with torch.no_grad():
-            return reestimated_statistics(estimator, parameters, lambda: (x for x, _ in self._pieces()))
+        estimator = self._estimator or converted(private_copy(self.snapshot), self.device, self.dtype).eval()
+        parameters = self.layout.unflatten(self._one(position))
+
+        def run(buffers: Mapping[str, Tensor]) -> None:
+            for x, _ in self._pieces():
+                self.forward(parameters, x, buffers, estimator)
+
+        with self._quiet():
+            return reestimated_statistics(estimator, run)
 
     def full_batch(self) -> NetworkLoss:
         """The same landscape whose dynamics uses all data at every step."""
@@ -210,7 +264,7 @@ class NetworkLoss(NetworkFunction):
             return self
         twin = copy.copy(self)
         twin._recast(dtype)
-        placed = Samples(self.inputs, self.targets, self.evaluation).to(dtype)
+        placed = Samples(self.inputs, self.targets, self.evaluation).to(self.device, dtype)
         twin.inputs, twin.targets, twin.evaluation = placed.inputs, placed.targets, placed.evaluation
         return twin
 
@@ -220,7 +274,7 @@ class NetworkLoss(NetworkFunction):
         """Loss of every sample (without weight decay), shape ``(..., samples)``; of all ranks in their order."""
 
         def losses(at: Tensor) -> Tensor:
-            with torch.no_grad():
+            with self._quiet():
                 own = self._per_chain(self._losses_of_one, at.reshape(-1, self.dim), next(self._chunks())[0])
             return self.shards.gathered(own, dim=1).reshape(*at.shape[:-1], self.samples)
 
@@ -231,35 +285,64 @@ class NetworkLoss(NetworkFunction):
 
         Memory is that of the result, twice, on every rank; a network with batch statistics has no per-sample gradients.
         """
-        if self.batchnorm == "batch":
-            raise ConfigError('with batchnorm="batch" the samples interact: there are no per-sample gradients')
-
-        def one_sample(vector: Tensor, x: Tensor, y: Tensor) -> Tensor:
-            return self._losses(vector, x.unsqueeze(0), y.unsqueeze(0), self.statistics_at(vector)).sum()
+        if self.samples_interact:
+            raise ConfigError(
+                'the samples interact (batchnorm="batch", or the module mixes them): there are no per-sample gradients'
+            )
 
         def gradients(at: Tensor) -> Tensor:
             flat = at.reshape(-1, self.dim)
-            per_sample = vmap(torch.func.grad(one_sample), (None, 0, 0), chunk_size=self._samples_at_once())
-            rows = [torch.cat([per_sample(row, x, y) for x, y in self._chunks()]) for row in flat]
+            rows = [torch.cat([self._gradients_of_samples(row, x, y) for x, y in self._chunks()]) for row in flat]
             gathered = self.shards.gathered(torch.stack(rows), dim=1)
             return gathered.reshape(*at.shape[:-1], self.samples, self.dim)
 
         return self._apply(gradients, position)
 
+    def _gradients_of_samples(self, vector: Tensor, inputs: Inputs, targets: Tensor) -> Tensor:
+        """Gradients ``(samples, dim)``: of many samples at once, or one by one where the module cannot be batched."""
+        buffers = self.statistics_at(vector)
+
+        def of_one(weights: Tensor, x: Inputs, y: Tensor) -> Tensor:
+            return self._losses(weights, x.unsqueeze(0), y.unsqueeze(0), buffers).sum()
+
+        if self.measured.get("samples together", True):
+            leaves, back = unwrapped(inputs)
+            slope = torch.func.grad(lambda weights, parts, y: of_one(weights, back(parts), y))
+            try:
+                together: Tensor = vmap(slope, (None, 0, 0), chunk_size=self._samples_at_once())(
+                    vector, leaves, targets
+                )
+                return together
+            except RuntimeError:
+                self.measured["samples together"] = False
+        rows = []
+        with torch.enable_grad():
+            for i in range(len(inputs)):
+                weights = vector.detach().requires_grad_(True)
+                loss = of_one(weights, inputs[i], targets[i])
+                rows.append(
+                    torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)[0]
+                    if loss.requires_grad
+                    else torch.zeros_like(vector)
+                )
+        return torch.stack(rows)
+
     def _samples_at_once(self) -> int:
         """How many samples to take the single gradients of at once."""
-        weights, inputs = self.position().requires_grad_(True), self.inputs[:2].clone()
+        weights, inputs = self.default_start().requires_grad_(True), self.inputs[:2].clone()
         held = graph_bytes(lambda: self._losses(weights, inputs, self.targets[:2], self._buffers), [weights])
         return max(1, SAMPLES_BYTES * len(inputs) // max(1, held))
 
     def accuracy(self, position: Any, *, held_out: bool | None = None) -> Any:
         """Fraction of correct labels, shape ``(...)``: on held-out data where there are some, else on the data."""
-        if self.loss is not cross_entropy:
+        if not isinstance(self.loss, CrossEntropy):
             raise ConfigError("accuracy needs labels and the cross-entropy loss")
         data = self._held_out() if (self.evaluation is not None if held_out is None else held_out) else None
 
-        def right(outputs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-            return (outputs.argmax(1) == targets).float().mean() * len(targets)
+        measure = self.loss.hits
+
+        def right(outputs: Tensor, inputs: Inputs, targets: Tensor) -> Tensor:
+            return measure(outputs, targets).sum()
 
         return self._mean_over(data, right, position)
 
@@ -267,7 +350,7 @@ class NetworkLoss(NetworkFunction):
         """Mean loss on the held-out data, shape ``(...)``, without weight decay."""
         return self._mean_over(self._held_out(), lambda *given: self.losses_of(*given).sum(), position)
 
-    def _mean_over(self, data: Samples | None, total: Callable[[Tensor, Tensor, Tensor], Tensor], position: Any) -> Any:
+    def _mean_over(self, data: Samples | None, total: Callable[[Any, Inputs, Tensor], Tensor], position: Any) -> Any:
         """Mean over samples of what ``total(outputs, inputs, targets)`` is the sum of."""
         count = len(self.inputs if data is None else data.inputs)
 
@@ -277,7 +360,7 @@ class NetworkLoss(NetworkFunction):
             return torch.stack(totals).sum() / count
 
         def mean(at: Tensor) -> Tensor:
-            with torch.no_grad():
+            with self._quiet():
                 own = self._per_chain(one, at.reshape(-1, self.dim), next(self._chunks(data))[0])
                 (found,) = self.shards.mean(count, own)
             return found.reshape(at.shape[:-1])
@@ -318,7 +401,8 @@ class NetworkLoss(NetworkFunction):
         if self.plain_mlp is None:
             return HessianProducts(self, vector).matrix().T
         self.shards.check_same("positions", vector)
-        own = mlp_hessian(self.plain_mlp, vector, self.inputs.flatten(1), self.targets)
+        inputs: Any = self.inputs
+        own = mlp_hessian(self.plain_mlp, vector, inputs.flatten(1), self.targets)
         (hessian,) = self.shards.mean(len(self.inputs), own)
         hessian.diagonal().add_(self.weight_decay)
         return hessian
@@ -348,7 +432,7 @@ class NetworkLoss(NetworkFunction):
         if self.ranks == 1:
             x = self.inputs[indices]
             if self.augment is not None:
-                x = torch.stack(self._augmented(x, indices, keys, step))
+                x = _stacked(self._augmented(x, indices, keys, step))
             return [(x, self.targets[indices])]
         rows = self.shards.members(indices)
         xs, ys = [self.inputs[row] for row in rows], [self.targets[row] for row in rows]
@@ -390,13 +474,18 @@ class NetworkLoss(NetworkFunction):
         """Gradient on the minibatches of a step."""
         return self.batch_energy_and_gradient(position, step=step, keys=keys)[1]
 
-    def _augmented(self, inputs: Any, indices: Any, keys: BatchKeys, step: int) -> list[Tensor]:
+    def _augmented(self, inputs: Any, indices: Any, keys: BatchKeys, step: int) -> list[Inputs]:
         at = torch.full((), step, dtype=torch.int64, device=self.device)
+        augment: Any = self.augment
+
+        def changed(x: Inputs, words: Tensor) -> Inputs:
+            found = augment(as_tree(x), words)
+            return found if isinstance(found, Tensor) else batch_of(found)
+
         return [
-            self.augment(x, random.random_words(seed, random.AUGMENTATION, at.new_tensor(stream), at, i))  # type: ignore[misc]
-            if len(x) else x
+            changed(x, random.random_words(seed, random.AUGMENTATION, at.new_tensor(stream), at, i)) if len(x) else x
             for x, i, seed, stream in zip(inputs, indices, keys.seeds, keys.streams, strict=False)
-        ]  # fmt: skip
+        ]
 
     # -- samples and chunks of them ------------------------------------------------------------------------------------
 
@@ -404,13 +493,13 @@ class NetworkLoss(NetworkFunction):
         buffers = self.statistics_at(vector)
         return torch.cat([self._losses(vector, x, y, buffers) for x, y in self._chunks()])
 
-    def _chunks(self, data: Samples | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def _chunks(self, data: Samples | None = None) -> Iterator[tuple[Inputs, Tensor]]:
         inputs, targets = (self.inputs, self.targets) if data is None else (data.inputs, data.targets)
-        if self.batchnorm == "batch":  # the statistics are those of all data at once
+        if self.samples_interact:
             return iter([(inputs, targets)])
         return self._pieces(Samples(inputs, targets))
 
-    def _pieces(self, data: Samples | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def _pieces(self, data: Samples | None = None) -> Iterator[tuple[Inputs, Tensor]]:
         inputs, targets = (self.inputs, self.targets) if data is None else (data.inputs, data.targets)
         size = self.chunk_size or len(inputs)
         return zip(inputs.split(size), targets.split(size), strict=True)
@@ -434,7 +523,7 @@ class NetworkLoss(NetworkFunction):
         smallest = last or size
         try:
             with torch.no_grad():
-                self._outputs(self.position(), self.inputs[:smallest], self._batch_buffers, self._batch_module)
+                self._outputs(self.default_start(), self.inputs[:smallest], self._batch_buffers, self._batch_module)
         except ValueError as error:
             raise ConfigError(
                 f"batch_size={size} leaves a batch of {smallest} of the {self.samples} samples, too small for batch "
@@ -445,7 +534,7 @@ class NetworkLoss(NetworkFunction):
         """Settings, with module and data named by recipe where they have one and by fingerprint where not."""
         spec: dict[str, Any] = {
             "kind": "NetworkLoss",
-            "module": module_recipe(self.module),
+            "module": module_recipe(self.snapshot),
             "data": self.data_spec,
             "loss": loss_name(self.loss),
             "dtype": str(self.dtype).removeprefix("torch."),
@@ -456,6 +545,8 @@ class NetworkLoss(NetworkFunction):
                 "sampling": self.sampler.sampling,
                 "shared_batches": self.shared_batches,
             }
+        if self.call is not None:
+            spec["call"] = {"kind": "python", "name": callable_name(self.call)}
         if self.augment is not None:
             spec["augment"] = repr(self.augment)
         if self.weight_decay:
@@ -469,3 +560,10 @@ class NetworkLoss(NetworkFunction):
 
 def _unchanged(tensor: Tensor) -> Tensor:
     return tensor
+
+
+def _stacked(parts: Sequence[Inputs]) -> Inputs:
+    """Samples of several chains as one ``(chains, batch, ...)``."""
+    leaves, back = zip(*(unwrapped(part) for part in parts), strict=True)
+    samples: Inputs = back[0](tuple(torch.stack(own) for own in zip(*leaves, strict=True)))
+    return samples

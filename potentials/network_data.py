@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import inf
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from landscape.errors import ConfigError, ShapeError
+from landscape.errors import ConfigError, LandscapeError, ShapeError
+from landscape.potentials.batch import Batch, Inputs
 from landscape.potentials.losses import SampleLoss, check_targets
 from landscape.potentials.samples import Samples
 
-__all__ = ["check_count", "check_dtype", "check_settings", "fitting_data"]
+__all__ = ["check_count", "check_dtype", "check_settings", "checked_call", "fitting_data"]
 
 
-def check_settings(*, module: Any, dropout: str, weight_decay: Any, augment: Any, sampling: str, dtype: Any) -> None:
+def check_settings(*, dropout: str, weight_decay: Any, augment: Any, call: Any, sampling: str, dtype: Any) -> None:
     """Refuse settings of a network's loss that make no sense.
 
     Raises
     ------
     ConfigError
     """
-    if not isinstance(module, nn.Module):
-        raise ConfigError(f"module must be a torch.nn.Module, got {type(module).__name__}")
     if dropout != "off":
         raise ConfigError(f'dropout must be "off", got {dropout!r}: a random energy is no landscape')
     if isinstance(weight_decay, bool) or not isinstance(weight_decay, int | float) or not 0 <= weight_decay < inf:
         raise ConfigError(f"weight_decay must be a finite number of 0 or more, got {weight_decay!r}")
     if augment is not None and not callable(augment):
         raise ConfigError(f"augment must be a callable (inputs, words) -> inputs, got {augment!r}")
+    if call is not None and not callable(call):
+        raise ConfigError(f"call must be a callable (module, inputs) -> outputs, got {call!r}")
     if sampling not in ("epoch", "replacement"):
         raise ConfigError(f'sampling must be "epoch" or "replacement", got {sampling!r}')
     check_dtype(dtype)
@@ -65,7 +67,7 @@ def check_count(name: str, value: int | None) -> int | None:
 
 
 def fitting_data(
-    data: Samples, run: Callable[[Tensor], Tensor], loss: SampleLoss, *, dtype: torch.dtype, device: torch.device
+    data: Samples, run: Callable[[Inputs], Any], loss: SampleLoss, *, dtype: torch.dtype, device: torch.device
 ) -> Samples:
     """Data on the device and in the dtype of a network, tried on it.
 
@@ -76,8 +78,8 @@ def fitting_data(
         The network, inputs to outputs.
     loss : callable
     dtype : torch.dtype
-        Floating-point type of inputs and values. Whole numbers that the network takes only as they are (the indices
-        of an embedding) stay whole.
+        Floating-point type of inputs and values. Whole numbers and truth values stay as they are, unless the network
+        takes them as floating-point numbers only, and then if the type holds them exactly.
     device : torch.device
 
     Returns
@@ -89,34 +91,71 @@ def fitting_data(
     ShapeError
         If the network cannot take the inputs, or the targets do not fit its outputs.
     """
-    placed = _placed(data, dtype, device, whole=False)
+    placed = data.to(device, dtype)
     try:
         outputs = _try(run, placed.inputs)
     except ShapeError:
-        if data.inputs.is_floating_point():
+        floating = _as_floating(placed, dtype)
+        if floating is None:
             raise
-        placed = _placed(data, dtype, device, whole=True)
+        placed = floating
         outputs = _try(run, placed.inputs)
+    placed = _with_labels(placed)
     check_targets(outputs, placed.targets, loss)
     if placed.evaluation is not None:
         check_targets(_try(run, placed.evaluation.inputs), placed.evaluation.targets, loss)
     return placed
 
 
-def _placed(data: Samples, dtype: torch.dtype, device: torch.device, *, whole: bool) -> Samples:
-    """Inputs in the floating type unless `whole`, labels as int64."""
-    kind = dtype if data.targets.is_floating_point() else torch.int64
-    targets = data.targets if data.targets.dtype == torch.bool else data.targets.to(kind)
-    inputs = data.inputs.to(device) if whole else data.inputs.to(device, dtype)
-    held_out = None if data.evaluation is None else _placed(data.evaluation, dtype, device, whole=whole)
-    return Samples(inputs, targets.to(device), held_out, data.spec)
+def _with_labels(data: Samples) -> Samples:
+    """Whole numbers among the targets as int64."""
+    kept = data.targets.is_floating_point() or data.targets.dtype == torch.bool
+    held_out = None if data.evaluation is None else _with_labels(data.evaluation)
+    return Samples(data.inputs, data.targets if kept else data.targets.to(torch.int64), held_out, data.spec)
 
 
-def _try(run: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-    try:
-        with torch.no_grad():
-            return run(inputs[:2])
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+def _as_floating(data: Samples, dtype: torch.dtype) -> Samples | None:
+    """Inputs of whole numbers as floating-point ones, or None if that would change anything, or there are none."""
+    if isinstance(data.inputs, Batch) or data.inputs.is_floating_point():
+        return None
+    inputs = data.inputs.to(dtype)
+    if not torch.equal(inputs.to(data.inputs.dtype), data.inputs):
+        return None
+    held_out = None if data.evaluation is None else _as_floating(data.evaluation, dtype) or data.evaluation
+    return Samples(inputs, data.targets, held_out, data.spec)
+
+
+def _try(run: Callable[[Inputs], Any], inputs: Inputs) -> Any:
+    few = inputs[:2]
+    with checked_call(inputs):
+        outputs = run(few)
+    if isinstance(outputs, Tensor) and outputs.shape[:1] != few.shape[:1]:
         raise ShapeError(
-            f"the module cannot take inputs of shape {tuple(inputs.shape)} ({len(inputs)} samples): {error}"
+            f"of {len(few)} samples of the inputs {_described(inputs)} the module makes outputs of shape "
+            f"{tuple(outputs.shape)}: expected the samples in front"
+        )
+    return outputs
+
+
+@contextmanager
+def checked_call(inputs: Inputs) -> Iterator[None]:
+    """What a module raises that is called with inputs, as an error that says so.
+
+    Raises
+    ------
+    ShapeError
+    """
+    try:
+        yield
+    except LandscapeError:
+        raise
+    except Exception as error:  # modules raise whatever they like
+        raise ShapeError(
+            f"the module cannot take inputs of shape {_described(inputs)} ({len(inputs)} samples): "
+            f"{type(error).__name__}: {error}"
         ) from error
+
+
+def _described(inputs: Inputs) -> str:
+    parts = [("", inputs)] if isinstance(inputs, Tensor) else [(f"{name} ", part) for name, part in inputs.items()]
+    return ", ".join(f"{name}{tuple(part.shape)} of {part.dtype}" for name, part in parts)

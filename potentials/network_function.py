@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import torch
@@ -13,10 +15,21 @@ from torch.func import functional_call, vmap
 
 from landscape.errors import ShapeError
 from landscape.potentials.base import Potential, check_device
+from landscape.potentials.batch import Inputs, as_tree, unwrapped
 from landscape.potentials.composite import composite_attention
+from landscape.potentials.foreign_module import (
+    Call,
+    CallingModule,
+    arguments,
+    converted,
+    original_module,
+    private_copy,
+    read_outputs,
+    without_gradients,
+)
 from landscape.potentials.graph_memory import graph_bytes
 from landscape.potentials.layout import Layout
-from landscape.potentials.losses import SampleLoss, named_loss
+from landscape.potentials.losses import SampleLoss, named_loss, placed_loss, takes_tensor
 from landscape.potentials.norms import apply_policy, check_policy
 from landscape.potentials.plain_mlp import PlainMLP
 
@@ -35,43 +48,77 @@ class NetworkFunction(Potential):
     Parameters
     ----------
     module : torch.nn.Module
-    loss, batchnorm, dtype, device
+    loss, call, batchnorm, dtype, device
         As of `NetworkLoss`.
 
     Attributes
     ----------
+    module : torch.nn.Module
+        The user's, or what it wraps.
+    snapshot : torch.nn.Module
+        A copy of it, as it was when the loss was made or last refreshed.
     measured : dict
         What was found out by trying, such as the memory that a sample takes, and holds at every position.
     """
 
     coordinates = None
     plain_mlp: PlainMLP | None = None
+    loss: SampleLoss
+    snapshot: nn.Module
+    _interacting = False  # found out by trying, as is all that follows
+    _differentiates = False
+    _tensor_outputs = True
+    _written: frozenset[str] = frozenset()
 
     def __init__(
         self,
         module: nn.Module,
         *,
-        loss: str | SampleLoss,
+        loss: str | Mapping[str, Any] | SampleLoss,
+        call: Call | None,
         batchnorm: str | None,
         dtype: torch.dtype | None,
         device: torch.device | str | None,
     ) -> None:
-        self.module = module
-        self.layout = Layout.of(module)
+        self.module = original_module(module)
+        self.call = call
+        self.layout = Layout.of(self.module)
         self.dim = self.layout.dim
         self.bounds = {}
-        own = next(p for p in module.parameters() if p.requires_grad)
-        self.dtype, self.device = dtype or own.dtype, check_device(device) if device is not None else own.device
-        self.batchnorm = check_policy(module, batchnorm)
-        self._private = copy.deepcopy(module).to(self.device, self.dtype)
+        own = next(p for p in self.module.parameters() if p.requires_grad)
+        self.dtype, self.device = dtype or own.real.dtype, check_device(device) if device is not None else own.device
+        self.batchnorm = check_policy(self.module, batchnorm)
+        self._loss_as_given = named_loss(loss)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take the weights and buffers that the user's module has now.
+
+        A loss is a snapshot: of weights, which are where `position` and runs start, and of buffers, which are
+        constants of the landscape. Neither follows the module when it is trained on.
+
+        Examples
+        --------
+        >>> from landscape.potentials import NetworkLoss
+        >>> module = nn.Linear(1, 1, bias=False)
+        >>> loss = NetworkLoss(module, torch.ones(2, 1), torch.zeros(2, 1), loss="mse")
+        >>> nn.init.constant_(module.weight, 3.0).item()
+        3.0
+        >>> loss.refresh()
+        >>> loss.position().tolist()
+        [3.0]
+        """
+        self.snapshot = private_copy(self.module)
+        self._private = converted(private_copy(self.snapshot), self.device, self.dtype)
         self._estimator = copy.deepcopy(self._private).eval() if self.batchnorm == "reestimate" else None
-        self._batch_module = copy.deepcopy(self._private)
+        self._batch_module = private_copy(self._private)
         apply_policy(self._private, use_batch_statistics=self.batchnorm == "batch")
         apply_policy(self._batch_module, use_batch_statistics=self.batchnorm in ("batch", "reestimate"))
         for private in (self._private, self._batch_module):
             private.requires_grad_(False)
         self._name_constants()
-        self.loss = named_loss(loss)
+        self.loss = placed_loss(self._loss_as_given, self.device, self.dtype)
+        self._tensor_outputs = takes_tensor(self.loss)
         self._vmaps = True
         self.measured: dict[Any, Any] = {}
 
@@ -87,9 +134,11 @@ class NetworkFunction(Potential):
     def _recast(self, dtype: torch.dtype) -> None:
         """Turn a shallow copy into the same network in another floating-point type."""
         self.dtype, self.measured = dtype, {}
-        self._private = copy.deepcopy(self._private).to(dtype)
-        self._batch_module = copy.deepcopy(self._batch_module).to(dtype)
-        self._estimator = None if self._estimator is None else copy.deepcopy(self._estimator).to(dtype)
+        self._private = converted(private_copy(self._private), self.device, dtype)
+        self._batch_module = converted(private_copy(self._batch_module), self.device, dtype)
+        estimator = self._estimator
+        self._estimator = None if estimator is None else converted(private_copy(estimator), self.device, dtype)
+        self.loss = placed_loss(self._loss_as_given, self.device, dtype)
         self._name_constants()
 
     @abstractmethod
@@ -103,7 +152,7 @@ class NetworkFunction(Potential):
     @property
     def samples_interact(self) -> bool:
         """Whether the outputs of a sample depend on the others that are evaluated with it."""
-        return self.batchnorm == "batch"
+        return self.batchnorm == "batch" or self._interacting
 
     # -- the module and its vector --------------------------------------------------------------------------------
 
@@ -113,24 +162,52 @@ class NetworkFunction(Potential):
         return self._private
 
     def position(self) -> Tensor:
-        """The module's own parameters as a vector ``(dim,)`` (a copy)."""
-        return self.layout.flatten(self.module).to(self.device, self.dtype)
+        """The module's parameters as a vector ``(dim,)``, as they were when the loss was made (a copy).
+
+        Warns
+        -----
+        UserWarning
+            If the user's module has other weights by now.
+        """
+        if not torch.equal(self.layout.flatten(self.module), self.layout.flatten(self.snapshot)):
+            warnings.warn(
+                "the module's weights have changed since the loss was made, and the loss still has the former ones: "
+                "call loss.refresh() to take those that the module has now",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self.default_start()
 
     def default_start(self) -> Tensor:
-        """The module's own parameters."""
-        return self.position()
+        """The module's parameters as they were when the loss was made."""
+        return self.layout.flatten(self.snapshot).to(self.device, self.dtype)
 
     def dynamics_module(self) -> nn.Module:
         """A copy of the module as dynamics runs it: dropout off, normalisation as chosen, no frozen weight moving."""
-        module = copy.deepcopy(self._batch_module)
+        module = private_copy(self._batch_module)
         parameters = dict(module.named_parameters())
         for slot in self.layout:
             parameters[slot.name].requires_grad_(True)
         return module
 
     def load(self, position: Any) -> None:
-        """Write a vector ``(dim,)`` back into the user's module. The only call that changes it."""
-        self.layout.write(self.module, self._one(position))
+        """Write a vector ``(dim,)`` back into the user's module. The only call that changes it.
+
+        With ``batchnorm="batch"`` or ``"reestimate"`` the statistics that belong to the position are written too.
+        """
+        vector = self._one(position)
+        self._write(self.module, vector)
+        self._write(self.snapshot, vector)
+
+    def _write(self, module: nn.Module, vector: Tensor) -> None:
+        """Weights of a position, and buffers where they belong to it."""
+        self.layout.write(module, vector)
+        if self.batchnorm in ("batch", "reestimate"):
+            with torch.no_grad():
+                own = dict(module.named_buffers())
+                for name, value in self.buffers_at(vector).items():
+                    if name in own:
+                        own[name].copy_(value)
 
     def _tensor(self, position: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
         tensor, back = super()._tensor(position)
@@ -145,24 +222,50 @@ class NetworkFunction(Potential):
     # -- one chain, and many ------------------------------------------------------------------------------------------
 
     def forward(
-        self, parameters: Mapping[str, Tensor], inputs: Tensor, buffers: Mapping[str, Tensor], module: Any = None
-    ) -> Tensor:
-        """Outputs of the private module for trainable parameters by name."""
-        with composite_attention():
-            outputs: Tensor = functional_call(
-                module or self._private, ({**self._fixed, **parameters}, dict(buffers)), (inputs,)
-            )
-        return outputs
+        self, parameters: Mapping[str, Tensor], inputs: Inputs, buffers: Mapping[str, Tensor], module: Any = None
+    ) -> Any:
+        """Outputs of the private module for trainable parameters by name: a tensor.
 
-    def _outputs(self, vector: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor], module: Any = None) -> Tensor:
+        Whatever else the module returns comes back only to a loss of the user's own, which may take it apart.
+        """
+        module = module or self._private
+        named = {**self._fixed, **self.layout.as_parameters(parameters)}
+        for name, buffer in buffers.items():
+            named[name] = buffer.clone() if name in self._written else buffer
+        inputs = inputs.detach() if isinstance(inputs, Tensor) else inputs.map(Tensor.detach)  # it may ask for slopes
+        positional, by_name = arguments(inputs)
+        if self.call is not None:
+            module, named = CallingModule(module, self.call), {f"module.{name}": one for name, one in named.items()}
+            positional, by_name = (as_tree(inputs),), {}
+        with composite_attention():
+            outputs = functional_call(module, named, positional, by_name)
+        return read_outputs(outputs, as_tensor=self._tensor_outputs)
+
+    def run(self, module: nn.Module, inputs: Inputs) -> Any:
+        """Outputs of a copy of the module with its own weights, such as a `dynamics_module`."""
+        if self.call is not None:
+            return read_outputs(self.call(module, as_tree(inputs)), as_tensor=self._tensor_outputs)
+        positional, by_name = arguments(inputs)
+        return read_outputs(module(*positional, **by_name), as_tensor=self._tensor_outputs)
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether the module takes derivatives in its forward pass, which has to be run with gradients enabled."""
+        return self._differentiates
+
+    def _quiet(self) -> AbstractContextManager[None]:
+        """Without a graph, unless the module takes derivatives itself."""
+        return without_gradients(needed_inside=self._differentiates)
+
+    def _outputs(self, vector: Tensor, inputs: Inputs, buffers: Mapping[str, Tensor], module: Any = None) -> Any:
         return self.forward(self.layout.unflatten(vector), inputs, buffers, module)
 
     def _losses(
-        self, vector: Tensor, inputs: Tensor, targets: Tensor, buffers: Mapping[str, Tensor], module: Any = None
+        self, vector: Tensor, inputs: Inputs, targets: Tensor, buffers: Mapping[str, Tensor], module: Any = None
     ) -> Tensor:
         return self.losses_of(self._outputs(vector, inputs, buffers, module), inputs, targets)
 
-    def losses_of(self, outputs: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+    def losses_of(self, outputs: Any, inputs: Inputs, targets: Tensor) -> Tensor:
         """Loss of every sample ``(samples,)`` for given outputs."""
         losses = self.loss(outputs, targets)
         if not isinstance(losses, Tensor):
@@ -175,7 +278,7 @@ class NetworkFunction(Potential):
         return losses
 
     def _mean_and_gradient(
-        self, position: Tensor, inputs: Tensor, targets: Tensor, module: nn.Module
+        self, position: Tensor, inputs: Inputs, targets: Tensor, module: nn.Module
     ) -> tuple[Tensor, Tensor]:
         """Mean loss and gradient per chain, for samples ``(1 or chains, batch, ...)``; zeros if there are none."""
         if not inputs.shape[1]:
@@ -189,7 +292,7 @@ class NetworkFunction(Potential):
             self._vmaps = False  # a module that vmap cannot batch goes chain by chain from here on
         return self._in_parts(position, inputs, targets, module, 1)
 
-    def _chains_at_once(self, position: Tensor, inputs: Tensor, module: nn.Module) -> int:
+    def _chains_at_once(self, position: Tensor, inputs: Inputs, module: nn.Module) -> int:
         """How many of the chains to take at once, for samples ``(1 or chains, batch, ...)``."""
         full_data = module is self._private
         if len(position) == 1 or not self._vmaps or (full_data and self.batchnorm == "reestimate"):
@@ -197,14 +300,16 @@ class NetworkFunction(Potential):
         if (NetworkFunction, full_data) not in self.measured:
             leaves, few = self._leaves(position[:2]), inputs[:1, :2].clone()  # of a view, all the data would be counted
             buffers = self._buffers if full_data else self._batch_buffers
+            if not self._tensor_outputs:  # several chains' may not fit together
+                leaves = {name: leaf[:1] for name, leaf in leaves.items()}
             held = graph_bytes(lambda: self._outputs_of_chains(leaves, few, module, buffers), leaves.values())
-            self.measured[NetworkFunction, full_data] = held / (2 * few.shape[1])
+            self.measured[NetworkFunction, full_data] = held / (len(next(iter(leaves.values()))) * few.shape[1])
         chain = self.measured[NetworkFunction, full_data] * inputs.shape[1] + self.dim * self.dtype.itemsize
         allowed = CPU_BYTES if self.device.type == "cpu" else GPU_BYTES
         return max(1, min(len(position), int(allowed / chain)))
 
     def _in_parts(
-        self, position: Tensor, inputs: Tensor, targets: Tensor, module: nn.Module, at_once: int
+        self, position: Tensor, inputs: Inputs, targets: Tensor, module: nn.Module, at_once: int
     ) -> tuple[Tensor, Tensor]:
         """Mean loss and gradient per chain, with a graph for every `at_once` of them."""
         if at_once == len(position):
@@ -218,19 +323,17 @@ class NetworkFunction(Potential):
         return torch.cat(energies), torch.cat(gradients)
 
     def _one_backward_pass(
-        self, position: Tensor, inputs: Tensor, targets: Tensor, module: nn.Module
+        self, position: Tensor, inputs: Inputs, targets: Tensor, module: nn.Module
     ) -> tuple[Tensor, Tensor]:
         """Mean loss and gradient per chain, from the slope of the sum over chains, whose terms share nothing."""
-        if self.plain_mlp is not None:
+        if self.plain_mlp is not None and isinstance(inputs, Tensor):
             flat = inputs.flatten(2) if inputs.ndim > 3 else inputs
             return self.plain_mlp.value_and_gradient(position, flat, targets)
-        chains, samples = position.shape[0], inputs.shape[1]
+        chains = len(position)
         with torch.enable_grad():
             leaves = self._leaves(position)
             buffers = self.statistics_at(position[0]) if module is self._private else self._batch_buffers
-            outputs = self._outputs_of_chains(leaves, inputs, module, buffers).flatten(0, 1)
-            wanted = targets.expand(chains, *targets.shape[1:]).flatten(0, 1)
-            energies = self.losses_of(outputs, wanted, wanted).view(chains, samples).mean(1)
+            energies = self._losses_of_chains(leaves, inputs, targets, module, buffers).mean(1)
             if not energies.requires_grad:
                 return energies, torch.zeros_like(position)
             slopes = torch.autograd.grad(
@@ -242,22 +345,47 @@ class NetworkFunction(Potential):
         """A leaf for every parameter of all chains: a slice of one vector would have a gradient of its full length."""
         return {name: leaf.requires_grad_(True) for name, leaf in self.layout.stacked(position.detach()).items()}
 
-    def _outputs_of_chains(
-        self, leaves: dict[str, Tensor], inputs: Tensor, module: nn.Module, buffers: Mapping[str, Tensor]
+    def _losses_of_chains(
+        self,
+        leaves: dict[str, Tensor],
+        inputs: Inputs,
+        targets: Tensor,
+        module: nn.Module,
+        buffers: Mapping[str, Tensor],
     ) -> Tensor:
-        """Outputs ``(chains, batch, ...)`` for samples ``(1 or chains, batch, ...)``."""
+        """Losses ``(chains, batch)`` for samples ``(1 or chains, batch, ...)``."""
+        chains = len(next(iter(leaves.values())))
+        if not self._tensor_outputs:  # what such a loss takes is not known to have the chains in front
+            return self._over_chains(
+                lambda own, x, y: self.losses_of(self.forward(own, x, buffers, module), x, y), leaves, inputs, targets
+            )
+        outputs = self._outputs_of_chains(leaves, inputs, module, buffers).flatten(0, 1)
+        wanted = targets.expand(chains, *targets.shape[1:]).flatten(0, 1)
+        return self.losses_of(outputs, wanted, wanted).view(chains, inputs.shape[1])
 
-        def outputs_of(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-            return self.forward(parameters, x, buffers, module)
+    def _outputs_of_chains(
+        self, leaves: dict[str, Tensor], inputs: Inputs, module: nn.Module, buffers: Mapping[str, Tensor]
+    ) -> Any:
+        """Outputs ``(chains, batch, ...)`` for samples ``(1 or chains, batch, ...)``; of one chain any outputs."""
+        if not self._tensor_outputs and len(next(iter(leaves.values()))) == 1:
+            return self.forward({name: leaf[0] for name, leaf in leaves.items()}, inputs[0], buffers, module)
+        return self._over_chains(lambda own, x: self.forward(own, x, buffers, module), leaves, inputs)
 
+    @staticmethod
+    def _over_chains(function: Callable[..., Tensor], leaves: dict[str, Tensor], *samples: Inputs) -> Tensor:
+        """What `function` makes of each chain's parameters and samples ``(1 or chains, batch, ...)``, stacked."""
         if len(next(iter(leaves.values()))) == 1:
-            return outputs_of({name: leaf[0] for name, leaf in leaves.items()}, inputs[0])[None]
-        outputs: Tensor = (
-            vmap(outputs_of, (0, None))(leaves, inputs[0]) if len(inputs) == 1 else vmap(outputs_of)(leaves, inputs)
-        )
-        return outputs
+            return function({name: leaf[0] for name, leaf in leaves.items()}, *(one[0] for one in samples))[None]
+        shared = len(samples[0]) == 1
+        parts, backs = zip(*(unwrapped(one[0] if shared else one) for one in samples), strict=True)
 
-    def _per_chain(self, function: Callable[[Tensor], Tensor], flat: Tensor, inputs: Tensor) -> Tensor:
+        def of_one(own: dict[str, Tensor], *tensors: tuple[Tensor, ...]) -> Tensor:
+            return function(own, *(back(part) for back, part in zip(backs, tensors, strict=True)))
+
+        found: Tensor = vmap(of_one, (0, *(None if shared else 0 for _ in parts)))(leaves, *parts)
+        return found
+
+    def _per_chain(self, function: Callable[[Tensor], Tensor], flat: Tensor, inputs: Inputs) -> Tensor:
         """Values of every chain, of a function of its weights that takes so many samples at once."""
         try:
             at_once = self._chains_at_once(flat, inputs[None], self._private)

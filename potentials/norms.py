@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -28,14 +28,25 @@ def has_running_statistics(module: nn.Module) -> bool:
 def check_policy(module: nn.Module, policy: str | None) -> str | None:
     """The policy in force (None where there is nothing to decide).
 
+    A layer without running statistics normalises by its batch in either mode: there the policy is "batch".
+
     Raises
     ------
     ConfigError
-        If the module keeps running statistics and no policy was chosen, or the choice is unknown.
+        If the module keeps running statistics and no policy was chosen, or the choice is unknown or impossible.
     """
     if policy is not None and policy not in ("batch", "frozen", "reestimate"):
         raise ConfigError(f'batchnorm must be "batch", "frozen" or "reestimate", got {policy!r}')
-    if not has_running_statistics(module):
+    without = [name or "the module" for name, part in _batch_norms(module) if part.running_mean is None]
+    if without:
+        if policy in ("frozen", "reestimate"):
+            raise ConfigError(
+                f'batchnorm="{policy}" needs running statistics, and {without[0]!r} keeps none '
+                '(track_running_stats=False): it normalises by its batch, batchnorm="batch"'
+            )
+        if policy is None and not has_running_statistics(module):
+            return "batch"
+    elif not has_running_statistics(module):
         return None
     if policy is None:
         raise ConfigError(
@@ -77,9 +88,7 @@ def apply_policy(module: nn.Module, *, use_batch_statistics: bool) -> None:
             part.track_running_stats = False
 
 
-def reestimated_statistics(
-    module: nn.Module, parameters: dict[str, Tensor], chunks: Callable[[], Iterable[Tensor]]
-) -> dict[str, Tensor]:
+def reestimated_statistics(module: nn.Module, run: Callable[[Mapping[str, Tensor]], None]) -> dict[str, Tensor]:
     """Buffers of a module with the statistics of all data at given parameters, whatever the chunks.
 
     The same as one forward pass of all data in training mode: layers hand on what they normalised by the biased
@@ -90,8 +99,8 @@ def reestimated_statistics(
     ----------
     module : torch.nn.Module
         Private to the caller, in evaluation mode.
-    chunks : callable
-        Gives the inputs anew for each pass.
+    run : callable
+        Runs the module over all data, with given buffers.
     """
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     norms = _batch_norms(module)
@@ -100,8 +109,7 @@ def reestimated_statistics(
         moments = {name: _Moments() for name, _ in norms}
         hooks = [part.register_forward_pre_hook(moments[name].see) for name, part in norms]
         try:
-            for inputs in chunks():
-                torch.func.functional_call(module, (parameters, buffers), (inputs,))
+            run(buffers)
         finally:
             for hook in hooks:
                 hook.remove()

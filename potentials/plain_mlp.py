@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from landscape.potentials.batch import Inputs
 from landscape.potentials.layout import Layout
 from landscape.potentials.losses import SampleLoss, cross_entropy, squared_error
 
@@ -98,7 +99,7 @@ class PlainMLP:
         return -torch.nn.functional.logsigmoid(-s).sum((1, 2)) / samples, slope.div_(samples)
 
 
-def recognise(module: nn.Module, layout: Layout, loss: SampleLoss, inputs: Tensor) -> PlainMLP | None:
+def recognise(module: nn.Module, layout: Layout, loss: SampleLoss, inputs: Inputs) -> PlainMLP | None:
     """The plain MLP that a module is, or None if it is anything else.
 
     A plain MLP is an `nn.Sequential` (nested or not) of `nn.Linear` with biases, separated by one kind of activation

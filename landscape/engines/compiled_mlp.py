@@ -28,7 +28,8 @@ class CompiledMLP(CompiledEngine):
         self.loss = loss
         kind = mlp.CROSS_ENTROPY if loss.plain_mlp.loss == "cross_entropy" else mlp.SQUARED_ERROR
         activation = mlp.RELU if loss.plain_mlp.activation == "relu" else mlp.TANH
-        inputs = np.ascontiguousarray(loss.inputs.flatten(1).numpy().T)
+        samples: Any = loss.inputs
+        inputs = np.ascontiguousarray(samples.flatten(1).numpy().T)
         labels, values = np.zeros(0, np.int64), np.zeros((0, loss.samples), self.real)
         if kind == mlp.CROSS_ENTROPY:
             labels = loss.targets.numpy().astype(np.int64)

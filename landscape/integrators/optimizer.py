@@ -236,13 +236,13 @@ class _Chain:
 
     def position(self) -> Tensor:
         """The parameters as one vector."""
-        return torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
+        return torch.cat([_as_real(parameter.detach()).reshape(-1) for parameter in self.parameters])
 
     def place(self, position: Tensor, potential: Potential) -> None:
         """Set the parameters."""
         with torch.no_grad():
             for parameter, value in zip(self.parameters, _parts(position, potential), strict=True):
-                parameter.copy_(value)
+                _as_real(parameter).copy_(value)
 
     def set_rate(self, rate: float) -> None:
         """Set the learning rate."""
@@ -271,7 +271,7 @@ class _Chain:
         total = sum(len(x) for x, _ in batches)
         with torch.enable_grad():
             for x, y in batches:
-                mean = loss.losses_of(module(x), x, y).mean()
+                mean = loss.losses_of(loss.run(module, x), x, y).mean()
                 (mean * (len(x) / total)).backward()
             if loss.weight_decay:
                 squares = torch.stack([parameter.square().sum() for parameter in self.parameters])
@@ -286,6 +286,11 @@ def _slope(potential: Potential, position: Tensor, batches: Batches, at: StepCon
     else:
         energy, gradient = at.energy(one), potential.step_gradient(one, step=at.step, keys=at.keys)
     return energy[0], gradient[0]
+
+
+def _as_real(parameter: Tensor) -> Tensor:
+    """A complex parameter of a module as pairs of real numbers, as they lie in the vector."""
+    return torch.view_as_real(parameter) if parameter.is_complex() else parameter
 
 
 def _parts(vector: Tensor, potential: Potential) -> list[Tensor]:

@@ -114,7 +114,7 @@ def test_losses_by_name_or_callable():
     assert named_loss(own) is own
 
 
-@pytest.mark.parametrize("name", ["nll", "MSE", "", None, 3])
+@pytest.mark.parametrize("name", ["nlll", "MSE", "", None, 3])
 def test_unknown_losses_are_refused(name):
     with pytest.raises(ConfigError) as caught:
         named_loss(name)

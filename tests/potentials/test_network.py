@@ -687,7 +687,7 @@ def test_only_modules_with_trainable_parameters(module, words):
         ("chunk_size", 2.5, ["chunk_size", "2.5"]),
         ("weight_decay", -0.1, ["weight_decay", "-0.1"]),
         ("weight_decay", math.nan, ["weight_decay", "nan"]),
-        ("loss", "nll", ["'nll'", "cross_entropy", "mse"]),
+        ("loss", "nlll", ["'nlll'", "cross_entropy", "mse"]),
         ("batchnorm", "train", ["batchnorm", "'train'", "frozen"]),
         ("dropout", "on", ["dropout", "'on'"]),
         ("evaluation", (X, Y[:2]), ["6", "2"]),

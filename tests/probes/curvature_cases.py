@@ -113,7 +113,7 @@ def dense_gradient(loss, position):
 
 def mean_loss(loss, vector):
     outputs = loss._outputs(vector, loss.inputs, loss.statistics_at(vector))
-    if loss.loss.__name__ == "cross_entropy":
+    if loss.loss.name == "cross_entropy":
         value = functional.cross_entropy(outputs, loss.targets)
     else:
         value = functional.mse_loss(outputs, loss.targets)
@@ -145,7 +145,7 @@ def jacobian(loss, position):
 def dense_gauss_newton(loss, position):
     """mean_i J_i^T (d^2 loss / d outputs^2) J_i, without weight decay."""
     jac, outputs = jacobian(loss, position)
-    if loss.loss.__name__ == "cross_entropy":
+    if loss.loss.name == "cross_entropy":
         p = outputs.softmax(1)
         middle = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
     else:
