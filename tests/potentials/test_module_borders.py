@@ -652,7 +652,6 @@ def test_parametrizations_of_several_kinds_at_once():
         nn.utils.parametrizations.orthogonal(module[0], orthogonal_map="matrix_exp")
         nn.utils.parametrizations.weight_norm(module[1], dim=None)
         nn.utils.parametrizations.spectral_norm(module[3])
-        nn.utils.parametrizations.weight_norm(module[3])
         return module
 
     module = seeded(make)

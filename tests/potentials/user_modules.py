@@ -99,7 +99,7 @@ class StockEncoder(nn.Module):
 
     def __init__(self, **settings):
         super().__init__()
-        self.layer = nn.TransformerEncoderLayer(4, 2, 5, dropout=0.1, activation="gelu", batch_first=True, **settings)
+        self.layer = nn.TransformerEncoderLayer(4, 2, 3, dropout=0.1, activation="gelu", batch_first=True, **settings)
         self.read = nn.Linear(4, CLASSES)
 
     def forward(self, inputs, padding=None):
