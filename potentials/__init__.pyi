@@ -1,5 +1,6 @@
 from . import architectures as architectures
 from . import datasets as datasets
+from . import losses as losses
 from . import toys as toys
 from .base import Potential as Potential
 from .expression import Expression as Expression
@@ -37,5 +38,6 @@ __all__ = [
     "architectures",
     "datasets",
     "load_weights",
+    "losses",
     "toys",
 ]

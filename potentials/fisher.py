@@ -61,7 +61,7 @@ def check_model(loss: NetworkLoss) -> None:
             '("cross_entropy", "mse", "binary_cross_entropy", "nll", "huber"), got a callable: only labels="empirical" '
             "is defined for it"
         )
-    reason = loss.loss.why_no_model(outputs_of(loss, loss.default_start(), slice(0, 1)))
+    reason = loss.loss.why_no_model(outputs_of(loss, loss.snapshot_position(), slice(0, 1)))
     if reason is not None:
         raise ConfigError(f'{reason}: only labels="empirical" is defined for it')
 

@@ -8,7 +8,6 @@ from typing import Any, Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
 
 from landscape import random
 from landscape.errors import ConfigError
@@ -16,7 +15,6 @@ from landscape.potentials.batch import Inputs, as_tree, batch_of, unwrapped
 from landscape.potentials.batches import BatchKeys, BatchSampler, Sampling
 from landscape.potentials.fingerprint import callable_name, common_facts, loss_name, module_recipe
 from landscape.potentials.foreign_module import converted, private_copy
-from landscape.potentials.graph_memory import graph_bytes
 from landscape.potentials.losses import CrossEntropy, SampleLoss
 from landscape.potentials.mlp_hessian import mlp_hessian
 from landscape.potentials.module_trials import check_function, samples_interact, undisturbed
@@ -27,11 +25,11 @@ from landscape.potentials.plain_mlp import recognise
 from landscape.potentials.products import HessianProducts
 from landscape.potentials.samples import Samples, gather_samples
 from landscape.potentials.sharding import Shards
+from landscape.potentials.single_gradients import single_gradients
 
 __all__ = ["NetworkLoss"]
 
 _TRIED: Final = 8  # samples that a module is tried on
-SAMPLES_BYTES: Final = 2**28  # what the graphs of samples whose single gradients are taken at once may hold
 
 Batch: TypeAlias = tuple[Any, Any]  # of inputs and targets, each a tensor or, over several ranks, a list over chains
 
@@ -177,7 +175,7 @@ class NetworkLoss(NetworkFunction):
         """Outputs at the module's own weights, found with a graph if that is the only way."""
         try:
             with self._quiet():
-                outputs = self._outputs(self.default_start(), inputs, self._buffers)
+                outputs = self._outputs(self.snapshot_position(), inputs, self._buffers)
         except RuntimeError:
             if self._differentiates:
                 raise
@@ -192,11 +190,11 @@ class NetworkLoss(NetworkFunction):
 
     def _try(self) -> None:
         """See that the module is a function of its weights, and whether its samples keep to themselves."""
-        start, count = self.default_start(), min(len(self.inputs), _TRIED)
+        start, count = self.snapshot_position(), min(len(self.inputs), _TRIED)
 
         def losses(rows: slice) -> Tensor:
             with self._quiet():
-                return self._losses(start, self.inputs[rows], self.targets[rows], self._buffers).detach()
+                return self.losses_at(start, self.inputs[rows], self.targets[rows], self._buffers).detach()
 
         with checked_call(self.inputs):
             losses(slice(0, count))
@@ -292,46 +290,11 @@ class NetworkLoss(NetworkFunction):
 
         def gradients(at: Tensor) -> Tensor:
             flat = at.reshape(-1, self.dim)
-            rows = [torch.cat([self._gradients_of_samples(row, x, y) for x, y in self._chunks()]) for row in flat]
+            rows = [torch.cat([single_gradients(self, row, x, y) for x, y in self._chunks()]) for row in flat]
             gathered = self.shards.gathered(torch.stack(rows), dim=1)
             return gathered.reshape(*at.shape[:-1], self.samples, self.dim)
 
         return self._apply(gradients, position)
-
-    def _gradients_of_samples(self, vector: Tensor, inputs: Inputs, targets: Tensor) -> Tensor:
-        """Gradients ``(samples, dim)``: of many samples at once, or one by one where the module cannot be batched."""
-        buffers = self.statistics_at(vector)
-
-        def of_one(weights: Tensor, x: Inputs, y: Tensor) -> Tensor:
-            return self._losses(weights, x.unsqueeze(0), y.unsqueeze(0), buffers).sum()
-
-        if self.measured.get("samples together", True):
-            leaves, back = unwrapped(inputs)
-            slope = torch.func.grad(lambda weights, parts, y: of_one(weights, back(parts), y))
-            try:
-                together: Tensor = vmap(slope, (None, 0, 0), chunk_size=self._samples_at_once())(
-                    vector, leaves, targets
-                )
-                return together
-            except RuntimeError:
-                self.measured["samples together"] = False
-        rows = []
-        with torch.enable_grad():
-            for i in range(len(inputs)):
-                weights = vector.detach().requires_grad_(True)
-                loss = of_one(weights, inputs[i], targets[i])
-                rows.append(
-                    torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)[0]
-                    if loss.requires_grad
-                    else torch.zeros_like(vector)
-                )
-        return torch.stack(rows)
-
-    def _samples_at_once(self) -> int:
-        """How many samples to take the single gradients of at once."""
-        weights, inputs = self.default_start().requires_grad_(True), self.inputs[:2].clone()
-        held = graph_bytes(lambda: self._losses(weights, inputs, self.targets[:2], self._buffers), [weights])
-        return max(1, SAMPLES_BYTES * len(inputs) // max(1, held))
 
     def accuracy(self, position: Any, *, held_out: bool | None = None) -> Any:
         """Fraction of correct labels, shape ``(...)``: on held-out data where there are some, else on the data."""
@@ -491,7 +454,7 @@ class NetworkLoss(NetworkFunction):
 
     def _losses_of_one(self, vector: Tensor) -> Tensor:
         buffers = self.statistics_at(vector)
-        return torch.cat([self._losses(vector, x, y, buffers) for x, y in self._chunks()])
+        return torch.cat([self.losses_at(vector, x, y, buffers) for x, y in self._chunks()])
 
     def _chunks(self, data: Samples | None = None) -> Iterator[tuple[Inputs, Tensor]]:
         inputs, targets = (self.inputs, self.targets) if data is None else (data.inputs, data.targets)
@@ -523,7 +486,7 @@ class NetworkLoss(NetworkFunction):
         smallest = last or size
         try:
             with torch.no_grad():
-                self._outputs(self.default_start(), self.inputs[:smallest], self._batch_buffers, self._batch_module)
+                self._outputs(self.snapshot_position(), self.inputs[:smallest], self._batch_buffers, self._batch_module)
         except ValueError as error:
             raise ConfigError(
                 f"batch_size={size} leaves a batch of {smallest} of the {self.samples} samples, too small for batch "

@@ -169,17 +169,21 @@ class NetworkFunction(Potential):
         UserWarning
             If the user's module has other weights by now.
         """
+        return self.default_start()
+
+    def default_start(self) -> Tensor:
+        """As `position`: where runs start."""
         if not torch.equal(self.layout.flatten(self.module), self.layout.flatten(self.snapshot)):
             warnings.warn(
                 "the module's weights have changed since the loss was made, and the loss still has the former ones: "
                 "call loss.refresh() to take those that the module has now",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        return self.default_start()
+        return self.snapshot_position()
 
-    def default_start(self) -> Tensor:
-        """The module's parameters as they were when the loss was made."""
+    def snapshot_position(self) -> Tensor:
+        """As `position`, whatever has become of the module since."""
         return self.layout.flatten(self.snapshot).to(self.device, self.dtype)
 
     def dynamics_module(self) -> nn.Module:
@@ -260,9 +264,10 @@ class NetworkFunction(Potential):
     def _outputs(self, vector: Tensor, inputs: Inputs, buffers: Mapping[str, Tensor], module: Any = None) -> Any:
         return self.forward(self.layout.unflatten(vector), inputs, buffers, module)
 
-    def _losses(
+    def losses_at(
         self, vector: Tensor, inputs: Inputs, targets: Tensor, buffers: Mapping[str, Tensor], module: Any = None
     ) -> Tensor:
+        """Loss of every sample ``(samples,)`` at a position ``(dim,)``, with its graph."""
         return self.losses_of(self._outputs(vector, inputs, buffers, module), inputs, targets)
 
     def losses_of(self, outputs: Any, inputs: Inputs, targets: Tensor) -> Tensor:
@@ -286,7 +291,7 @@ class NetworkFunction(Potential):
         try:
             at_once = self._chains_at_once(position, inputs, module)
             return self._in_parts(position, inputs, targets, module, at_once)
-        except RuntimeError:
+        except Exception:  # whatever a module raises that cannot be batched
             if len(position) == 1 or not self._vmaps:
                 raise
             self._vmaps = False  # a module that vmap cannot batch goes chain by chain from here on
@@ -391,6 +396,6 @@ class NetworkFunction(Potential):
             at_once = self._chains_at_once(flat, inputs[None], self._private)
             if at_once > 1:
                 return vmap(function, chunk_size=at_once)(flat)
-        except RuntimeError:
+        except Exception:  # a module that vmap cannot batch
             self._vmaps = False
         return torch.stack([function(vector) for vector in flat])

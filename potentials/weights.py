@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,8 +30,9 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
         Of the architecture that the weights belong to; it is not changed.
     path : path
         A file of `torch.save(module.state_dict(), path)`, a checkpoint that has such a table under ``state_dict``
-        (Lightning), ``model_state_dict``, ``model`` or ``module``, or a safetensors file. A prefix of all names, such
-        as Lightning's ``model.`` or DataParallel's ``module.``, is found by itself; what has other prefixes is left.
+        (Lightning), ``model_state_dict``, ``model`` or ``module``, or under any other key if only one table fits the
+        module, or a safetensors file. A prefix of all names, such as Lightning's ``model.`` or DataParallel's
+        ``module.``, is found by itself; what has other prefixes is left.
 
     Returns
     -------
@@ -59,7 +61,7 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise ConfigError(f"module must be a torch.nn.Module, got {type(module).__name__}")
     own = {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
-    found = _without_prefix(own, _read(Path(path)), str(path))
+    found = _fitting_table(own, _read(Path(path)), str(path))
     for name, value in found.items():
         if value.shape != own[name].shape:
             raise ShapeError(
@@ -71,8 +73,8 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     return loaded
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file by name."""
+def _read(path: Path) -> Any:
+    """What a file of weights holds: tables of tensors and plain data."""
     try:
         with path.open("rb") as file:
             beginning = file.read(9)
@@ -89,8 +91,34 @@ def _read(path: Path) -> dict[str, Tensor]:
     for key in _WRAPPINGS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    tensors = content.items() if isinstance(content, Mapping) else ()
-    return {name: value for name, value in tensors if isinstance(name, str) and isinstance(value, Tensor)}
+    return content
+
+
+def _tables(content: Any, path: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every table of tensors in a file, with the keys that lead to it."""
+    if not isinstance(content, Mapping):
+        return
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if tensors:
+        yield path, tensors
+    for key, value in content.items():
+        yield from _tables(value, f"{path}.{key}".removeprefix("."))
+
+
+def _fitting_table(own: Mapping[str, Tensor], content: Any, file: str) -> dict[str, Tensor]:
+    """The tensors of the module by its names for them: of the outermost table, or of the one that fits."""
+    tables = dict(_tables(content))
+    if "" in tables or len(tables) < 2:
+        return _without_prefix(own, next(iter(tables.values()), {}), file)
+    fitting: dict[str, dict[str, Tensor]] = {}
+    for key, tensors in tables.items():
+        with suppress(ConfigError):
+            fitting[key] = _without_prefix(own, tensors, file)
+    if len(fitting) == 1:
+        return next(iter(fitting.values()))
+    if fitting:
+        raise ConfigError(f"{file!r} holds weights of the module under several keys: {list(fitting)}; save one alone")
+    return _without_prefix(own, max(tables.values(), key=len), file)
 
 
 def _without_prefix(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:

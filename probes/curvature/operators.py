@@ -15,10 +15,11 @@ from torch import Tensor
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.checks import one_of, whole_number
+from landscape.potentials.fisher import model_fisher_products
 from landscape.potentials.layout import Slot
-from landscape.potentials.products import GaussNewtonProducts, HessianProducts, LossFisherProducts
+from landscape.potentials.products import GaussNewtonProducts, HessianProducts, LossFisherProducts, Sandwich
 from landscape.potentials.sample_scores import check_samples_apart
-from landscape.probes.curvature.model_labels import check_model, drawn_targets
+from landscape.probes.curvature.model_labels import drawn_targets
 from landscape.random import check_seed
 
 __all__ = ["FisherOperator", "GaussNewtonOperator", "HessianOperator", "layer_blocks", "layer_name"]
@@ -268,10 +269,9 @@ class FisherOperator(_Operator):
         one_of("labels", labels, ("model", "sampled", "empirical"))
         network = need_network(loss, "the Fisher matrix").converted(dtype)
         super().__init__(network, position, block=block, chunk_size=chunk_size, dtype=dtype)
-        self._products: GaussNewtonProducts | LossFisherProducts
+        self._products: Sandwich
         if labels == "model":
-            check_model(network)
-            self._products = GaussNewtonProducts(network, self.position, self.block, chunk_size, decay=False)
+            self._products = model_fisher_products(network, self.position, self.block, chunk_size)
             return
         check_samples_apart(network)
         if labels == "sampled":
