@@ -216,7 +216,9 @@ def _as_tensor(name: str, values: Any) -> Tensor:
     try:
         array = np.asarray(values)
     except ValueError as error:
-        raise ShapeError(f"{name} cannot be made into an array: {error}") from None
+        raise ShapeError(
+            f"{name} cannot be made into an array: {error}; several inputs of a module are a tuple of tensors"
+        ) from None
     if array.dtype.kind not in "fiub":
         raise ShapeError(f"{name} must be numbers, got dtype {array.dtype}")
     return torch.from_numpy(np.array(array))
