@@ -7,6 +7,7 @@ torch's, or another number, fails.
 import warnings
 from contextlib import contextmanager
 from functools import cache, cached_property
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -288,6 +289,51 @@ def test_minibatches(case):
         expected = [setting.reference.energy(one) for one in position]
         torch.testing.assert_close(epoch, torch.tensor(expected, dtype=torch.float64), **EXACT)
     assert fingerprint(setting.module) == before
+
+
+@pytest.mark.slow
+def test_a_residual_network_of_eleven_million_weights():
+    models = pytest.importorskip("torchvision.models")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = models.resnet18(num_classes=3).double().eval()
+    inputs, targets = draws(2, 3, 32, 32), torch.tensor([0, 2])
+    loss = NetworkLoss(module, inputs, targets, batchnorm="frozen")
+    value = torch.nn.functional.cross_entropy(module(inputs), targets)
+    expected = flat(torch.autograd.grad(value, list(module.parameters())))
+    assert float(loss.energy(loss.position())) == pytest.approx(float(value.detach()), rel=1e-10)
+    torch.testing.assert_close(loss.gradient(loss.position()), expected, rtol=1e-7, atol=1e-10)
+
+
+# -- the page ---------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _table():
+    """Route and exact trace of every kind, as the page says."""
+    lines = (Path(__file__).parents[2] / "docs" / "modules.md").read_text("utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    rows = [row for row in cells if len(row) == 3 and row[2] in ("yes", "no")]
+    return {name.strip(): (route, exact) for names, route, exact in rows for name in names.split(";")}
+
+
+def test_the_page_lists_every_kind():
+    assert set(_table()) == set(BY_NAME)
+
+
+@every()
+def test_the_page_is_right(case):
+    setting = built(case)
+    try:
+        route = curvature.fisher_trace(setting.loss, setting.position, labels="empirical").attrs["route"]
+    except ConfigError:
+        route = "refused"
+    try:
+        curvature.trace(setting.loss, setting.position, method="exact")
+        exact = "yes"
+    except ConfigError:
+        exact = "no"
+    assert (route, exact) == _table()[case.name]
 
 
 # -- controls ---------------------------------------------------------------------------------------------------------
