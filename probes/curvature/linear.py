@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import scipy.sparse
@@ -15,7 +15,9 @@ from torch import Tensor
 from landscape import random
 from landscape.errors import ShapeError
 
-__all__ = ["LinearMap", "as_linear", "gaussian_probes", "sign_probes", "uniform_probes"]
+__all__ = ["LinearMap", "as_linear", "at_once", "gaussian_probes", "pieces", "sign_probes", "uniform_probes"]
+
+_TOGETHER: Final = 2**22  # numbers
 
 
 @dataclass(slots=True)
@@ -99,6 +101,23 @@ def _in_numpy(operator: Any, *, whole: bool) -> Callable[[Tensor], Tensor]:
         return torch.from_numpy(np.ascontiguousarray(product, dtype=np.float64))
 
     return multiply
+
+
+def at_once(linear: LinearMap) -> int:
+    """How many vectors to make, multiply and forget together: more would only take memory."""
+    return max(1, _TOGETHER // linear.size)
+
+
+def pieces(linear: LinearMap, count: int) -> Iterator[tuple[int, int]]:
+    """First number and length of each piece of so many vectors.
+
+    Examples
+    --------
+    >>> list(pieces(as_linear(np.eye(2)), 5))
+    [(0, 5)]
+    """
+    step = at_once(linear)
+    return ((first, min(step, count - first)) for first in range(0, count, step))
 
 
 # -- probe vectors: pure functions of seed, purpose and number, the same on every device -------------------------------

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
+from copy import copy
 from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from landscape.errors import ConfigError, ShapeError
@@ -17,8 +17,9 @@ from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.checks import one_of, whole_number
 from landscape.potentials.fisher import model_fisher_products
 from landscape.potentials.layout import Slot
-from landscape.potentials.products import GaussNewtonProducts, HessianProducts, LossFisherProducts, Sandwich
+from landscape.potentials.products import GaussNewtonProducts, HessianProducts, LossFisherProducts
 from landscape.potentials.sample_scores import check_samples_apart
+from landscape.probes.curvature.algebra import Operator
 from landscape.probes.curvature.model_labels import drawn_targets
 from landscape.random import check_seed
 
@@ -61,17 +62,8 @@ def layer_blocks(potential: Potential) -> Mapping[str, slice]:
     return MappingProxyType(blocks)
 
 
-class _Operator(ABC):
-    """What the operators share.
-
-    Attributes
-    ----------
-    shape : (int, int)
-    dtype : torch.dtype
-    device : torch.device
-    """
-
-    takes_matrices = True
+class _Operator(Operator):
+    """What the curvature matrices share: a potential, a position and the part of its coordinates that they are of."""
 
     def __init__(
         self, potential: Potential, position: Any, *, block: str | None, chunk_size: int | None, dtype: Any
@@ -85,42 +77,53 @@ class _Operator(ABC):
         if vector.shape != (potential.dim,):
             raise ShapeError(f"expected one position of shape ({potential.dim},), got {tuple(vector.shape)}")
         if isinstance(self.potential, NetworkLoss):
-            self.device: torch.device = self.potential.device
-            self.dtype: torch.dtype = self.potential.dtype
+            self.device = self.potential.device
+            self.dtype = self.potential.dtype
         else:
             self.device, self.dtype = vector.device, dtype or torch.float64
         self.position = vector.to(self.device, self.dtype)
-        if block is None:
-            self.block = slice(0, potential.dim)
-        else:
-            self.block = layer_blocks(potential)[one_of("block", block, list(layer_blocks(potential)))]
-        size = self.block.stop - self.block.start
-        self.shape = (size, size)
+        self.chunk_size = chunk_size
+        self.part = slice(0, potential.dim)
+        if block is not None:
+            self.part = self._part_of(block)
+        self.shape = (self.part.stop - self.part.start,) * 2
+
+    def _part_of(self, block: str) -> slice:
+        layers = layer_blocks(self.potential)
+        return layers[one_of("block", block, list(layers))]
+
+    def block(self, name: str) -> Operator:
+        """The diagonal block of a layer of a network, by products with that layer's weights alone.
+
+        Parameters
+        ----------
+        name : str
+            As in `layer_blocks`.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such layer, or this is a block already.
+        """
+        part = self._part_of(name)
+        if self.part == part:
+            return self
+        if self.shape[0] != self.potential.dim:
+            raise ConfigError(f"this is the block of one layer, and {name!r} is another")
+        found = copy(self)
+        found.part, found.shape = part, (part.stop - part.start,) * 2
+        found._products = found._made()
+        return found
+
+    _products: Any
 
     @abstractmethod
+    def _made(self) -> Any:
+        """What multiplies rows of vectors, for the part that this is of."""
+
     def _multiply(self, rows: Tensor) -> Tensor:
-        """Products with the rows of ``(k, size)``."""
-
-    def __matmul__(self, vectors: Any) -> Any:
-        """Product with a vector ``(size,)`` or the columns of ``(size, k)``: a tensor for a tensor, else an array."""
-        given = isinstance(vectors, Tensor)
-        columns = vectors if given else torch.from_numpy(np.array(vectors, dtype=np.float64))
-        if columns.ndim not in (1, 2) or len(columns) != self.shape[1]:
-            raise ShapeError(f"expected ({self.shape[1]},) or ({self.shape[1]}, k), got {tuple(columns.shape)}")
-        rows = columns.to(self.device, self.dtype)
-        rows = rows[None] if columns.ndim == 1 else rows.T
-        product = self._multiply(rows)
-        product = product[0] if columns.ndim == 1 else product.T
-        return product if given else product.cpu().numpy()
-
-    def to_scipy(self) -> LinearOperator:
-        """The same operator for `scipy.sparse.linalg`, in float64 on the CPU."""
-        return LinearOperator(self.shape, matvec=self._array, rmatvec=self._array, matmat=self._array, dtype=np.float64)
-
-    def _array(self, vectors: Any) -> Any:
-        squeezed = np.asarray(vectors)
-        flat = squeezed.reshape(-1) if squeezed.ndim == 2 and squeezed.shape[1] == 1 else squeezed
-        return np.asarray(self @ flat, dtype=np.float64).reshape(squeezed.shape)
+        product: Tensor = self._products(rows)
+        return product
 
 
 class HessianOperator(_Operator):
@@ -152,12 +155,18 @@ class HessianOperator(_Operator):
     With frozen batch normalisation a product costs about 1.5 gradients where the graphs of all data fit in 1 GiB and
     are kept, else about 2.6.
 
+    Operators have sums, multiples, products and blocks: ``A + B``, ``2 * A``, ``A.shifted(0.1)``, ``A @ B``,
+    ``A[:10, :10]``, ``A.block("0")`` for a layer of a network; ``A @ x`` takes columns a few at once. ``A.to_dense()``
+    writes the matrix out, ``A.to_scipy()`` hands it to SciPy.
+
     Examples
     --------
     >>> from landscape.potentials import Quadratic
     >>> hessian = HessianOperator(Quadratic([1.0, 3.0]), [0.0, 0.0])
     >>> hessian @ np.array([1.0, 1.0]), hessian.shape
     (array([1., 3.]), (2, 2))
+    >>> (hessian @ hessian).shifted(0.5).to_dense().tolist()
+    [[1.5, 0.0], [0.0, 9.5]]
     """
 
     def __init__(
@@ -170,17 +179,13 @@ class HessianOperator(_Operator):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(potential, position, block=block, chunk_size=chunk_size, dtype=dtype)
-        self._products = (
-            HessianProducts(self.potential, self.position, self.block, chunk_size)
-            if isinstance(self.potential, NetworkLoss)
-            else None
-        )
+        self._products = self._made()
 
-    def _multiply(self, rows: Tensor) -> Tensor:
-        if self._products is not None:
-            return self._products(rows)
-        product: Tensor = self.potential.hvp(self.position.expand_as(rows), rows)
-        return product
+    def _made(self) -> Any:
+        if isinstance(self.potential, NetworkLoss):
+            return HessianProducts(self.potential, self.position, self.part, self.chunk_size)
+        potential, position = self.potential, self.position
+        return lambda rows: potential.hvp(position.expand_as(rows), rows)
 
 
 class GaussNewtonOperator(_Operator):
@@ -213,10 +218,10 @@ class GaussNewtonOperator(_Operator):
     ) -> None:
         network = need_network(loss, "the Gauss-Newton matrix")
         super().__init__(network, position, block=block, chunk_size=chunk_size, dtype=dtype)
-        self._products = GaussNewtonProducts(network.converted(dtype), self.position, self.block, chunk_size)
+        self._products = self._made()
 
-    def _multiply(self, rows: Tensor) -> Tensor:
-        return self._products(rows)
+    def _made(self) -> Any:
+        return GaussNewtonProducts(self.potential, self.position, self.part, self.chunk_size)
 
 
 class FisherOperator(_Operator):
@@ -269,20 +274,21 @@ class FisherOperator(_Operator):
         one_of("labels", labels, ("model", "sampled", "empirical"))
         network = need_network(loss, "the Fisher matrix").converted(dtype)
         super().__init__(network, position, block=block, chunk_size=chunk_size, dtype=dtype)
-        self._products: Sandwich
-        if labels == "model":
-            self._products = model_fisher_products(network, self.position, self.block, chunk_size)
-            return
-        check_samples_apart(network)
+        if labels != "model":
+            check_samples_apart(network)
+        self._targets: Tensor | None = None
         if labels == "sampled":
             whole_number("draws", draws)
-            targets = drawn_targets(network, self.position, draws, check_seed(seed))
-        else:
-            targets = network.targets[None]
-        self._products = LossFisherProducts(network, self.position, self.block, chunk_size, targets=targets)
+            self._targets = drawn_targets(network, self.position, draws, check_seed(seed))
+        elif labels == "empirical":
+            self._targets = network.targets[None]
+        self._products = self._made()
 
-    def _multiply(self, rows: Tensor) -> Tensor:
-        return self._products(rows)
+    def _made(self) -> Any:
+        network = self.potential
+        if self._targets is None:
+            return model_fisher_products(network, self.position, self.part, self.chunk_size)
+        return LossFisherProducts(network, self.position, self.part, self.chunk_size, targets=self._targets)
 
 
 def need_network(loss: Any, what: str) -> NetworkLoss:

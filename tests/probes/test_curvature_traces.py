@@ -24,12 +24,12 @@ def z_scores(matrix, truth, method, seeds=50, probes=30):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_traces_lie_within_their_error_bars(name, method):
-    """In 90 % of 50 seeds, by intervals neither empty nor ten times too wide."""
+    """For all but 7 of 50 seeds, by intervals neither empty nor ten times too wide: one false alarm in 3000."""
     loss = NETWORKS[name].loss()
     hessian = dense_hessian(loss, loss.position())
     truth = float(hessian.trace())
     z, values, errors = z_scores(hessian, truth, method)
-    assert np.mean(np.abs(z) < 1.96) >= 0.9
+    assert np.sum(np.abs(z) >= 1.96) <= 7
     spread = np.sqrt(np.mean((values - truth) ** 2))
     if spread > 1e-12 * abs(truth):
         assert 0.1 * spread < np.sqrt(np.mean(errors**2)) < 10 * spread
@@ -154,7 +154,8 @@ class Odd(nn.Module):
             h = h * torch.relu(h)
         if self.kind == "attention":
             # the addend is a weight, the factors are both activations
-            h = torch.addmm(self.scale.expand(len(x), 4), h @ h.T, h)
+            h = h.unsqueeze(2)
+            h = torch.baddbmm(self.scale.view(4, 1).expand(len(x), 4, 1), h @ h.transpose(1, 2), h).squeeze(2)
         if self.kind == "division":
             h = h / self.scale
         if self.kind == "reciprocal":
@@ -221,7 +222,7 @@ def test_fisher_trace_of_the_model(name):
     np.testing.assert_allclose(found.fisher_trace, truth, rtol=1e-10)
     assert float(found.fisher_trace_stderr) == 0.0
     assert found.attrs["labels"] == "model"
-    assert found.attrs["gradients"] == (2 if loss.loss.__name__ == "cross_entropy" else 3)
+    assert found.attrs["gradients"] == (2 if loss.loss.name == "cross_entropy" else 3)
 
 
 @pytest.mark.parametrize("name", ["mlp tanh", "mlp tanh mse", "transformer"])
