@@ -66,6 +66,10 @@ def private_copy(module: nn.Module) -> nn.Module:
             f"the module cannot be copied ({type(error).__name__}: {error}): the landscape works on a private copy, so "
             "that it must survive copy.deepcopy"
         ) from error
+    for part in list(own.modules()):
+        for name, child in part._modules.items():
+            if child is not None and isinstance(inside := getattr(child, "_orig_mod", None), nn.Module):
+                part._modules[name] = _Uncompiled(inside)
     for part in own.modules():
         part._backward_hooks.clear()
         part._backward_pre_hooks.clear()
@@ -106,6 +110,18 @@ def _derived(attributes: Mapping[str, Any]) -> Iterator[Tensor]:
         for one in value if isinstance(value, list | tuple) else (value,):
             if isinstance(one, Tensor) and not one.is_leaf:
                 yield one
+
+
+class _Uncompiled(nn.Module):
+    """In the place of a compiled part, with the same names of weights: compiled graphs have one derivative only."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self._orig_mod = inside
+
+    def forward(self, *positional: Any, **by_name: Any) -> Any:
+        """What the part itself returns."""
+        return self._orig_mod(*positional, **by_name)
 
 
 class CallingModule(nn.Module):

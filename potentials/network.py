@@ -161,13 +161,15 @@ class NetworkLoss(NetworkFunction):
         with undisturbed():
             data = fitting_data(data, self._tried, self.loss, dtype=self.dtype, device=self.device)
             self.inputs, self.targets, self.evaluation = data.inputs, data.targets, data.evaluation
+            self._on_trial = True
             self._try()
+            self._on_trial = False
         self.sampler = None
         if size is not None:
             whole = size == self.samples and sampling == "epoch" and augment is None
             self.sampler = None if whole else BatchSampler(self.samples, size, sampling)
         self._check_smallest_batch()
-        self.plain_mlp = None if call else recognise(self.module, self.layout, self.loss, self.inputs)
+        self.plain_mlp = None if call else recognise(self.snapshot, self.layout, self.loss, self.inputs)
 
     # -- the module on trial ------------------------------------------------------------------------------------------
 
@@ -198,8 +200,19 @@ class NetworkLoss(NetworkFunction):
 
         with checked_call(self.inputs):
             losses(slice(0, count))
+        self._check_weights_stay(start)
         self._written = frozenset(check_function(lambda: losses(slice(0, count)), self._buffers))
         self._interacting = self.batchnorm is None and samples_interact(losses, count)
+
+    def _check_weights_stay(self, start: Tensor) -> None:
+        """Refuse a module that changes its own weights when it is called, such as an embedding with `max_norm`."""
+        parameters = self.layout.unflatten(self.snapshot_position())
+        for name, found in self.layout.unflatten(start).items():
+            if not torch.equal(found, parameters[name]):
+                raise ConfigError(
+                    f"the module changes its own weight {name!r} when it is called, so its energy is no function of "
+                    "the weights: leave that out (an embedding: max_norm=None)"
+                )
 
     # -- the landscape in other forms -----------------------------------------------------------------------------
 
@@ -336,6 +349,8 @@ class NetworkLoss(NetworkFunction):
         flat = position.reshape(-1, self.dim)
         self.shards.check_same("positions", flat)
         own = self._per_chain(lambda vector: self._losses_of_one(vector).mean(), flat, next(self._chunks())[0])
+        if not position.requires_grad:  # a module that takes derivatives itself leaves a graph
+            own = own.detach()
         (mean,) = self.shards.mean(len(self.inputs), own)
         return (mean + self._decay(flat)).reshape(position.shape[:-1])
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from landscape.errors import ShapeError
+from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential, check_device
 from landscape.potentials.batch import Inputs, as_tree, unwrapped
 from landscape.potentials.composite import composite_attention
@@ -68,6 +68,7 @@ class NetworkFunction(Potential):
     _interacting = False  # found out by trying, as is all that follows
     _differentiates = False
     _tensor_outputs = True
+    _on_trial = False
     _written: frozenset[str] = frozenset()
 
     def __init__(
@@ -241,8 +242,15 @@ class NetworkFunction(Potential):
         if self.call is not None:
             module, named = CallingModule(module, self.call), {f"module.{name}": one for name, one in named.items()}
             positional, by_name = (as_tree(inputs),), {}
+        versions = [(name, buffer, buffer._version) for name, buffer in buffers.items() if not buffer.is_inference()]
         with composite_attention():
             outputs = functional_call(module, named, positional, by_name)
+        changed = [name for name, buffer, version in versions if buffer._version != version]
+        if changed and not self._on_trial:
+            raise ConfigError(
+                f"the module is no function of its weights: for some samples its forward changes the buffers "
+                f"{changed[:3]}; make them constants, or leave their update out in evaluation mode"
+            )
         return read_outputs(outputs, as_tensor=self._tensor_outputs)
 
     def run(self, module: nn.Module, inputs: Inputs) -> Any:

@@ -103,7 +103,7 @@ def reestimated_statistics(module: nn.Module, run: Callable[[Mapping[str, Tensor
         Runs the module over all data, with given buffers.
     """
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    norms = _batch_norms(module)
+    norms = [(name, part) for name, part in _batch_norms(module) if part.running_mean is not None]
     moments: dict[str, _Moments] = {}
     for _ in norms:
         moments = {name: _Moments() for name, _ in norms}

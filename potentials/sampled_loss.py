@@ -41,6 +41,12 @@ class SampledLoss(Protocol):
     def forward(self, parameters: Mapping[str, Tensor], inputs: Inputs, buffers: Mapping[str, Tensor]) -> Tensor:
         """Outputs for trainable parameters by name."""
 
+    def losses_at(self, vector: Tensor, inputs: Inputs, targets: Tensor, buffers: Mapping[str, Tensor]) -> Tensor:
+        """Loss of every sample ``(samples,)`` at a position ``(dim,)``, with its graph."""
+
+    def snapshot_position(self) -> Tensor:
+        """The module's weights, as they were when the loss was made."""
+
     def losses_of(self, outputs: Tensor, inputs: Inputs, targets: Tensor) -> Tensor:
         """Loss of every sample for given outputs."""
 

@@ -69,7 +69,10 @@ def gather_samples(inputs: Any, targets: Any, evaluation: Any = None) -> Samples
 def _pair(inputs: Any, targets: Any) -> tuple[Inputs, Tensor]:
     if targets is None:
         inputs, targets = _without_targets(inputs)
-    x, y = _as_inputs(inputs), _as_tensor("targets", targets)
+    y = _as_tensor("targets", targets)
+    if isinstance(inputs, list) and _several(inputs, y):
+        inputs = tuple(inputs)
+    x = _as_inputs(inputs)
     if not y.ndim or (isinstance(x, Tensor) and not x.ndim):
         raise ShapeError("inputs and targets must have the samples in front, got a single number")
     if len(x) != len(y):
@@ -192,6 +195,12 @@ def _collated(items: list[Any]) -> Any:
             f"the items of the data set cannot be put together ({error}): expected numbers, arrays and tensors of one "
             "shape, in pairs (input, target) or dicts"
         ) from error
+
+
+def _several(values: list[Any], targets: Tensor) -> bool:
+    """Whether a list holds several inputs of all samples, rather than a row of samples."""
+    lengths = {np.shape(one)[:1] for one in values if isinstance(one, Tensor | np.ndarray)}
+    return len(values) != len(targets) and lengths == {targets.shape[:1]}
 
 
 def _as_inputs(values: Any) -> Inputs:

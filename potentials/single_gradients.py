@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -10,9 +10,7 @@ from torch.func import grad, vmap
 
 from landscape.potentials.batch import Inputs, unwrapped
 from landscape.potentials.graph_memory import graph_bytes
-
-if TYPE_CHECKING:
-    from landscape.potentials.network import NetworkLoss
+from landscape.potentials.sampled_loss import SampledLoss
 
 __all__ = ["single_gradients"]
 
@@ -20,7 +18,7 @@ SAMPLES_BYTES: Final = 2**28  # what the graphs of samples whose gradients are t
 _TRIED: Final = 6
 
 
-def single_gradients(loss: NetworkLoss, vector: Tensor, inputs: Inputs, targets: Tensor) -> Tensor:
+def single_gradients(loss: SampledLoss, vector: Tensor, inputs: Inputs, targets: Tensor) -> Tensor:
     """Gradients ``(samples, dim)`` of the losses of single samples.
 
     Where the module can be batched over samples and then agrees, on a few, with the derivatives of their losses in one
@@ -37,7 +35,7 @@ def single_gradients(loss: NetworkLoss, vector: Tensor, inputs: Inputs, targets:
     return torch.cat([_one_by_one(loss, vector, x, y) for x, y in pieces])
 
 
-def _batches(loss: NetworkLoss, vector: Tensor, inputs: Inputs, targets: Tensor) -> bool:
+def _batches(loss: SampledLoss, vector: Tensor, inputs: Inputs, targets: Tensor) -> bool:
     """Whether samples alone and batched have the gradients that they have among others."""
     try:
         found = _together(loss, vector, inputs, targets, len(targets))
@@ -49,7 +47,7 @@ def _batches(loss: NetworkLoss, vector: Tensor, inputs: Inputs, targets: Tensor)
     return bool(((found - truth).abs() <= tolerance * scale + torch.finfo(found.dtype).tiny).all())
 
 
-def _together(loss: NetworkLoss, vector: Tensor, inputs: Inputs, targets: Tensor, at_once: int) -> Tensor:
+def _together(loss: SampledLoss, vector: Tensor, inputs: Inputs, targets: Tensor, at_once: int) -> Tensor:
     buffers = loss.statistics_at(vector)
     leaves, back = unwrapped(inputs)
 
@@ -60,7 +58,7 @@ def _together(loss: NetworkLoss, vector: Tensor, inputs: Inputs, targets: Tensor
     return found
 
 
-def _one_by_one(loss: NetworkLoss, vector: Tensor, inputs: Inputs, targets: Tensor) -> Tensor:
+def _one_by_one(loss: SampledLoss, vector: Tensor, inputs: Inputs, targets: Tensor) -> Tensor:
     rows = []
     with torch.enable_grad():
         weights = vector.detach().clone().requires_grad_(True)
@@ -73,7 +71,7 @@ def _one_by_one(loss: NetworkLoss, vector: Tensor, inputs: Inputs, targets: Tens
     return torch.stack(rows)
 
 
-def _samples_at_once(loss: NetworkLoss) -> int:
+def _samples_at_once(loss: SampledLoss) -> int:
     """How many samples' graphs fit."""
     weights, inputs = loss.snapshot_position().requires_grad_(True), loss.inputs[:2].clone()
     buffers = loss.statistics_at(weights.detach())
