@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from landscape.potentials.layout import Slot
 
-__all__ = ["Call", "Gradients", "gradients_of", "has_rule"]
+__all__ = ["Call", "Gradients", "fits", "gradients_of", "has_rule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,12 @@ class Gradients:
 
     def values(self) -> Tensor:
         """Of every sample and direction in a row, ``(b, K, size)``."""
-        return self.tensor.flatten(2)
+        return self.tensor.flatten(2) if self.tensor.ndim > 2 else self.tensor.unsqueeze(2)
 
     def squared_norms(self) -> Tensor:
         """Of every sample and direction, ``(b, K)``."""
+        if self.tensor.ndim == 2:  # of a single number
+            return self.tensor.square()
         norms: Tensor = torch.linalg.vector_norm(self.tensor, dim=tuple(range(2, self.tensor.ndim)))
         return norms.square()
 
@@ -115,8 +117,40 @@ class _ShiftedProducts(Gradients):
 
 
 def has_rule(layer: nn.Module) -> bool:
-    """Whether there is a rule for such a layer."""
-    return type(layer) in _RULES and _APPLIES.get(type(layer), _always)(layer)
+    """Whether there is a rule for such a layer, and it is nothing else than what its type says.
+
+    A forward pass of its own, hooks, or weights under other names (of `torch.nn.utils.weight_norm`, say) make another
+    function of it.
+
+    Examples
+    --------
+    >>> has_rule(nn.Linear(2, 1)), has_rule(nn.utils.parametrizations.weight_norm(nn.Linear(2, 1))), has_rule(nn.GELU())
+    (True, False, False)
+    """
+    if type(layer) not in _RULES or "forward" in vars(layer) or any(getattr(layer, hooks) for hooks in _HOOKS):
+        return False
+    own = dict(layer.named_parameters(recurse=False))
+    plain = own.keys() <= {"weight", "bias"} and not any(parameter.is_complex() for parameter in own.values())
+    return plain and _APPLIES.get(type(layer), _always)(layer)
+
+
+def fits(call: Call, samples: int) -> bool:
+    """Whether the first axis of what a layer was given and returned can be that of so many samples.
+
+    Examples
+    --------
+    >>> call = Call("0", nn.Linear(2, 1), {}, torch.ones(1, 3, 2), torch.ones(1, 3, 1))
+    >>> fits(call, 3), fits(call, 1)  # three samples behind an axis of length 1; one sample of three places
+    (False, True)
+    """
+    dimensions = call.inputs.ndim
+    if isinstance(call.layer, nn.LayerNorm):
+        enough = dimensions > len(call.layer.normalized_shape)
+    elif isinstance(call.layer, nn.Conv2d | nn.BatchNorm2d):
+        enough = dimensions == 4  # of three, the first may be channels
+    else:
+        enough = dimensions >= 2
+    return enough and call.outputs.ndim == dimensions and len(call.inputs) == len(call.outputs) == samples
 
 
 def gradients_of(call: Call, slopes: Sequence[Tensor], buffers: Mapping[str, Tensor]) -> dict[str, Gradients]:
@@ -241,9 +275,10 @@ def _plain_convolution(layer: Any) -> bool:
 
 
 def _has_statistics(layer: Any) -> bool:
-    return layer.running_mean is not None
+    return layer.running_mean is not None and not layer.training
 
 
+_HOOKS: Final = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _RULES: Final[Mapping[type[nn.Module], Callable[..., dict[str, Gradients]]]] = {
     nn.Linear: _linear,
     nn.Conv2d: _convolution,

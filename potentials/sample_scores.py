@@ -1,28 +1,25 @@
-"""Gradients of single samples, layer by layer, from one forward pass."""
+"""Gradients of single samples: layer by layer from one forward pass, or sample by sample where that does not hold."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Final
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
 import torch
-from torch import Tensor, nn
-from torch.func import vjp, vmap
+from torch import Tensor
 
 from landscape.errors import ConfigError
-from landscape.potentials.layer_rules import Call, Gradients, gradients_of, has_rule
 from landscape.potentials.layout import Slot
-from landscape.potentials.network import NetworkLoss
-from landscape.potentials.products import fast_format
-from landscape.potentials.twice_differentiable import TwiceDifferentiable
+from landscape.potentials.losses import NamedLoss
+from landscape.potentials.sample_routes import ROUTES, Directions, SampleRoutes, Whole, first_route
 
-__all__ = ["SampleScores", "check_samples_apart"]
+if TYPE_CHECKING:
+    from landscape.potentials.network import NetworkLoss
 
-Directions = Callable[..., Tensor]
+__all__ = ["SampleScores", "check_samples_apart", "loss_scores", "route_in_words"]
+
 Part = tuple[Slot, int, Tensor]
-Whole = tuple[Slot, Gradients, Tensor]
 
 CHUNK_BYTES: Final = 3 * 2**27  # what is held of a chunk
 
@@ -30,51 +27,91 @@ CHUNK_BYTES: Final = 3 * 2**27  # what is held of a chunk
 class SampleScores:
     """For every sample i and direction k, the gradient J_i^T u_ik in the weights; J_i = d outputs_i / d weights.
 
-    Of linear, convolutional and normalising layers the gradient is made from what a layer was given and the slope of
-    what it returned, so that all directions share one forward pass and nothing is computed twice. The result is
-    compared with automatic differentiation on two samples; networks for which it differs, or that have other
-    parameters, are differentiated sample by sample with `torch.func`.
+    There are three routes, each slower and with less to go wrong than the one before:
+
+    "layer rules"
+        Of linear, convolutional and normalising layers the gradient is made from what a layer was given and the slope
+        of what it returned, so that all directions share one forward pass and nothing is computed twice.
+    "vmap over samples"
+        `torch.func` differentiates every sample by itself, many at once.
+    "one sample at a time"
+        By automatic differentiation, in a loop.
+
+    A route is taken where it is right for a chunk of samples, and where it is not, the next one is taken from there on.
+    The rules hold if the weights are used in such layers only, which the graph of every chunk says, and if the rows of
+    every layer are the samples, which is tested on every chunk by one backward pass with random weights of the samples.
+    What `torch.func` finds is compared with a random combination of the gradients of the whole chunk.
 
     Parameters
     ----------
     loss : NetworkLoss
     position : tensor, shape ``(dim,)``
-    directions : callable
-        ``directions(outputs (b, ...), rows=...) -> u (K, b, ...)`` for the samples of the slice `rows`.
+    directions : callable, optional
+        ``directions(outputs (b, ...), rows=...) -> u (K, b, ...)`` for the samples of the slice `rows`. Left out, the
+        gradients are those of the samples' losses, of whatever form the module's outputs are, and K = 1.
     chunk_size : int, optional
-        Samples at once; by default as many as 256 MiB of slopes and gradients allow.
+        Samples at once; by default as many as 384 MiB of slopes and gradients allow.
+
+    Attributes
+    ----------
+    taken : set of str
+        The routes taken so far.
 
     Raises
     ------
     ConfigError
-        With batch statistics: the samples interact.
+        Where the samples interact: by batch statistics, or if a sample's outputs are others when it is alone.
 
     Examples
     --------
+    >>> from landscape.potentials import NetworkLoss
     >>> x = torch.tensor([[1.0, 2.0], [0.0, 3.0]])
-    >>> loss = NetworkLoss(nn.Linear(2, 1, bias=False), x, x[:, :1], loss="mse")  # J_i = x_i
+    >>> loss = NetworkLoss(torch.nn.Linear(2, 1, bias=False), x, x[:, :1], loss="mse")  # J_i = x_i
     >>> scores = SampleScores(loss, torch.zeros(2), lambda outputs, rows: torch.ones_like(outputs)[None])
     >>> [gradient.tolist() for _, parts in scores.chunks() for slot, direction, gradient in parts]
     [[[1.0, 2.0], [0.0, 3.0]]]
+    >>> scores.taken
+    {'layer rules'}
     """
 
     def __init__(
-        self, loss: NetworkLoss, position: Tensor, directions: Directions, *, chunk_size: int | None = None
+        self,
+        loss: NetworkLoss,
+        position: Tensor,
+        directions: Directions | None = None,
+        *,
+        chunk_size: int | None = None,
     ) -> None:
         check_samples_apart(loss)
         loss.shards.check_same("positions", position)
         self.loss = loss
-        self.directions = directions
-        self._parameters = {name: value.detach() for name, value in loss.layout.unflatten(position.detach()).items()}
-        self._buffers = dict(loss.statistics_at(position))
-        if SampleScores not in loss.measured:
-            loss.measured[SampleScores] = self._try()
-        self.by_layer, shape, once, each = loss.measured[SampleScores]
+        self.taken: set[str] = set()
+        self._directions = directions or _ones
+        self._routes = SampleRoutes(
+            loss,
+            loss.layout.unflatten(position.detach()),
+            loss.statistics_at(position),
+            of_losses=directions is None,
+        )
+        self._key = (SampleScores, directions is None)
+        if self._key in loss.measured:
+            self._route, shape, self._once, self._each = loss.measured[self._key]
+        else:
+            self._route, shape, self._once, self._each, finite = first_route(self._routes)
+            if finite:  # else there is little to be learnt for other positions
+                loss.measured[self._key] = self._route, shape, self._once, self._each
         count = min(2, len(loss.inputs))
-        kinds = len(directions(position.new_zeros(count, *shape), rows=slice(0, count)))
-        fitting = max(1, CHUNK_BYTES // (loss.dtype.itemsize * (once + kinds * each)))
-        most = min(chunk_size or min(loss.chunk_size or fitting, fitting), len(loss.inputs))
-        self.chunk_size = math.ceil(len(loss.inputs) / math.ceil(len(loss.inputs) / most))  # of equal sizes
+        self._kinds = len(self._directions(position.new_zeros(count, *shape), rows=slice(0, count)))
+        self._most = chunk_size
+
+    @property
+    def chunk_size(self) -> int:
+        """Samples at once on the route that is being taken."""
+        own = max(1, len(self.loss.inputs))
+        each = self._each if self._route == 0 else self._each + 2 * self.loss.dim
+        fitting = max(1, CHUNK_BYTES // (self.loss.dtype.itemsize * max(1, self._once + self._kinds * each)))
+        most = min(self._most or min(self.loss.chunk_size or fitting, fitting), own)
+        return math.ceil(own / math.ceil(own / most))  # of equal sizes
 
     def chunks(
         self, slots: Sequence[Slot] | None = None, samples: int | None = None
@@ -104,155 +141,77 @@ class SampleScores:
 
     def _chunks(self, wanted: Sequence[Slot], samples: int) -> Iterator[tuple[slice, Iterator[Whole]]]:
         """Of every chunk (parameter, gradients, what to multiply them by ``(K, b)``)."""
-        for start in range(0, samples, self.chunk_size):
+        start = 0
+        while start < samples:
             rows = slice(start, min(start + self.chunk_size, samples))
-            method = self._layer_by_layer if self.by_layer else self._sample_by_sample
-            yield rows, method(self.loss.inputs[rows], partial(self.directions, rows=rows), wanted)
-
-    # -- layer by layer -------------------------------------------------------------------------------------------
-
-    def _layer_by_layer(
-        self, inputs: Tensor, directions: Callable[[Tensor], Tensor], wanted: Sequence[Slot]
-    ) -> Iterator[Whole]:
-        outputs, calls = self._record(inputs)
-        return self._ruled(outputs, calls, directions(outputs.detach()), wanted)
-
-    def _ruled(
-        self, outputs: Tensor, calls: Sequence[Call], directions: Tensor, wanted: Sequence[Slot]
-    ) -> Iterator[Whole]:
-        """Gradients by the rules of the layers that were called on the way to the outputs."""
-        calls = [call for call in calls if any(slot in wanted for slot in call.slots.values())]
-        ends = [call.outputs for call in calls]
-        along, scales = _scaled(directions)
-        slopes = [torch.autograd.grad(outputs, ends, u, retain_graph=True, materialize_grads=True) for u in along]
-        found: dict[str, Gradients] = {}
-        left = {slot.name: sum(slot in call.slots.values() for call in calls) for slot in wanted}
-        for call, own in zip(calls, zip(*slopes, strict=True), strict=True):
-            gradients = gradients_of(call, own, self._buffers)
-            for key, slot in call.slots.items():
-                if slot not in wanted:
-                    continue
-                # a parameter that is used again is complete only then
-                total = gradients[key]
-                if slot.name in found:
-                    total = Gradients(total.values() + found.pop(slot.name).values())
-                left[slot.name] -= 1
-                if left[slot.name]:
-                    found[slot.name] = total
-                else:
-                    yield slot, total, scales
-
-    def _record(self, inputs: Tensor) -> tuple[Tensor, list[Call]]:
-        """Outputs with their graph, and every use of a layer with parameters."""
-        calls: list[Call] = []
-        hooks = []
-        slots = {slot.name: slot for slot in self.loss.layout}
-        for name, layer, names in self._layers():
-            own = {key: slots[full] for key, full in names.items() if full in slots}
-
-            def remember(
-                layer: nn.Module,
-                given: tuple[Tensor, ...],
-                returned: Tensor,
-                name: str = name,
-                own: Mapping[str, Slot] = own,
-            ) -> Tensor:
-                # the first layers have nothing to differentiate before them: their outputs start the graph
-                returned = returned if returned.requires_grad else returned.detach().requires_grad_(True)
-                calls.append(Call(name, layer, own, given[0].detach(), returned))
-                return returned.clone()  # what follows may work in place
-
-            hooks.append(layer.register_forward_hook(remember))
-        try:
-            with torch.enable_grad(), TwiceDifferentiable():
-                inputs = inputs.contiguous(memory_format=fast_format(self.loss))
-                outputs = self.loss.forward(self._parameters, inputs, self._buffers)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return outputs, calls
-
-    def _layers(self) -> Iterator[tuple[str, nn.Module, dict[str, str]]]:
-        """Layers with rules that own trainable parameters, and the parameters' names in the vector."""
-        module = self.loss.private_module
-        names: dict[int, str] = {}
-        for full, parameter in module.named_parameters():
-            names.setdefault(id(parameter), full)
-        for name, layer in module.named_modules():
-            own = {key: names[id(value)] for key, value in layer.named_parameters(recurse=False)}
-            if own and has_rule(layer):
-                yield name, layer, own
-
-    # -- sample by sample -----------------------------------------------------------------------------------------
-
-    def _sample_by_sample(
-        self, inputs: Tensor, directions: Callable[[Tensor], Tensor], wanted: Sequence[Slot]
-    ) -> Iterator[Whole]:
-        moving = {slot.name: self._parameters[slot.name] for slot in wanted}
-        with torch.no_grad():
-            outputs = self.loss.forward(self._parameters, inputs, self._buffers)
-        along, scales = _scaled(directions(outputs))
-
-        def gradients(x: Tensor, u: Tensor) -> dict[str, Tensor]:
-            def outputs(parameters: dict[str, Tensor]) -> Tensor:
-                return self.loss.forward({**self._parameters, **parameters}, x.unsqueeze(0), self._buffers)[0]
-
-            return vmap(lambda one: vjp(outputs, moving)[1](one)[0])(u)  # type: ignore[no-any-return]
-
-        found = vmap(gradients, in_dims=(0, 1))(inputs, along)
-        for slot in wanted:
-            yield slot, Gradients(found[slot.name]), scales
-
-    # -- which of the two -----------------------------------------------------------------------------------------
-
-    def _try(self) -> tuple[bool, torch.Size, int, int]:
-        """Whether the rules are right, shape of an output, numbers held per sample, and per sample and direction."""
-        outputs, calls = self._record(self.loss.inputs[:2])
-        returned = sum(call.outputs[0].numel() for call in calls)
-        patches = max((9 * call.inputs[0].numel() for call in calls), default=0)
-        covered = {slot.name for call in calls for slot in call.slots.values()}
-        by_layer = covered == {slot.name for slot in self.loss.layout} and self._agrees(outputs, calls)
-        gradient = max(slot.size for slot in self.loss.layout) if by_layer else self.loss.dim
-        return by_layer, outputs.shape[1:], 2 * returned + patches, returned + 2 * gradient
-
-    def _agrees(self, outputs: Tensor, calls: list[Call]) -> bool:
-        """Whether the gradient of each recorded sample alone is what automatic differentiation finds."""
-        count = len(outputs)
-        along = torch.zeros(count, *outputs.shape, dtype=outputs.dtype, device=outputs.device)
-        generator = torch.Generator().manual_seed(0)
-        for i in range(count):
-            along[i, i] = torch.randn(outputs.shape[1:], generator=generator).to(outputs)
-        slots = tuple(self.loss.layout)
-        ruled = {
-            slot.name: gradients.values() * scales.T.unsqueeze(2)
-            for slot, gradients, scales in self._ruled(outputs, calls, along, slots)
-        }
-        leaves = {slot.name: self._parameters[slot.name].detach().requires_grad_(True) for slot in slots}
-        with torch.enable_grad():
-            value = self.loss.forward(leaves, self.loss.inputs[:count], self._buffers)
-        tolerance = 1e-4 if outputs.dtype == torch.float32 else 1e-9
-        for i in range(count):
-            exact = torch.autograd.grad(
-                value, list(leaves.values()), along[i], retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            for slot, truth in zip(slots, exact, strict=True):
-                difference = torch.linalg.vector_norm(ruled[slot.name][i, i] - truth.reshape(-1))
-                if not difference <= tolerance * torch.linalg.vector_norm(truth) + math.ulp(1.0):
-                    return False
-        return True
+            found = self._routes.chunk(self._route, rows, wanted, self._directions)
+            if found is None:
+                self._route += 1
+                if self._key in self.loss.measured:
+                    self.loss.measured[self._key] = (self._route, *self.loss.measured[self._key][1:])
+                continue
+            self.taken.add(ROUTES[self._route])
+            yield rows, found
+            start = rows.stop
 
 
-def _scaled(directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Directions with a largest entry of 1, and what to multiply their gradients by, ``(K, b)``.
+def loss_scores(
+    loss: NetworkLoss, position: Tensor, targets: Tensor | None = None, *, chunk_size: int | None = None
+) -> SampleScores:
+    """Gradients of the samples' losses, for one or several sets of targets.
 
-    At a minimum most probabilities are next to nothing, and subnormal numbers would slow a backward pass several times.
-    What is below the range by a wide margin is zero.
+    A loss of known form is differentiated through the slopes in the outputs, which remain accurate where they are next
+    to nothing, as at a minimum; one of the user's own as a whole.
+
+    Parameters
+    ----------
+    loss : NetworkLoss
+    position : tensor, shape ``(dim,)``
+    targets : tensor, shape ``(K, samples, ...)``, optional
+        In place of the data's own, for a loss of known form.
+    chunk_size : int, optional
+        Samples at once.
+
+    Examples
+    --------
+    >>> from landscape.potentials import NetworkLoss
+    >>> x = torch.tensor([[1.0], [3.0]])
+    >>> loss = NetworkLoss(torch.nn.Linear(1, 1, bias=False), x, 2 * x, loss="mse")  # (w - 2)^2 x^2
+    >>> [gradient.tolist() for _, parts in loss_scores(loss, torch.ones(1)).chunks() for _, _, gradient in parts]
+    [[[-2.0], [-18.0]]]
     """
-    scales = directions.flatten(2).abs().amax(2)
-    scales = torch.where(scales < torch.finfo(directions.dtype).tiny * 1e8, 0.0, scales)
-    shape = (*scales.shape, *(1,) * (directions.ndim - 2))
-    inverse = torch.where(scales > 0, 1 / scales.clamp_min(torch.finfo(directions.dtype).tiny), 0.0)
-    return directions * inverse.view(shape), scales
+    if not isinstance(loss.loss, NamedLoss):
+        if targets is not None:
+            raise ConfigError("other targets than the data's own need a loss of known form, got a callable")
+        return SampleScores(loss, position, chunk_size=chunk_size)
+    sets = loss.targets[None] if targets is None else targets
+
+    def directions(outputs: Tensor, rows: slice) -> Tensor:
+        """d loss / d outputs of every sample for every set of targets, ``(K, b, ...)``."""
+        with torch.enable_grad():
+            leaf = outputs.detach().requires_grad_(True)
+            losses = [loss.losses_of(leaf, loss.inputs[rows], own) for own in sets[:, rows]]
+        return torch.stack([torch.autograd.grad(own.sum(), leaf, retain_graph=True)[0] for own in losses])
+
+    return SampleScores(loss, position, directions, chunk_size=chunk_size)
+
+
+def route_in_words(loss: NetworkLoss, taken: Collection[str]) -> str | None:
+    """Routes that were taken on any rank, fastest first: every rank has to ask. None if there is none.
+
+    Examples
+    --------
+    >>> from landscape.potentials import NetworkLoss
+    >>> loss = NetworkLoss(torch.nn.Linear(1, 1), torch.ones(2, 1), torch.ones(2, 1), loss="mse")
+    >>> route_in_words(loss, {"vmap over samples", "layer rules"})
+    'layer rules and vmap over samples'
+    """
+    anywhere = loss.shards.sum(torch.tensor([float(route in taken) for route in ROUTES], device=loss.device))
+    return " and ".join(route for route, count in zip(ROUTES, anywhere.tolist(), strict=True) if count) or None
+
+
+def _ones(outputs: Tensor, rows: slice) -> Tensor:
+    return torch.ones_like(outputs)[None]
 
 
 def check_samples_apart(loss: NetworkLoss) -> None:
@@ -263,7 +222,6 @@ def check_samples_apart(loss: NetworkLoss) -> None:
     ConfigError
     """
     if loss.samples_interact:
-        raise ConfigError(
-            'with batchnorm="batch" the samples interact, so none has a gradient of its own: make the loss with '
-            'batchnorm="frozen" or "reestimate"'
-        )
+        how = 'with batchnorm="batch" the samples interact' if loss.batchnorm == "batch" else "the samples interact"
+        advice = ': make the loss with batchnorm="frozen" or "reestimate"' if loss.batchnorm == "batch" else ""
+        raise ConfigError(f"{how}, so none has a gradient of its own{advice}")

@@ -15,7 +15,7 @@ from landscape.potentials import NetworkLoss
 from landscape.potentials.checks import whole_number
 from landscape.potentials.layout import Slot
 from landscape.potentials.losses import cross_entropy
-from landscape.potentials.sample_scores import SampleScores, check_samples_apart
+from landscape.potentials.sample_scores import SampleScores, check_samples_apart, route_in_words
 from landscape.probes.curvature.model_labels import check_model, class_scores, outputs_of
 from landscape.probes.curvature.operators import layer_name, need_network
 from landscape.probes.curvature.positions import Sites
@@ -63,7 +63,8 @@ def score_singular_values(
     -------
     xarray.Dataset
         `singular_value (..., singular_value)` descending, `singular_value_stderr` (what rounding of the Gram matrix
-        can do: values below it are noise) and `converged` (...); attribute `gradients`.
+        can do: values below it are noise) and `converged` (...); attributes `gradients`, and `route` as of
+        `fisher_trace`.
 
     Raises
     ------
@@ -100,9 +101,9 @@ def score_singular_values(
     count = network.samples if examples is None else whole_number("examples", examples, most=network.samples)
     sites = Sites.of(network, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
     network = network.converted(dtype)
-    classes = outputs_of(network, network.position(), slice(0, 1)).shape[1]
+    classes = outputs_of(network, network.snapshot_position(), slice(0, 1)).shape[1]
     found, error = sites.empty(classes * count), sites.empty(classes * count)
-    passes = 0
+    passes, routes = 0, set[str]()
     for number in range(sites.count):
         if not sites.finite(number):
             continue
@@ -116,6 +117,7 @@ def score_singular_values(
             values = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0.0)
             # beyond the number of weights all are zero
             found[number, layer], error[number, layer] = 0.0, 0.0
+            routes |= scores.taken
             found[number, layer, : len(values)] = values.sqrt().cpu().numpy()
             error[number, layer, : len(values)] = _rounding(values, network.dtype)
     gradients = classes * passes
@@ -129,6 +131,7 @@ def score_singular_values(
         title="Singular values of the score matrix",
         labels="model",
         examples=count,
+        route=route_in_words(network, routes),
         gradients=gradients,
         cost=f"{gradients} gradients of single samples, forward pass shared",
     )
@@ -194,6 +197,8 @@ def _strips(slots: list[Slot], most: int) -> Iterator[list[tuple[Slot, int, int]
 
 def _rounding(values: Tensor, dtype: torch.dtype) -> np.ndarray:
     """Error of a singular value s from that of its square: e/(2 s), and sqrt(e) where s is below it."""
+    if not len(values):  # a layer without weights
+        return np.zeros(0)
     squared = torch.finfo(torch.float64).eps * float(values[0]) * len(values) ** 0.5
     own = torch.finfo(dtype).eps * values.sqrt()
     error = squared / (2 * values.sqrt()).clamp_min(squared**0.5 if squared else 1.0)
