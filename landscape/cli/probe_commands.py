@@ -45,14 +45,28 @@ def curvature(
         typer.Option(
             "--quantity",
             "-q",
-            help='"eigenvalues", "largest_eigenvalue", "extreme_eigenvalues", "trace", "fisher_trace" or '
-            '"score_singular_values".',
+            help='"eigenvalues", "largest_eigenvalue", "extreme_eigenvalues", "trace", "fisher_trace", "diagonal", '
+            '"sharpness" or "score_singular_values".',
         ),
     ] = "eigenvalues",
     output: Output = None,
     labels: Annotated[
-        str | None, typer.Option(help='For fisher_trace: "model", "sampled" or "empirical".', show_default=False)
+        str | None,
+        typer.Option(
+            help='For fisher_trace, and the diagonal of "fisher": "model", "sampled" or "empirical".',
+            show_default=False,
+        ),
     ] = None,
+    of: Annotated[
+        str | None,
+        typer.Option(help='For diagonal: "hessian" (the default), "gauss_newton" or "fisher".', show_default=False),
+    ] = None,
+    radius: Annotated[
+        float | None, typer.Option(help="For sharpness: of the ball.", min=0.0, show_default=False)
+    ] = None,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="For sharpness: the ball scaled by the weights.")
+    ] = False,
     snapshots: Annotated[
         int | None, typer.Option(help="At most so many snapshots of each chain.", min=1, show_default=False)
     ] = None,
@@ -65,7 +79,10 @@ def curvature(
     """
     from landscape.cli.probing import probe_curvature
 
-    probe_curvature(run, output, quantity, labels=labels, snapshots=snapshots, seed=seed, force=force)
+    probe_curvature(
+        run, output, quantity, labels=labels, of=of, radius=radius, adaptive=adaptive, snapshots=snapshots, seed=seed,
+        force=force,
+    )  # fmt: skip
 
 
 @probe_app.command("free-energy")

@@ -25,6 +25,8 @@ _CURVATURES = {
     "extreme_eigenvalues": ("smallest", "smallest_residual"),
     "trace": ("trace", "trace_stderr"),
     "fisher_trace": ("fisher_trace", "fisher_trace_stderr"),
+    "diagonal": ("diagonal", "diagonal_stderr"),
+    "sharpness": ("maximum", "maximum_stderr"),
     "score_singular_values": ("singular_value", "singular_value_stderr"),
 }
 
@@ -96,15 +98,30 @@ def scan_table(scan: xr.Dataset) -> Table:
 
 
 def probe_curvature(
-    path: Path, output: Path | None, quantity: str, *, labels: str | None, snapshots: int | None, seed: int, force: bool
+    path: Path,
+    output: Path | None,
+    quantity: str,
+    *,
+    labels: str | None,
+    snapshots: int | None,
+    seed: int,
+    force: bool,
+    of: str | None = None,
+    radius: float | None = None,
+    adaptive: bool = False,
 ) -> None:
     """Measure the curvature at the snapshots of a run; print a summary and store the result."""
     if quantity not in _CURVATURES:
         raise ConfigError(f"--quantity must be one of {sorted(_CURVATURES)}, got {quantity!r}")
-    if (quantity == "fisher_trace") != (labels is not None):
+    if of is not None and quantity != "diagonal":
+        raise ConfigError("--of is the matrix whose diagonal is taken: give it with --quantity diagonal only")
+    if (quantity == "fisher_trace" or of == "fisher") != (labels is not None):
         raise ConfigError(
-            '--labels "model", "sampled" or "empirical" has to be chosen for fisher_trace, and only for it'
+            '--labels "model", "sampled" or "empirical" has to be chosen for fisher_trace, or for a diagonal --of '
+            "fisher, and only for them"
         )
+    if (quantity == "sharpness") != (radius is not None) or (adaptive and quantity != "sharpness"):
+        raise ConfigError("--radius has to be chosen for sharpness, and only for it; --adaptive belongs to it too")
     target = no_overwrite(output or path.with_suffix(f".{quantity}.nc"), force=force)
     with open_run(path) as dataset:
         positions = _positions(dataset, path, snapshots)
@@ -112,6 +129,8 @@ def probe_curvature(
     settings: dict[str, Any] = {"labels": labels} if labels else {}
     if quantity not in ("eigenvalues", "score_singular_values"):
         settings["seed"] = seed
+    settings |= {"of": of} if of else {}
+    settings |= {"radius": radius, "adaptive": adaptive} if radius is not None else {}
     found: xr.Dataset = getattr(curvature, quantity)(potential, positions, **settings)
     console.print(curvature_table(found, *_CURVATURES[quantity]))
     if quantity == "eigenvalues":
@@ -139,8 +158,8 @@ def curvature_table(found: xr.Dataset, name: str, error: str) -> Table:
     """One row per chain (or entry of the first dim): median over all else, with its median error; ends of spectra."""
     values = found[name]
     dims = [str(dim) for dim in values.dims]
-    spectrum = name in dims
-    rows = dims[0] if dims and dims[0] != name else None
+    spectrum = name in dims or "coordinate" in dims
+    rows = dims[0] if dims and dims[0] not in (name, "coordinate") else None
     table = Table(rows or "", box=None, header_style="bold", pad_edge=False)
     thermal = rows is not None and "temperature" in found.coords and found.temperature.dims == (rows,)
     for heading in (

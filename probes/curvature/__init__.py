@@ -14,7 +14,9 @@ Thermal-Like Noise.
 
 from __future__ import annotations
 
+from landscape.probes.curvature._more_plots import plot_diagonal, plot_sharpness
 from landscape.probes.curvature.density import spectral_density
+from landscape.probes.curvature.diagonals import diagonal
 from landscape.probes.curvature.operators import FisherOperator, GaussNewtonOperator, HessianOperator
 from landscape.probes.curvature.plots import (
     plot_eigenvalues,
@@ -27,6 +29,7 @@ from landscape.probes.curvature.plots import (
 )
 from landscape.probes.curvature.scaling import temperature_scaling
 from landscape.probes.curvature.scores import score_singular_values
+from landscape.probes.curvature.sharpness import sharpness
 from landscape.probes.curvature.spectrum import eigenvalues, extreme_eigenvalues, largest_eigenvalue
 from landscape.probes.curvature.traces import fisher_trace, trace
 
@@ -34,18 +37,22 @@ __all__ = [
     "FisherOperator",
     "GaussNewtonOperator",
     "HessianOperator",
+    "diagonal",
     "eigenvalues",
     "extreme_eigenvalues",
     "fisher_trace",
     "largest_eigenvalue",
+    "plot_diagonal",
     "plot_eigenvalues",
     "plot_extreme_eigenvalues",
     "plot_fisher_trace",
     "plot_largest_eigenvalue",
     "plot_score_singular_values",
+    "plot_sharpness",
     "plot_spectral_density",
     "plot_trace",
     "score_singular_values",
+    "sharpness",
     "spectral_density",
     "temperature_scaling",
     "trace",
