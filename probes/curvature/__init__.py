@@ -14,9 +14,11 @@ Thermal-Like Noise.
 
 from __future__ import annotations
 
+from landscape.probes.curvature._eigenpair_plots import plot_top_eigenpairs
 from landscape.probes.curvature._more_plots import plot_diagonal, plot_sharpness
 from landscape.probes.curvature.density import spectral_density
 from landscape.probes.curvature.diagonals import diagonal
+from landscape.probes.curvature.eigenpairs import top_eigenpairs
 from landscape.probes.curvature.operators import FisherOperator, GaussNewtonOperator, HessianOperator
 from landscape.probes.curvature.plots import (
     plot_eigenvalues,
@@ -31,6 +33,7 @@ from landscape.probes.curvature.scaling import temperature_scaling
 from landscape.probes.curvature.scores import score_singular_values
 from landscape.probes.curvature.sharpness import sharpness
 from landscape.probes.curvature.spectrum import eigenvalues, extreme_eigenvalues, largest_eigenvalue
+from landscape.probes.curvature.subspaces import project
 from landscape.probes.curvature.traces import fisher_trace, trace
 
 __all__ = [
@@ -50,10 +53,13 @@ __all__ = [
     "plot_score_singular_values",
     "plot_sharpness",
     "plot_spectral_density",
+    "plot_top_eigenpairs",
     "plot_trace",
+    "project",
     "score_singular_values",
     "sharpness",
     "spectral_density",
     "temperature_scaling",
+    "top_eigenpairs",
     "trace",
 ]

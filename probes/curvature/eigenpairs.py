@@ -182,8 +182,9 @@ def _pairs(
         return _nothing(linear, k), Asymmetry(), True
     if k >= limit or k == linear.size:
         return _nothing(linear, k), Asymmetry(), True
-    watch = Watch(linear)
     start = None if before is None else _warm(linear, before, seed)
+    # a start that is not all random is no witness
+    watch = Watch(linear, None if start is None else uniform_probes(linear, 1, seed)[0])
     block = 1 if linear.device.type == "cpu" else _TOGETHER
     pairs = top_pairs(linear, k, which, rtol=rtol, limit=limit, start=start, seed=seed, block=block)
     return pairs, watch.asymmetry(), False

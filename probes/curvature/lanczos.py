@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from landscape.probes.curvature.linear import LinearMap
-from landscape.probes.curvature.rows import dot
+from landscape.probes.curvature.rows import dot, dots
 
 _FEWEST = 5  # products before a residual is believed
 _ALWAYS: Final = 2**14  # order up to which every vector is made orthogonal to all before it: that costs nothing there
 _HELD: Final = 2**25  # numbers in a basis that is held for a quadrature, which can do without
 _BLOCK: Final = 16  # basis vectors that memory is taken for at once
+_TINY: Final = 1e-30  # squares of what is smaller vanish in float32
 _GHOST: Final = 1e2  # roundings of the largest value within which Ritz values are copies of one eigenvalue
 
 __all__ = ["Ends", "Tridiagonal", "lanczos_ends", "power_end", "tridiagonalise"]
@@ -86,7 +87,7 @@ class Tridiagonal:
         self._last: Tensor | None = None
         self._lost = [np.zeros(0), np.zeros(0)]  # overlaps of the last two vectors with all before, as estimated
         self._once_more = False
-        self._next = self._placed(start, float(torch.linalg.vector_norm(start)))
+        self._next = self._placed(start, _length(start))
 
     def step(self) -> None:
         """One product more."""
@@ -100,10 +101,10 @@ class Tridiagonal:
         if self._keep and self._always:
             for _ in range(2):
                 self._orthogonalise(rest)
-        beta = float(torch.linalg.vector_norm(rest))
+        beta = _length(rest)
         if self._keep and not self._always and self._needs(beta):
             self._orthogonalise(rest)
-            beta = float(torch.linalg.vector_norm(rest))
+            beta = _length(rest)
         self.below.append(beta)
         self.scale = max(self.scale, abs(self.diagonal[-1]) + beta)
         rounding = self._precision * self.scale * self.linear.size**0.5
@@ -134,7 +135,7 @@ class Tridiagonal:
         found = mixing.new_zeros(len(mixing), self.linear.size)
         for start, block in zip(starts, filled, strict=False):
             found.addmm_(mixing[:, start : start + len(block)], block)
-        return found / torch.linalg.vector_norm(found, dim=1, keepdim=True)
+        return found / dots(found, found).sqrt().to(found)[:, None]
 
     # -- the basis, in blocks: only those that are used take memory ----------------------------------------------------
 
@@ -179,8 +180,14 @@ class Tridiagonal:
         return needed
 
 
+def _length(vector: Tensor) -> float:
+    """Norm of a vector. Torch's own is off by 4e-4 in float32 for some million numbers, and T would be as much."""
+    square = dot(vector, vector)
+    return square**0.5 if square > _TINY else float(torch.linalg.vector_norm(vector))
+
+
 def tridiagonalise(linear: LinearMap, start: Tensor, steps: int) -> Tridiagonal:
-    """So many steps, or fewer where the Krylov space ends; for a quadrature, so a basis of many gigabytes is not held."""
+    """So many steps, or fewer where the Krylov space ends. For a quadrature: a basis of gigabytes is not held."""
     held = linear.size <= _ALWAYS or steps * linear.size <= _HELD
     krylov = Tridiagonal(linear, start, steps, keep=held)
     while len(krylov.diagonal) < krylov.limit and not krylov.ended:
