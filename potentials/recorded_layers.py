@@ -46,7 +46,7 @@ class Recording:
         if self.fault is not None:
             return self.fault
         for slot in wanted:
-            if slot.name in self.elsewhere:
+            if slot.size and slot.name in self.elsewhere:
                 return f"{slot.name} is used outside of a layer with a rule"
         for call in self.calls:
             if not fits(call, len(self.outputs)) and any(slot in wanted for slot in call.slots.values()):

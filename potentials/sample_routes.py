@@ -158,7 +158,7 @@ class SampleRoutes:
             def value(parameters: dict[str, Tensor]) -> Tensor:
                 return self.value({**self._parameters, **parameters}, one, target.unsqueeze(0))[0]
 
-            found, pulled = vjp(value, moving)
+            found, pulled = vjp(value, moving)  # type: ignore[misc]
             return found, vmap(lambda direction: pulled(direction)[0])(u)
 
         with warnings.catch_warnings():
@@ -299,7 +299,8 @@ def _scaled(directions: Tensor) -> tuple[Tensor, Tensor]:
     At a minimum most probabilities are next to nothing, and subnormal numbers would slow a backward pass several times.
     What is below the range by a wide margin is zero.
     """
-    scales = directions.reshape(*directions.shape[:2], -1).abs().amax(2)
+    flat = directions.flatten(2) if directions.ndim > 2 else directions.unsqueeze(2)
+    scales = flat.abs().amax(2)
     scales = torch.where(scales < torch.finfo(directions.dtype).tiny * 1e8, 0.0, scales)
     inverse = torch.where(scales > 0, 1 / scales.clamp_min(torch.finfo(directions.dtype).tiny), 0.0)
     return directions * beside(inverse, directions), scales

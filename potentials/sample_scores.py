@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import ConfigError
+from landscape.potentials.layer_rules import Gradients
 from landscape.potentials.layout import Slot
 from landscape.potentials.losses import NamedLoss
 from landscape.potentials.sample_routes import ROUTES, Directions, SampleRoutes, Whole, first_route
@@ -144,6 +145,10 @@ class SampleScores:
         start = 0
         while start < samples:
             rows = slice(start, min(start + self.chunk_size, samples))
+            if not self._kinds:  # as of a softmax over a single class
+                yield rows, self._none(rows, wanted)
+                start = rows.stop
+                continue
             found = self._routes.chunk(self._route, rows, wanted, self._directions)
             if found is None:
                 self._route += 1
@@ -153,6 +158,11 @@ class SampleScores:
             self.taken.add(ROUTES[self._route])
             yield rows, found
             start = rows.stop
+
+    def _none(self, rows: slice, wanted: Sequence[Slot]) -> Iterator[Whole]:
+        """Gradients along no direction."""
+        nothing = torch.zeros(0, rows.stop - rows.start, dtype=self.loss.dtype, device=self.loss.device)
+        return ((slot, Gradients(nothing.T.unsqueeze(2).expand(-1, -1, slot.size)), nothing) for slot in wanted)
 
 
 def loss_scores(

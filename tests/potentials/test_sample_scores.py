@@ -193,6 +193,17 @@ class Empty(nn.Module):
         return self.read(x) + self.empty(x[:, :0])
 
 
+class Nothing(nn.Module):
+    """A parameter without elements next to a layer with a rule."""
+
+    def __init__(self):
+        super().__init__()
+        self.nothing, self.read = nn.Parameter(torch.zeros(0, 3)), nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, x):
+        return self.read(x) + self.nothing.sum()
+
+
 class Hooked(nn.Module):
     """A layer that is something else than its type says."""
 
@@ -267,6 +278,7 @@ CASES = {
     "penalty": Case(Elsewhere, (VMAP,)),
     "slope of itself": Case(Derived, (VMAP, LOOP)),
     "scalars": Case(Scalars, (VMAP,)),
+    "no elements": Case(Nothing, (RULES,)),
     "empty": Case(Empty, (RULES,)),
     "hook": Case(lambda: Hooked("hook"), (RULES, VMAP)),
     "named input": Case(lambda: Hooked("none"), (RULES,)),
@@ -415,6 +427,12 @@ def test_positions_that_are_not_finite_teach_nothing():
     assert not np.isfinite(bad.fisher_trace)
     assert not bad.converged
     assert curvature.fisher_trace(loss, loss.position(), labels="empirical").attrs["route"] == RULES
+
+
+def test_a_softmax_over_one_class_has_no_scores():
+    loss = NetworkLoss(nn.Linear(FEATURES, 1).double(), data()[0], torch.zeros(SAMPLES, dtype=torch.int64))
+    assert float(curvature.fisher_trace(loss, loss.position(), labels="model").fisher_trace) == 0.0
+    assert float(curvature.trace(loss, loss.position(), method="exact").trace) == 0.0
 
 
 # -- samples that interact ---------------------------------------------------------------------------------------------

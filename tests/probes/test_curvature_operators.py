@@ -143,7 +143,7 @@ def test_gradients_of_single_samples(name):
         for slot, k, gradient in parts:
             found[k, rows, slot.offset : slot.offset + slot.size] = gradient
     assert_close(found.transpose(0, 1), jacobian(loss, position)[0])
-    assert scores.by_layer == (name not in ("tied", "transformer"))
+    assert (scores.taken == {"layer rules"}) == (name not in ("tied", "transformer"))
 
 
 @pytest.mark.parametrize("first", [nn.Conv2d(1, 4, 3), nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4))])
@@ -152,7 +152,8 @@ def test_layers_followed_by_work_in_place(first):
     module = nn.Sequential(*layers, nn.Linear(3, 3)).double()
     loss = NetworkLoss(module, draws(SAMPLES, 1, 4, 4), torch.arange(SAMPLES) % 3)
     scores = SampleScores(loss, loss.position(), lambda outputs, rows: torch.ones_like(outputs)[None])
-    assert scores.by_layer
+    assert len(list(scores.chunks())) == 1
+    assert scores.taken == {"layer rules"}
     truth = float(dense_gauss_newton(loss, loss.position()).trace())
     found = curvature.fisher_trace(loss, loss.position(), labels="model")
     np.testing.assert_allclose(found.fisher_trace, truth, rtol=1e-10)
