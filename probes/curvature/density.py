@@ -14,6 +14,7 @@ from landscape.probes._correlation import student_factor
 from landscape.probes.curvature.lanczos import tridiagonalise
 from landscape.probes.curvature.linear import as_linear, sign_probes
 from landscape.probes.curvature.positions import Sites
+from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, widened
 from landscape.random import check_seed
 
 __all__ = ["spectral_density"]
@@ -86,6 +87,12 @@ def spectral_density(
     ------
     ConfigError, ShapeError
 
+    Warns
+    -----
+    UserWarning
+        Where H is not symmetric beyond rounding, which products at hand show: there `converged` is false and no
+        residual is smaller than |H - H^T|. The warning names the layers.
+
     Notes
     -----
     The quadrature is exact for polynomials of degree 2 steps - 1: features finer than the range over `steps` are not
@@ -111,18 +118,23 @@ def spectral_density(
     nodes, residuals = sites.empty(count, length), sites.empty(count, length)
     weights = sites.empty(count, length, fill=0.0)
     products, converged = sites.empty(fill=0, dtype=int), sites.empty(fill=0, dtype=bool)
+    check = SymmetryCheck(sites)
     for number in range(sites.count):
         if not sites.finite(number):
             continue
         for layer, operator in sites.operators(number):
             linear = as_linear(operator)
+            watch = Watch(linear)
             for probe, start in enumerate(sign_probes(linear, count, seed)):
                 krylov = tridiagonalise(linear, start, length)
                 values, vectors, residual = krylov.eigen()
                 at = (number, layer, probe, slice(len(values)))
                 nodes[at], weights[at], residuals[at] = values, vectors[0] ** 2, residual
+            skew = check.note(number, layer, linear, watch.asymmetry())
+            residuals[number, layer] = widened(residuals[number, layer], skew)
             products[number, layer] = linear.products
-            converged[number, layer] = _ends_found(nodes[number, layer], residuals[number, layer])
+            converged[number, layer] = not skew and _ends_found(nodes[number, layer], residuals[number, layer])
+    check.warn("density of eigenvalues")
     grid, density, error, broadening = _broaden(nodes, weights, points, width)
     total = int(products.sum())
     return sites.dataset(

@@ -16,6 +16,7 @@ from landscape.potentials.checks import one_of, whole_number
 from landscape.probes.curvature.lanczos import Ends, lanczos_ends, power_end
 from landscape.probes.curvature.linear import LinearMap, as_linear, uniform_probes
 from landscape.probes.curvature.positions import Sites
+from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, asymmetry_of, widened
 from landscape.random import check_seed
 
 __all__ = ["eigenvalues", "extreme_eigenvalues", "largest_eigenvalue"]
@@ -58,13 +59,19 @@ def eigenvalues(
     Returns
     -------
     xarray.Dataset
-        `eigenvalue (..., eigenvalue)` ascending, `eigenvalue_stderr` (rounding: machine epsilon times the norm),
-        `asymmetry` and `converged` (...). With blocks there is a dim `layer`, and NaN beyond a layer's size. NaN
-        where a position is not finite.
+        `eigenvalue (..., eigenvalue)` ascending, `eigenvalue_stderr` (rounding: machine epsilon times the norm, and
+        at least the Frobenius norm of H - H^T), `asymmetry` and `converged` (...). With blocks there is a dim
+        `layer`, and NaN beyond a layer's size. NaN where a position is not finite.
 
     Raises
     ------
     ConfigError, ShapeError
+
+    Warns
+    -----
+    UserWarning
+        Where H is not symmetric beyond rounding, so that `converged` is false: second derivatives of a network that
+        are wrong. The warning names the layers.
 
     Notes
     -----
@@ -86,7 +93,9 @@ def eigenvalues(
     sites = Sites.of(potential, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
     size = max(size for _, size in sites.layers) or as_linear(potential).size
     found, error, asymmetry = sites.empty(size), sites.empty(size), sites.empty()
+    symmetric = sites.empty(fill=0, dtype=bool)
     products = 0
+    check = SymmetryCheck(sites)
     for number in range(sites.count):
         if not sites.finite(number):
             continue
@@ -96,13 +105,16 @@ def eigenvalues(
             values = torch.linalg.eigvalsh((matrix + matrix.T) / 2 if asymmetry[number, layer] else matrix)
             found[number, layer, : len(values)] = values.cpu().numpy()
             rounding = torch.finfo(values.dtype).eps * float(values.abs().max())
-            error[number, layer, : len(values)] = rounding
+            skew = asymmetry_of(matrix)
+            error[number, layer, : len(values)] = widened(rounding, skew.size)
+            symmetric[number, layer] = not check.note(number, layer, as_linear(matrix), skew, exact=True)
+    check.warn("eigenvalues of the symmetric part")
     return sites.dataset(
         {
             "eigenvalue": (("eigenvalue",), found),
             "eigenvalue_stderr": (("eigenvalue",), error),
             "asymmetry": ((), asymmetry),
-            "converged": ((), np.isfinite(asymmetry)),
+            "converged": ((), symmetric & np.isfinite(asymmetry)),
         },
         _NAMES,
         title="Eigenvalues of the Hessian",
@@ -180,7 +192,9 @@ def extreme_eigenvalues(
     Warns
     -----
     UserWarning
-        Always for ``method="power"``.
+        Always for ``method="power"``. Where H is not symmetric beyond rounding, which u^T H v and v^T H u of the
+        products at hand show: there `converged` is false and the residuals are at least |H - H^T|, found by a few
+        products more, as are the layers that the warning names.
 
     References
     ----------
@@ -238,7 +252,9 @@ def largest_eigenvalue(
     Warns
     -----
     UserWarning
-        Always for ``method="power"``.
+        Always for ``method="power"``. Where H is not symmetric beyond rounding, which u^T H v and v^T H u of the
+        products at hand show: there `converged` is false and the residuals are at least |H - H^T|, found by a few
+        products more, as are the layers that the warning names.
 
     Examples
     --------
@@ -272,6 +288,7 @@ def _ends(
     values = {key: sites.empty() for key in keys}
     converged, spent = sites.empty(fill=0, dtype=bool), sites.empty(fill=0, dtype=int)
     before: dict[int, Tensor] = {}
+    check = SymmetryCheck(sites)
     for number in range(sites.count):
         if number % sites.row == 0:
             before.clear()
@@ -279,7 +296,10 @@ def _ends(
             continue
         for layer, operator in sites.operators(number):
             linear = as_linear(operator)
-            start = _start(linear, seed, before.get(layer) if warm else None, which)
+            known = before.get(layer) if warm else None
+            # a start that is not all random is no witness
+            watch = Watch(linear, None if known is None else uniform_probes(linear, 1, seed)[0])
+            start = _start(linear, seed, known, which)
             if method == "lanczos":
                 ends = lanczos_ends(linear, start, rtol=rtol, limit=limit, which=which)
             else:
@@ -287,7 +307,11 @@ def _ends(
             before[layer] = ends.vectors
             for key in keys:
                 values[key][number, layer] = getattr(ends, key)
-            converged[number, layer], spent[number, layer] = ends.converged, linear.products
+            skew = check.note(number, layer, linear, watch.asymmetry())
+            for key in ("largest_residual", "smallest_residual"):
+                values[key][number, layer] = widened(values[key][number, layer], skew)
+            converged[number, layer], spent[number, layer] = ends.converged and not skew, linear.products
+    check.warn(f"{which} eigenvalue" if which == "largest" else "largest and smallest eigenvalue", stacklevel=4)
     total = int(spent.sum())
     return sites.dataset(
         {key: ((), value) for key, value in {**values, "converged": converged, "products": spent}.items()},
