@@ -67,14 +67,14 @@ def check_function(losses: Callable[[], Tensor], buffers: Mapping[str, Tensor]) 
     )
 
 
-def samples_interact(losses: Callable[[slice], Tensor], count: int) -> bool:
-    """Whether losses of `count` samples differ when they are computed in two parts."""
-    if count < 2:
+def samples_interact(losses: Callable[[Tensor], Tensor], numbers: Tensor) -> bool:
+    """Whether losses of the samples of these numbers differ when they are computed in two parts."""
+    if len(numbers) < 2:
         return False
-    half = max(1, count // 2)
-    together = losses(slice(0, count))
+    half = len(numbers) // 2
+    together = losses(numbers)
     try:
-        apart = torch.cat([losses(slice(0, half)), losses(slice(half, count))])
+        apart = torch.cat([losses(numbers[:half]), losses(numbers[half:])])
     except (RuntimeError, ValueError, IndexError):  # it needs the others
         return True
     return apart.shape != together.shape or not _close(together, apart)

@@ -29,7 +29,7 @@ from landscape.potentials.single_gradients import single_gradients
 
 __all__ = ["NetworkLoss"]
 
-_TRIED: Final = 8  # samples that a module is tried on
+_TRIED: Final = 32  # samples that a module is tried on
 
 Batch: TypeAlias = tuple[Any, Any]  # of inputs and targets, each a tensor or, over several ranks, a list over chains
 
@@ -158,12 +158,12 @@ class NetworkLoss(NetworkFunction):
                 "weight_decay": self.weight_decay,
             }
             self.shards, self.data_spec = Shards.joined(process_group, self.samples, facts, data.spec, self.device)
+        self._on_trial = True
         with undisturbed():
             data = fitting_data(data, self._tried, self.loss, dtype=self.dtype, device=self.device)
             self.inputs, self.targets, self.evaluation = data.inputs, data.targets, data.evaluation
-            self._on_trial = True
             self._try()
-            self._on_trial = False
+        self._on_trial = False
         self.sampler = None
         if size is not None:
             whole = size == self.samples and sampling == "epoch" and augment is None
@@ -192,17 +192,21 @@ class NetworkLoss(NetworkFunction):
 
     def _try(self) -> None:
         """See that the module is a function of its weights, and whether its samples keep to themselves."""
-        start, count = self.snapshot_position(), min(len(self.inputs), _TRIED)
+        start, own = self.snapshot_position(), len(self.inputs)
+        spread = torch.linspace(0, own - 1, min(own, _TRIED), device=self.device).round().long()  # the last is one
 
-        def losses(rows: slice) -> Tensor:
+        def losses(rows: Tensor) -> Tensor:
             with self._quiet():
                 return self.losses_at(start, self.inputs[rows], self.targets[rows], self._buffers).detach()
 
+        kept = {name: buffer.clone() for name, buffer in self._buffers.items()}
         with checked_call(self.inputs):
-            losses(slice(0, count))
+            losses(spread)
         self._check_weights_stay(start)
-        self._written = frozenset(check_function(lambda: losses(slice(0, count)), self._buffers))
-        self._interacting = self.batchnorm is None and samples_interact(losses, count)
+        for name, buffer in self._buffers.items():
+            buffer.copy_(kept[name])
+        self._written = frozenset(check_function(lambda: losses(spread), self._buffers))
+        self._interacting = self.batchnorm is None and samples_interact(losses, spread)
 
     def _check_weights_stay(self, start: Tensor) -> None:
         """Refuse a module that changes its own weights when it is called, such as an embedding with `max_norm`."""

@@ -242,16 +242,29 @@ class NetworkFunction(Potential):
         if self.call is not None:
             module, named = CallingModule(module, self.call), {f"module.{name}": one for name, one in named.items()}
             positional, by_name = (as_tree(inputs),), {}
-        versions = [(name, buffer, buffer._version) for name, buffer in buffers.items() if not buffer.is_inference()]
+        before = {name: buffer._version for name, buffer in buffers.items() if not buffer.is_inference()}
         with composite_attention():
             outputs = functional_call(module, named, positional, by_name)
-        changed = [name for name, buffer, version in versions if buffer._version != version]
-        if changed and not self._on_trial:
-            raise ConfigError(
-                f"the module is no function of its weights: for some samples its forward changes the buffers "
-                f"{changed[:3]}; make them constants, or leave their update out in evaluation mode"
-            )
+        self._watch_buffers(buffers, before, named)
         return read_outputs(outputs, as_tensor=self._tensor_outputs)
+
+    def _watch_buffers(
+        self, buffers: Mapping[str, Tensor], before: Mapping[str, int], after: Mapping[str, Tensor]
+    ) -> None:
+        """Refuse a module that writes to its buffers where it did not on trial, or puts others in their place."""
+        prefix = "module." if self.call is not None else ""
+        for name, version in before.items():
+            buffer, found = buffers[name], after[prefix + name]
+            if name in self._written or (buffer._version == version and found is buffer):
+                continue
+            if self._on_trial:  # what is put in the place of a buffer would be there at the next call of a module alone
+                if found is not buffer and found.shape == buffer.shape:
+                    buffer.copy_(found.detach())
+            elif found is buffer or found.shape != buffer.shape or not torch.equal(found, buffer):
+                raise ConfigError(
+                    f"the module is no function of its weights: for some samples its forward changes the buffer "
+                    f"{name!r}; make it a constant, or leave its update out in evaluation mode"
+                )
 
     def run(self, module: nn.Module, inputs: Inputs) -> Any:
         """Outputs of a copy of the module with its own weights, such as a `dynamics_module`."""

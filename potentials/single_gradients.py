@@ -25,7 +25,7 @@ def single_gradients(loss: SampledLoss, vector: Tensor, inputs: Inputs, targets:
     graph, all samples are differentiated at once. Modules that cannot (recurrent layers, routing by index), or that
     take a sample alone for something else, are differentiated sample by sample in a graph of many.
     """
-    at_once = _samples_at_once(loss)
+    at_once = samples_at_once(loss)
     if single_gradients not in loss.measured:
         few = slice(0, min(_TRIED, len(inputs)))
         loss.measured[single_gradients] = _batches(loss, vector, inputs[few], targets[few])
@@ -71,7 +71,7 @@ def _one_by_one(loss: SampledLoss, vector: Tensor, inputs: Inputs, targets: Tens
     return torch.stack(rows)
 
 
-def _samples_at_once(loss: SampledLoss) -> int:
+def samples_at_once(loss: SampledLoss) -> int:
     """How many samples' graphs fit."""
     weights, inputs = loss.snapshot_position().requires_grad_(True), loss.inputs[:2].clone()
     buffers = loss.statistics_at(weights.detach())

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from landscape.potentials import NetworkLoss, architectures, network, network_function
+from landscape.potentials import NetworkLoss, architectures, network_function
+from landscape.potentials import single_gradients as singles
 from landscape.potentials.graph_memory import graph_bytes
 
 CHAINS = 7
@@ -127,6 +128,6 @@ def test_a_module_that_cannot_be_batched_goes_chain_by_chain(backward_passes):
 def test_single_gradients_in_parts_are_the_single_gradients(monkeypatch):
     loss = loss_of()
     together = loss.sample_gradients(around(loss, chains=2))
-    monkeypatch.setattr(network, "SAMPLES_BYTES", network.SAMPLES_BYTES // loss._samples_at_once() * 5)
-    assert 4 <= loss._samples_at_once() <= 5
+    monkeypatch.setattr(singles, "SAMPLES_BYTES", singles.SAMPLES_BYTES // singles.samples_at_once(loss) * 5)
+    assert 4 <= singles.samples_at_once(loss) <= 5
     torch.testing.assert_close(loss.sample_gradients(around(loss, chains=2)), together, rtol=1e-10, atol=1e-14)
