@@ -13,7 +13,7 @@ from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
 from landscape.potentials.checks import one_of, whole_number
 from landscape.potentials.piecewise import why_curved
-from landscape.potentials.sample_scores import SampleScores, check_samples_apart
+from landscape.potentials.sample_scores import SampleScores, check_samples_apart, loss_scores, route_in_words
 from landscape.probes.curvature.linear import as_linear
 from landscape.probes.curvature.model_labels import check_model, drawn_targets, fisher_factor
 from landscape.probes.curvature.operators import layer_name, need_network
@@ -68,7 +68,8 @@ def trace(
     Returns
     -------
     xarray.Dataset
-        `trace`, `trace_stderr` (0 where exact) and `converged` (...); attribute `products`, or `gradients`.
+        `trace`, `trace_stderr` (0 where exact) and `converged` (...); attribute `products`, or `gradients` and
+        `route`, as of `fisher_trace`.
 
     Raises
     ------
@@ -96,12 +97,6 @@ def trace(
     check_seed(seed)
     sites = Sites.of(potential, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
     if method == "exact" and isinstance(potential, NetworkLoss):
-        reason = why_curved(potential)
-        if reason is not None:
-            raise ConfigError(
-                f'method="exact" is the trace of the Fisher matrix, which is not that of the Hessian here: {reason}. '
-                'Use method="hutch++"'
-            )
         return _through_fisher(sites)
     value, error = sites.empty(), sites.empty()
     products = 0
@@ -131,7 +126,14 @@ def trace(
 
 def _through_fisher(sites: Sites) -> xr.Dataset:
     loss = sites.potential
-    value, _, gradients = _norms(sites, "model", 1, 0)
+    for number in filter(sites.finite, range(sites.count)):
+        reason = why_curved(loss, torch.as_tensor(sites.position(number)))
+        if reason is not None:
+            raise ConfigError(
+                f'method="exact" is the trace of the Fisher matrix, which is not that of the Hessian here: {reason}. '
+                'Use method="hutch++"'
+            )
+    value, _, gradients, route = _norms(sites, "model", 1, 0)
     sizes = np.array([size for _, size in sites.layers], dtype=float)
     value = value + loss.weight_decay * sizes
     return sites.dataset(
@@ -139,6 +141,7 @@ def _through_fisher(sites: Sites) -> xr.Dataset:
         _NAMES,
         title="Trace of the Hessian",
         method="exact: equal to the trace of the Fisher matrix of the model's labels",
+        route=route,
         gradients=gradients,
         cost=f"{gradients} gradients of single samples, forward pass shared",
     )
@@ -182,7 +185,9 @@ def fisher_trace(
     -------
     xarray.Dataset
         `fisher_trace`, `fisher_trace_stderr` (0 unless labels are drawn; NaN for a single draw) and `converged`
-        (...); attribute `gradients`, the gradients over all data that it cost if nothing were shared.
+        (...); attributes `gradients`, the gradients over all data that it cost if nothing were shared, and `route`:
+        "layer rules", "vmap over samples" or "one sample at a time", each slower than the one before and taken where
+        that is not right, or several of them.
 
     Raises
     ------
@@ -203,7 +208,7 @@ def fisher_trace(
     network = need_network(loss, "the Fisher matrix")
     whole_number("draws", draws)
     sites = Sites.of(network, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
-    value, error, gradients = _norms(sites, labels, draws, check_seed(seed))
+    value, error, gradients, route = _norms(sites, labels, draws, check_seed(seed))
     return sites.dataset(
         {"fisher_trace": ((), value), "fisher_trace_stderr": ((), error), "converged": ((), np.isfinite(value))},
         _NAMES,
@@ -211,29 +216,31 @@ def fisher_trace(
         labels=labels,
         draws=draws if labels == "sampled" else None,
         seed=seed if labels == "sampled" else None,
+        route=route,
         gradients=gradients,
         cost=f"{gradients} gradients of single samples, forward pass shared",
     )
 
 
-def _norms(sites: Sites, labels: str, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Mean over samples of the squared norms of the scores, their errors, and the number of directions."""
+def _norms(sites: Sites, labels: str, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray, int, str | None]:
+    """Mean over samples of the squared norms of the scores, their errors, the number of directions, and the routes."""
     loss = sites.potential.converted(sites.dtype)
     check_samples_apart(loss)
     if labels != "empirical":
         check_model(loss)
     value, error = sites.empty(), sites.empty()
-    gradients = 0
+    gradients, routes = 0, set[str]()
     for number in range(sites.count):
         if not sites.finite(number):
             continue
         position = torch.as_tensor(sites.position(number)).to(loss.device, loss.dtype)
-        targets = drawn_targets(loss, position, draws, seed) if labels == "sampled" else loss.targets[None]
-
-        def directions(outputs: Tensor, rows: slice, targets: Tensor = targets) -> Tensor:
-            return fisher_factor(loss, outputs) if labels == "model" else _slopes(loss, outputs, targets, rows)
-
-        scores = SampleScores(loss, position, directions, chunk_size=sites.chunk_size)
+        targets = drawn_targets(loss, position, draws, seed) if labels == "sampled" else None
+        if labels == "model":
+            scores = SampleScores(
+                loss, position, lambda outputs, rows: fisher_factor(loss, outputs), chunk_size=sites.chunk_size
+            )
+        else:
+            scores = loss_scores(loss, position, targets, chunk_size=sites.chunk_size)
         found: list[Tensor] = []
         layer_of = _layer_of(sites)
         for _, parts in scores.squared_norms():
@@ -244,10 +251,11 @@ def _norms(sites: Sites, labels: str, draws: int, seed: int) -> tuple[np.ndarray
             found.append(torch.stack([by_layer[layer] for layer in range(len(sites.layers))]))
         squared = torch.cat(found, dim=2)  # (layers, directions, samples)
         gradients = squared.shape[1]
-        share = len(targets) if labels == "sampled" else 1
+        share = 1 if targets is None else len(targets)
         value[number] = (loss.shards.sum(squared.sum((1, 2))) / (share * loss.samples)).cpu().numpy()
         error[number] = _sampling_error(loss, squared) if labels == "sampled" else 0.0
-    return value, error, gradients * sites.count
+        routes |= scores.taken
+    return value, error, gradients * sites.count, route_in_words(loss, routes)
 
 
 def _layer_of(sites: Sites) -> dict[str, int]:
@@ -264,14 +272,3 @@ def _sampling_error(loss: NetworkLoss, norms: Tensor) -> np.ndarray:
         return np.full(len(norms), np.nan)
     variance = norms.var(dim=1, correction=1) / draws
     return np.asarray((loss.shards.sum(variance.sum(1)).sqrt() / loss.samples).cpu().numpy())
-
-
-def _slopes(loss: NetworkLoss, outputs: Tensor, targets: Tensor, rows: slice) -> Tensor:
-    """d loss / d outputs of every sample for several sets of targets, ``(sets, b, ...)``."""
-    with torch.enable_grad():
-        leaf = outputs.detach().requires_grad_(True)
-        found = []
-        for own in targets[:, rows]:
-            losses = loss.losses_of(leaf, loss.inputs[rows], own)
-            found.append(torch.autograd.grad(losses.sum(), leaf)[0])
-    return torch.stack(found)
