@@ -105,7 +105,10 @@ def _first_reason(loss: NetworkLoss, position: Tensor | None) -> str | None:
 
     own = len(loss.inputs)
     few = min(2, own)
-    held = graph_bytes(lambda: outputs_of(slice(0, few)), named.values()) // few
+    try:
+        held = graph_bytes(lambda: outputs_of(slice(0, few)), named.values()) // few
+    except Exception:  # derivatives within the forward pass do not let what they hold be looked at
+        held = GRAPH_BYTES // 32
     size = min(loss.chunk_size or own, max(1, GRAPH_BYTES // max(1, held)))
     for start in range(0, own, size):
         outputs = outputs_of(slice(start, min(start + size, own)))

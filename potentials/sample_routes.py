@@ -31,6 +31,7 @@ Whole = tuple[Slot, Gradients, Tensor]  # a parameter, gradients of samples, wha
 
 ROUTES: Final = ("layer rules", "vmap over samples", "one sample at a time")
 _TRIED: Final = 3  # samples
+_SUPPOSED: Final = 2**18  # numbers that the graph of a sample holds, where that cannot be found out
 
 
 class SampleRoutes:
@@ -236,8 +237,12 @@ def _measured(routes: SampleRoutes, rows: slice) -> tuple[torch.Size, int]:
         shapes.append(value.shape[1:])
         return value
 
-    held = graph_bytes(graph, routes._parameters.values())
-    return shapes[0], held // (rows.stop * routes.loss.dtype.itemsize)
+    try:
+        held = graph_bytes(graph, routes._parameters.values())
+    except Exception:  # derivatives within the forward pass do not let what they hold be looked at
+        graph()
+        return shapes[-1], _SUPPOSED
+    return shapes[-1], held // (rows.stop * routes.loss.dtype.itemsize)
 
 
 def _in_float64(routes: SampleRoutes, rows: slice) -> SampleRoutes:

@@ -166,6 +166,32 @@ class Derived(nn.Module):
         return out + late(x)[:, None] * slope[:, :CLASSES]
 
 
+class Transformed(Derived):
+    """Slopes by a transform of functions, in reverse or in forward mode."""
+
+    def __init__(self, mode):
+        super().__init__()
+        self.mode = mode
+
+    def forward(self, x):
+        def network(one):
+            return self.second(torch.tanh(self.first(one)))
+
+        if self.mode == "forward":
+            out, along = torch.func.jvp(network, (x,), (torch.ones_like(x),))
+            return out + late(x)[:, None] * along
+        slope = torch.func.vmap(torch.func.grad(lambda one: network(one)[0]))(x)
+        return network(x) + late(x)[:, None] * slope[:, :CLASSES]
+
+
+class Twice(Elsewhere):
+    """Two views of every sample, side by side among the rows of a layer."""
+
+    def forward(self, x):
+        hidden = self.first(torch.cat([x, 2 * x]))
+        return self.second(torch.tanh(hidden[: len(x)] * hidden[len(x) :]))
+
+
 class Scalars(nn.Module):
     """Parameters of no axes and of no elements."""
 
@@ -277,6 +303,9 @@ CASES = {
     "tied on a branch": Case(lambda: Tied(branch=True), (RULES, LOOP), (4,)),
     "penalty": Case(Elsewhere, (VMAP,)),
     "slope of itself": Case(Derived, (VMAP, LOOP)),
+    "slope by a transform": Case(lambda: Transformed("reverse"), (VMAP, LOOP)),
+    "slope in forward mode": Case(lambda: Transformed("forward"), (VMAP, LOOP)),
+    "two views": Case(Twice, (VMAP,)),
     "scalars": Case(Scalars, (VMAP,)),
     "no elements": Case(Nothing, (RULES,)),
     "empty": Case(Empty, (RULES,)),
