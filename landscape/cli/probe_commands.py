@@ -45,8 +45,8 @@ def curvature(
         typer.Option(
             "--quantity",
             "-q",
-            help='"eigenvalues", "largest_eigenvalue", "extreme_eigenvalues", "trace", "fisher_trace", "diagonal", '
-            '"sharpness" or "score_singular_values".',
+            help='"eigenvalues", "largest_eigenvalue", "extreme_eigenvalues", "top_eigenpairs", "trace", '
+            '"fisher_trace", "diagonal", "sharpness" or "score_singular_values".',
         ),
     ] = "eigenvalues",
     output: Output = None,
@@ -67,6 +67,7 @@ def curvature(
     adaptive: Annotated[
         bool, typer.Option("--adaptive", help="For sharpness: the ball scaled by the weights.")
     ] = False,
+    pairs: Annotated[int | None, typer.Option(help="For top_eigenpairs: how many.", min=1, show_default=False)] = None,
     snapshots: Annotated[
         int | None, typer.Option(help="At most so many snapshots of each chain.", min=1, show_default=False)
     ] = None,
@@ -80,8 +81,8 @@ def curvature(
     from landscape.cli.probing import probe_curvature
 
     probe_curvature(
-        run, output, quantity, labels=labels, of=of, radius=radius, adaptive=adaptive, snapshots=snapshots, seed=seed,
-        force=force,
+        run, output, quantity, labels=labels, of=of, radius=radius, adaptive=adaptive, k=pairs, snapshots=snapshots,
+        seed=seed, force=force,
     )  # fmt: skip
 
 

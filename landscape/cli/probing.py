@@ -23,6 +23,7 @@ _CURVATURES = {
     "eigenvalues": ("eigenvalue", "eigenvalue_stderr"),
     "largest_eigenvalue": ("largest", "largest_residual"),
     "extreme_eigenvalues": ("smallest", "smallest_residual"),
+    "top_eigenpairs": ("eigenvalue", "eigenvalue_stderr"),
     "trace": ("trace", "trace_stderr"),
     "fisher_trace": ("fisher_trace", "fisher_trace_stderr"),
     "diagonal": ("diagonal", "diagonal_stderr"),
@@ -109,6 +110,7 @@ def probe_curvature(
     of: str | None = None,
     radius: float | None = None,
     adaptive: bool = False,
+    k: int | None = None,
 ) -> None:
     """Measure the curvature at the snapshots of a run; print a summary and store the result."""
     if quantity not in _CURVATURES:
@@ -120,6 +122,8 @@ def probe_curvature(
             '--labels "model", "sampled" or "empirical" has to be chosen for fisher_trace, or for a diagonal --of '
             "fisher, and only for them"
         )
+    if k is not None and quantity != "top_eigenpairs":
+        raise ConfigError("--pairs is a number of eigenpairs: give it with --quantity top_eigenpairs only")
     if (quantity == "sharpness") != (radius is not None) or (adaptive and quantity != "sharpness"):
         raise ConfigError("--radius has to be chosen for sharpness, and only for it; --adaptive belongs to it too")
     target = no_overwrite(output or path.with_suffix(f".{quantity}.nc"), force=force)
@@ -130,6 +134,7 @@ def probe_curvature(
     if quantity not in ("eigenvalues", "score_singular_values"):
         settings["seed"] = seed
     settings |= {"of": of} if of else {}
+    settings |= {"k": k} if k is not None else {}
     settings |= {"radius": radius, "adaptive": adaptive} if radius is not None else {}
     found: xr.Dataset = getattr(curvature, quantity)(potential, positions, **settings)
     console.print(curvature_table(found, *_CURVATURES[quantity]))

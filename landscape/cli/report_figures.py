@@ -27,6 +27,7 @@ _PLOTS: tuple[tuple[Callable[..., Any], tuple[str, ...], str], ...] = (
     (curvature.plot_eigenvalues, ("eigenvalue", "eigenvalue_stderr"), "pivot"),
     (curvature.plot_extreme_eigenvalues, ("smallest", "largest"), ""),
     (curvature.plot_largest_eigenvalue, ("largest", "largest_residual"), "smallest"),
+    (curvature.plot_top_eigenpairs, ("eigenvalue", "residual", "vector"), ""),
     (curvature.plot_trace, ("trace", "trace_stderr"), "pivot"),
     (curvature.plot_fisher_trace, ("fisher_trace", "fisher_trace_stderr"), "pivot"),
     (curvature.plot_diagonal, ("diagonal", "diagonal_stderr"), ""),

@@ -71,7 +71,7 @@ class Ball:
         lengths: Tensor = torch.linalg.vector_norm(self.reduced(u, g).double(), dim=1)
         return 0.5 * lengths
 
-    def drawn(self, seed: int, numbers: Tensor, moving: Tensor, *, shell: bool, dtype: torch.dtype) -> Tensor:
+    def drawn(self, seed: int, numbers: Tensor, moving: Tensor, *, sphere: bool, dtype: torch.dtype) -> Tensor:
         """Points uniform in the ball, or on the sphere: a pure function of seed and number.
 
         Parameters
@@ -80,7 +80,7 @@ class Ball:
         numbers : int64 tensor, shape ``(n,)``
         moving : bool tensor, shape ``(dim,)``
             The coordinates that the ball extends along; the others are zero.
-        shell : bool
+        sphere : bool
             On the sphere.
         dtype : torch.dtype
         """
@@ -88,7 +88,7 @@ class Ball:
         if self.box:
             return torch.where(moving, 2 * torch.special.ndtr(normal) - 1, 0.0)
         points = self.edge(torch.where(moving, normal, 0.0))
-        if shell:
+        if sphere:
             return points
         uniform = random.uniforms(seed, numbers, _UNIFORM, stream=random.BALL)
         lengths = uniform ** (1.0 / max(1, int(moving.sum())))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -146,17 +146,15 @@ def diagonal(
     found, error = sites.empty(size), sites.empty(size)
     converged = sites.empty(fill=0, dtype=bool)
     check = SymmetryCheck(sites)
-    work: _Work | None = None
+    work = _Work(sites, settings, check)
     for number in range(sites.count):
         if not sites.finite(number):
             continue
-        work = work or _Work.chosen(sites, number, settings, check)
         one, good = work(number)
         found[number, 0], error[number, 0] = one.value.cpu().numpy(), one.stderr.cpu().numpy()
         converged[number, 0] = good and np.isfinite(found[number, 0]).all()
     check.warn("the diagonal")
-    route = "none" if work is None else work.route
-    return _described(sites, settings, route, work, {"diagonal": found, "diagonal_stderr": error}, converged)
+    return _described(sites, settings, work, {"diagonal": found, "diagonal_stderr": error}, converged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,37 +189,35 @@ def _settings(of: Any, labels: Any, method: Any, probes: Any, draws: Any, seed: 
 
 @dataclass(slots=True)
 class _Work:
-    """One route to the diagonal, at any position of the same potential."""
+    """Routes to the diagonal at the positions, which may differ where a network's graph depends on its weights."""
 
     sites: Sites
     settings: _Settings
     check: SymmetryCheck
-    route: str
+    routes: list[str] = field(default_factory=list)
     products: int = 0
     gradients: int = 0
     taken: str | None = None  # routes of single gradients
 
-    @classmethod
-    def chosen(cls, sites: Sites, number: int, settings: _Settings, check: SymmetryCheck) -> _Work:
-        """The first route that applies."""
-        return cls(sites, settings, check, next(_routes(sites, number, settings)))
-
     def __call__(self, number: int) -> tuple[Diagonal, bool]:
         """The diagonal at a position, and whether the products are symmetric and drawn labels tell their error."""
         sites, settings = self.sites, self.settings
-        if self.route == "entries":
+        route = next(_routes(sites, number, settings))
+        if route not in self.routes:
+            self.routes.append(route)
+        if route == "entries":
             return _exact(torch.as_tensor(np.array(_entries(sites.potential), dtype=np.float64))), True
-        if self.route == "structure":
+        if route == "structure":
             loss = sites.potential.converted(sites.dtype)
             matrix = loss.hessian(torch.as_tensor(sites.position(number)).to(loss.device, loss.dtype))
             return _exact(matrix.diagonal().double()), True
-        if self.route in ("scores", "gauss_newton"):
+        if route in ("scores", "gauss_newton"):
             return self._from_scores(number)
         linear = self._linear(number)
         watch = Watch(linear)
         one = (
             diagonal_of_products(linear)
-            if self.route == "products"
+            if route == "products"
             else sign_diagonal(linear, settings.probes, settings.seed)
         )
         least = self.check.note(number, 0, linear, watch.asymmetry())
@@ -260,7 +256,9 @@ def _routes(sites: Sites, number: int, settings: _Settings) -> Iterator[str]:
     if settings.method == "hutchinson":
         yield "signs"
     if isinstance(potential, NetworkLoss):
-        yield from _network_routes(potential.converted(sites.dtype), sites.position(number), settings)
+        loss = potential.converted(sites.dtype)
+        at = torch.as_tensor(sites.position(number)).to(loss.device, loss.dtype)
+        yield from _network_routes(loss, at, settings)
     elif _entries(potential) is not None:
         yield "entries"
     size = sites.layers[0][1] or as_linear(potential).size
@@ -269,7 +267,7 @@ def _routes(sites: Sites, number: int, settings: _Settings) -> Iterator[str]:
     yield "signs"
 
 
-def _network_routes(loss: NetworkLoss, position: Any, settings: _Settings) -> Iterator[str]:
+def _network_routes(loss: NetworkLoss, position: Tensor, settings: _Settings) -> Iterator[str]:
     if settings.of == "fisher":
         check_samples_apart(loss)
         if settings.labels != "empirical":
@@ -280,15 +278,14 @@ def _network_routes(loss: NetworkLoss, position: Any, settings: _Settings) -> It
         if _has_model(loss) and _few_directions(loss, position, settings):
             yield "scores"
     else:
-        if why_curved(loss) is None and _few_directions(loss, position, settings):
+        if why_curved(loss, position) is None and _few_directions(loss, position, settings):
             yield "gauss_newton"
         if loss.plain_mlp is not None and loss.dim <= MOST_PRODUCTS:
             yield "structure"
 
 
-def _few_directions(loss: NetworkLoss, position: Any, settings: _Settings) -> bool:
-    at = torch.as_tensor(position).to(loss.device, loss.dtype)
-    return settings.method == "exact" or model_directions(loss, at) <= MOST_DIRECTIONS
+def _few_directions(loss: NetworkLoss, position: Tensor, settings: _Settings) -> bool:
+    return settings.method == "exact" or model_directions(loss, position) <= MOST_DIRECTIONS
 
 
 def _has_model(loss: NetworkLoss) -> bool:
@@ -319,18 +316,17 @@ def _exact(value: Tensor) -> Diagonal:
 def _described(
     sites: Sites,
     settings: _Settings,
-    route: str,
-    work: _Work | None,
+    work: _Work,
     values: dict[str, np.ndarray],
     converged: np.ndarray,
 ) -> xr.Dataset:
-    matrix, estimated = _MATRICES[settings.of], route == "signs"
+    matrix, estimated = _MATRICES[settings.of], "signs" in work.routes
     names = {
         "diagonal": (f"diagonal of the {matrix}", "1"),
         "diagonal_stderr": (f"standard error of the diagonal of the {matrix}", "1"),
         "converged": ("whether the result is one to rely on", "1"),
     }
-    products, gradients = (0, 0) if work is None else (work.products, work.gradients)
+    products, gradients = work.products, work.gradients
     costs = [f"{products} products with the {matrix}"] if products else []
     costs += [f"{gradients} gradients of single samples, forward pass shared"] if gradients else []
     dataset = sites.dataset(
@@ -340,7 +336,7 @@ def _described(
         of=settings.of,
         labels=settings.labels,
         method="hutchinson" if estimated else "exact",
-        route=_ROUTES.get(route, route) + (f" ({work.taken})" if work is not None and work.taken else ""),
+        route=" or ".join(_ROUTES[route] for route in work.routes) + (f" ({work.taken})" if work.taken else ""),
         probes=settings.probes if estimated else None,
         draws=settings.draws if settings.labels == "sampled" else None,
         seed=settings.seed if estimated or settings.labels == "sampled" else None,

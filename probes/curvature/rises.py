@@ -50,7 +50,7 @@ class Settings:
     starts: int
     products: int
     pairs: int
-    shell: bool
+    sphere: bool
     vectors: bool
     seed: int
 
@@ -237,7 +237,7 @@ class Probe:
         for start in range(0, settings.pairs, at_once):
             numbers = torch.arange(start, min(start + at_once, settings.pairs), device=landscape.device)
             points = at.scale * self.ball.drawn(
-                settings.seed, numbers, at.scale > 0, shell=settings.shell, dtype=landscape.dtype
+                settings.seed, numbers, at.scale > 0, sphere=settings.sphere, dtype=landscape.dtype
             )
             for i, rho in enumerate(radii):
                 pairs = [landscape.energy(at.position + sign * float(rho) * points) for sign in (1, -1)]

@@ -44,7 +44,7 @@ def sharpness(
     starts: int = 4,
     products: int = 20,
     samples: int = 128,
-    shell: bool = False,
+    sphere: bool = False,
     vectors: bool = False,
     seed: int = 0,
     chunk_size: int | None = None,
@@ -73,7 +73,7 @@ def sharpness(
         Most Hessian-vector products for that eigenvector; 0 does without.
     samples : int
         Energies of the mean.
-    shell : bool
+    sphere : bool
         The mean over the sphere |e| = rho instead of the ball.
     vectors : bool
         Whether to return the displacement e of the maximum.
@@ -107,7 +107,8 @@ def sharpness(
     `maximum_stderr` is made of the spread of the starts that agree (where none does, the distance to the second best),
     of what may be missing to a point that is not quite stationary, and of rounding. `converged` asks that the first
     order promises less than a part in 10^4 more (`promise`), and that two starts agree, one of them random. That
-    there is no higher maximum that all starts have missed is no part of it.
+    there is no higher maximum that all starts have missed is no part of it. Kinks, as of a ReLU network, may hold a
+    maximum without being stationary: then it remains false, and the error says what the gradient leaves open.
 
     The mean is over points uniform in the ball (of the coordinates that move), in pairs e and -e, whose scatter makes
     the standard error, widened by Student's factor. Of V = x K x / 2 at its minimum the maximum is rho^2 / 2 times the
@@ -129,7 +130,7 @@ def sharpness(
     >>> bool(abs(found["mean"] - 0.5**2 * 9 / 8) < 4 * found.mean_stderr)  # rho^2 tr K / (2 (dim + 2))
     True
     """
-    settings, radii = _settings(radius, adaptive, kind, norm, steps, starts, products, samples, shell, vectors, seed)
+    settings, radii = _settings(radius, adaptive, kind, norm, steps, starts, products, samples, sphere, vectors, seed)
     if not isinstance(potential, Potential):
         raise ConfigError(f"sharpness needs energies, those of a potential: got {type(potential).__name__}")
     sites = Sites.of(potential, positions, chunk_size=chunk_size, dtype=dtype)
@@ -174,7 +175,7 @@ def _settings(
     starts: Any,
     products: Any,
     samples: Any,
-    shell: Any,
+    sphere: Any,
     vectors: Any,
     seed: Any,
 ) -> tuple[Settings, np.ndarray]:
@@ -191,8 +192,8 @@ def _settings(
         raise ConfigError(f"radius must be a positive number or a sequence of them, got {radius!r}")
     one_of("kind", kind, ("max", "mean", "both"))
     one_of("norm", norm, ("l2", "linf"))
-    if true_or_false("shell", shell) and norm == "linf":
-        raise ConfigError('shell=True is the sphere of norm="l2": leave it out for the box')
+    if true_or_false("sphere", sphere) and norm == "linf":
+        raise ConfigError('sphere=True is the sphere of norm="l2": leave it out for the box')
     if true_or_false("vectors", vectors) and kind == "mean":
         raise ConfigError('vectors=True gives the displacement of the maximum, which kind="mean" does not look for')
     settings = Settings(
@@ -204,7 +205,7 @@ def _settings(
         starts=whole_number("starts", starts),
         products=whole_number("products", products, least=0),
         pairs=whole_number("samples", samples, least=8) // 2,
-        shell=shell,
+        sphere=sphere,
         vectors=vectors,
         seed=check_seed(seed),
     )
@@ -232,7 +233,7 @@ def _described(
         f"direction, both directions of the top eigenvector ({settings.products} products) and {settings.starts} "
         "random ones"
     )
-    drawn = f"{settings.pairs} pairs e, -e uniform {'on the sphere' if settings.shell else 'in the ball'}"
+    drawn = f"{settings.pairs} pairs e, -e uniform {'on the sphere' if settings.sphere else 'in the ball'}"
     shape = "box |e_j|" if settings.box else "ball |e|"
     if settings.adaptive:
         shape = "box |e_j / x_j|" if settings.box else "ball |e / x|, divided entry by entry,"

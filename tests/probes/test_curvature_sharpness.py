@@ -92,7 +92,7 @@ def test_maximum_and_mean_at_the_minimum_of_a_quadratic(name, radius):
     mean = radius**2 * np.trace(matrix) / (2 * (size + 2))
     assert abs(float(found["mean"]) - mean) < 4.5 * float(found.mean_stderr)
     assert abs(float(found["mean"]) * (size + 2) / size - mean) > 1e-9  # the sphere has another mean
-    sphere = curvature.sharpness(Form(matrix), at, radius=radius, kind="mean", shell=True)
+    sphere = curvature.sharpness(Form(matrix), at, radius=radius, kind="mean", sphere=True)
     assert abs(float(sphere["mean"]) - radius**2 * np.trace(matrix) / (2 * size)) < 4.5 * float(sphere.mean_stderr)
 
 
@@ -325,7 +325,7 @@ def test_seeds_and_repetition():
         ({"radius": True}, "radius"),
         ({"radius": 1.0, "kind": "median"}, "kind"),
         ({"radius": 1.0, "norm": "l1"}, "norm"),
-        ({"radius": 1.0, "norm": "linf", "shell": True}, "sphere"),
+        ({"radius": 1.0, "norm": "linf", "sphere": True}, "sphere"),
         ({"radius": 1.0, "starts": 0}, "starts"),
         ({"radius": 1.0, "samples": 2}, "samples"),
         ({"radius": 1.0, "adaptive": 1}, "adaptive"),
@@ -473,8 +473,13 @@ def test_from_the_command_line(tmp_path, capsys):
     assert command(["probe", "curvature", str(source), *options]) == 0
     with open_run(target) as found:
         assert found.diagonal.values[1, 2].tolist() == [1.0, 4.0]
+    options = ["-q", "top_eigenpairs", "--pairs", "2", "-o", str(target), "--force"]
+    assert command(["probe", "curvature", str(source), *options]) == 0
+    with open_run(target) as found:
+        np.testing.assert_allclose(found.eigenvalue.values[0, 1], [4.0, 1.0], rtol=1e-9)
     for wrong in (
         ["-q", "sharpness"],
+        ["-q", "trace", "--pairs", "2"],
         ["-q", "trace", "--radius", "1"],
         ["-q", "trace", "--of", "fisher"],
         ["-q", "diagonal", "--of", "fisher"],
