@@ -354,6 +354,7 @@ def gathered(scores, loss):
     return rows
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # by torch.func.jvp itself
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_of_single_samples(name):
     """One by one, their squares, and the singular values of all scores; the user's module stays as it was."""
