@@ -18,7 +18,7 @@ from landscape.probes.curvature.symmetry import Asymmetry, SymmetryCheck, Watch,
 from landscape.probes.curvature.thick_restart import Pairs, dense_pairs, linear_zeros, top_pairs
 from landscape.random import check_seed
 
-__all__ = ["top_eigenpairs"]
+__all__ = ["top_eigenpairs", "whole_vectors"]
 
 _NAMES = {
     "eigenvalue": ("eigenvalue of the Hessian", "1"),
@@ -119,10 +119,10 @@ def top_eigenpairs(
     limit = whole_number("products", products)
     check_seed(seed)
     sites = Sites.of(potential, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
-    dim = as_linear(potential).size if sites.places is None else potential.dim
-    if k > dim:
-        raise ConfigError(f"a matrix of order {dim} has no {k} eigenpairs: k is at most {dim}")
-    parts = list(layer_blocks(potential).values()) if sites.by_layer else [slice(0, dim)]
+    if sites.places is None:
+        as_linear(potential)  # refuses what is no matrix
+    if k > sites.dim:
+        raise ConfigError(f"a matrix of order {sites.dim} has no {k} eigenpairs: k is at most {sites.dim}")
     values, residuals, error = (sites.empty(k) for _ in range(3))
     converged, spent = sites.empty(k, fill=0, dtype=bool), sites.empty(fill=0, dtype=int)
     vectors: np.ndarray | None = None
@@ -143,11 +143,10 @@ def top_eigenpairs(
             values[at], residuals[at] = pairs.values, widened(pairs.residuals, skew)
             error[at] = np.maximum(residuals[at], pairs.rounding)
             converged[at], spent[number, layer] = pairs.converged & (not skew), linear.products
-            rows = _signed(pairs.vectors).cpu().numpy()
+            rows = whole_vectors(sites, layer, pairs.vectors)
             if vectors is None:
-                vectors = sites.empty(k, dim, dtype=rows.dtype.type)
-            vectors[at] = 0.0
-            vectors[(*at, parts[layer])] = np.where(np.isfinite(pairs.values)[:, None], rows, np.nan)
+                vectors = sites.empty(k, sites.dim, dtype=rows.dtype.type)
+            vectors[at] = np.where(np.isfinite(pairs.values)[:, None], rows, np.nan)
     check.warn("eigenpairs")
     total = int(spent.sum())
     return sites.dataset(
@@ -155,7 +154,7 @@ def top_eigenpairs(
             "eigenvalue": (("eigenvalue",), values),
             "eigenvalue_stderr": (("eigenvalue",), error),
             "residual": (("eigenvalue",), residuals),
-            "vector": (("eigenvalue", "coordinate"), sites.empty(k, dim) if vectors is None else vectors),
+            "vector": (("eigenvalue", "coordinate"), sites.empty(k, sites.dim) if vectors is None else vectors),
             "converged": (("eigenvalue",), converged),
             "products": ((), spent),
         },
@@ -201,10 +200,16 @@ def _warm(linear: LinearMap, before: Pairs, seed: int) -> Tensor | None:
     if not bool(length > 0):
         return None
     random = uniform_probes(linear, 1, seed)[0]
-    return known / length + _RANDOM_SHARE * random / torch.linalg.vector_norm(random)
+    start: Tensor = known / length + _RANDOM_SHARE * random / torch.linalg.vector_norm(random)
+    return start
 
 
-def _signed(rows: Tensor) -> Tensor:
-    """Each row with the sign that makes its largest entry positive."""
+def whole_vectors(sites: Sites, layer: int, rows: Tensor) -> np.ndarray:
+    """Vectors of a layer's block as vectors of all coordinates, their largest entries positive."""
     largest = rows.abs().argmax(dim=1, keepdim=True)
-    return torch.where(rows.gather(1, largest) < 0, -rows, rows)
+    signed = torch.where(rows.gather(1, largest) < 0, -rows, rows).cpu().numpy()
+    if not sites.by_layer:
+        return signed
+    found = np.zeros((len(rows), sites.dim), dtype=signed.dtype)
+    found[:, list(layer_blocks(sites.potential).values())[layer]] = signed
+    return found

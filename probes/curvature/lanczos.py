@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from landscape.probes.curvature.linear import LinearMap
-from landscape.probes.curvature.rows import dot, dots
+from landscape.probes.curvature.rows import dot, dots, less
 
 _FEWEST = 5  # products before a residual is believed
 _ALWAYS: Final = 2**14  # order up to which every vector is made orthogonal to all before it: that costs nothing there
@@ -37,7 +37,7 @@ class Ends:
     products : int
         Products spent.
     vectors : tensor, shape ``(2, size)``
-        Ritz vectors of largest and smallest.
+        Ritz vectors of largest and smallest; without rows where they were not wanted.
     """
 
     largest: float
@@ -87,7 +87,7 @@ class Tridiagonal:
         self._last: Tensor | None = None
         self._lost = [np.zeros(0), np.zeros(0)]  # overlaps of the last two vectors with all before, as estimated
         self._once_more = False
-        self._next = self._placed(start, _length(start))
+        self._next = self._placed(start, _length(start, dot(start, start)))
 
     def step(self) -> None:
         """One product more."""
@@ -95,16 +95,16 @@ class Tridiagonal:
         own = self._next
         product = self.linear.one(own)
         self.diagonal.append(dot(own, product))
-        rest = torch.sub(product, own, alpha=self.diagonal[-1])
-        if self._last is not None:
-            rest.sub_(self._last, alpha=self.below[-1])
+        before = [] if self._last is None else [(self.below[-1], self._last)]
+        rest, square = less(product, [(self.diagonal[-1], own), *before])
         if self._keep and self._always:
             for _ in range(2):
                 self._orthogonalise(rest)
-        beta = _length(rest)
+            square = dot(rest, rest)
+        beta = _length(rest, square)
         if self._keep and not self._always and self._needs(beta):
             self._orthogonalise(rest)
-            beta = _length(rest)
+            beta = _length(rest, dot(rest, rest))
         self.below.append(beta)
         self.scale = max(self.scale, abs(self.diagonal[-1]) + beta)
         rounding = self._precision * self.scale * self.linear.size**0.5
@@ -180,9 +180,8 @@ class Tridiagonal:
         return needed
 
 
-def _length(vector: Tensor) -> float:
+def _length(vector: Tensor, square: float) -> float:
     """Norm of a vector. Torch's own is off by 4e-4 in float32 for some million numbers, and T would be as much."""
-    square = dot(vector, vector)
     return square**0.5 if square > _TINY else float(torch.linalg.vector_norm(vector))
 
 
@@ -196,7 +195,13 @@ def tridiagonalise(linear: LinearMap, start: Tensor, steps: int) -> Tridiagonal:
 
 
 def lanczos_ends(
-    linear: LinearMap, start: Tensor, *, rtol: float, limit: int, which: Literal["largest", "both"]
+    linear: LinearMap,
+    start: Tensor,
+    *,
+    rtol: float,
+    limit: int,
+    which: Literal["largest", "both"],
+    vectors: bool = True,
 ) -> Ends:
     """Ritz values of both ends, tested after every product.
 
@@ -211,6 +216,8 @@ def lanczos_ends(
         Most products.
     which : {"largest", "both"}
         The ends that have to converge.
+    vectors : bool
+        Whether Ritz vectors are wanted, a pass over the basis.
     """
     krylov = Tridiagonal(linear, start, limit)
     done = False
@@ -227,7 +234,7 @@ def lanczos_ends(
             done = max(residuals[0], residuals[-1]) <= max(rtol * scale, rounding)
         # a start close to one eigenvector has to show that it does not hide a larger one
         done = (done and len(values) >= _FEWEST) or krylov.ended
-    ends = krylov.combine(weights[:, [-1, 0]])
+    ends = krylov.combine(weights[:, [-1, 0]]) if vectors else start.new_zeros(0, linear.size)
     return Ends(values[-1], values[0], residuals[-1], residuals[0], bool(done), len(krylov.diagonal), ends)
 
 

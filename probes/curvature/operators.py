@@ -65,6 +65,9 @@ def layer_blocks(potential: Potential) -> Mapping[str, slice]:
 class _Operator(Operator):
     """What the curvature matrices share: a potential, a position and the part of its coordinates that they are of."""
 
+    potential: Any
+    _products: Any
+
     def __init__(
         self, potential: Potential, position: Any, *, block: str | None, chunk_size: int | None, dtype: Any
     ) -> None:
@@ -114,8 +117,6 @@ class _Operator(Operator):
         found.part, found.shape = part, (part.stop - part.start,) * 2
         found._products = found._made()
         return found
-
-    _products: Any
 
     @abstractmethod
     def _made(self) -> Any:

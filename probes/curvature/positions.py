@@ -155,6 +155,11 @@ class Sites:
         return 1 if self.places is None or not self.places.shape else self.places.shape[-1]
 
     @property
+    def dim(self) -> int:
+        """Number of coordinates: the order of the whole matrix."""
+        return int(self.potential.shape[0] if self.places is None else self.potential.dim)
+
+    @property
     def by_layer(self) -> bool:
         """Whether layers are looked at one by one."""
         return self.layers[0][0] is not None

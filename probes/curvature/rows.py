@@ -6,12 +6,13 @@ products counts in passes: no copies in double precision, and Gram matrices inst
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import torch
 from torch import Tensor
 
-__all__ = ["dot", "dots", "gram", "orthonormal", "remove"]
+__all__ = ["dot", "dots", "gram", "less", "orthonormal", "remove"]
 
 _PIECE: Final = 2**16  # numbers of a piece of one sum: its rounding errors stay those of a short vector
 _TILE: Final = 2**12  # columns of a piece of a Gram matrix, which fit into a cache for some dozen rows
@@ -31,6 +32,26 @@ def dot(first: Tensor, second: Tensor) -> float:
         return float(_wide(first[None], second[None]) if first.dtype != torch.float64 else torch.dot(first, second))
     pieces = zip(first.split(_PIECE), second.split(_PIECE), strict=True)
     return sum(float(torch.dot(one, other)) for one, other in pieces)
+
+
+def less(vector: Tensor, parts: Sequence[tuple[float, Tensor]]) -> tuple[Tensor, float]:
+    """A vector less multiples of others, and the square of its length; piece by piece, in one pass.
+
+    Examples
+    --------
+    >>> less(torch.tensor([3.0, 4.0]), [(1.0, torch.tensor([3.0, 0.0])), (2.0, torch.tensor([0.0, 1.0]))])
+    (tensor([0., 2.]), 4.0)
+    """
+    rest = torch.empty_like(vector)
+    step = _PIECE // 2 if vector.device.type == "cpu" else len(vector)
+    square = 0.0
+    others = [part.split(step) for _, part in parts]
+    for number, (own, into) in enumerate(zip(vector.split(step), rest.split(step), strict=True)):
+        taken = own
+        for (factor, _), pieces in zip(parts, others, strict=True):
+            taken = torch.sub(taken, pieces[number], alpha=factor, out=into)
+        square += dot(taken, taken)
+    return rest, square
 
 
 def dots(first: Tensor, second: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
 from landscape.potentials.checks import one_of, whole_number
+from landscape.probes.curvature.eigenpairs import whole_vectors
 from landscape.probes.curvature.lanczos import Ends, lanczos_ends, power_end
 from landscape.probes.curvature.linear import LinearMap, as_linear, uniform_probes
 from landscape.probes.curvature.positions import Sites
@@ -28,6 +29,8 @@ _NAMES = {
     "smallest": ("smallest eigenvalue of the Hessian", "1"),
     "largest_residual": ("|H v - theta v| at the largest eigenvalue", "1"),
     "smallest_residual": ("|H v - theta v| at the smallest eigenvalue", "1"),
+    "largest_vector": ("unit eigenvector of the largest eigenvalue", "1"),
+    "smallest_vector": ("unit eigenvector of the smallest eigenvalue", "1"),
     "products": ("Hessian-vector products spent", "1"),
     "converged": ("whether the residual test was met", "1"),
 }
@@ -145,6 +148,7 @@ def extreme_eigenvalues(
     products: int = 200,
     method: Literal["lanczos", "power"] = "lanczos",
     warm_start: bool = True,
+    vectors: bool = False,
     blocks: Literal["layer"] | None = None,
     seed: int = 0,
     chunk_size: int | None = None,
@@ -170,6 +174,8 @@ def extreme_eigenvalues(
     warm_start : bool
         Start from the vectors of the neighbour along the last leading dim (a path, a run) and a random component of
         half their length, so that an eigenvector orthogonal to them is found too.
+    vectors : bool
+        Whether to return the unit eigenvectors as well.
     blocks : {"layer"}, optional
         The diagonal block of each layer of a network instead of the whole.
     seed : int
@@ -183,7 +189,8 @@ def extreme_eigenvalues(
     -------
     xarray.Dataset
         `largest`, `smallest`, `largest_residual`, `smallest_residual`, `converged` and `products` (...); attribute
-        `products` is the sum.
+        `products` is the sum. With vectors also `largest_vector` and `smallest_vector` (..., coordinate), zero outside
+        of a layer; each is off by about its residual / gap.
 
     Raises
     ------
@@ -210,7 +217,7 @@ def extreme_eigenvalues(
     """
     settings = _settings(rtol, products, method, warm_start, seed)
     sites = Sites.of(potential, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
-    return _ends(sites, "both", **settings)
+    return _ends(sites, "both", vectors=bool(vectors), **settings)
 
 
 def largest_eigenvalue(
@@ -282,12 +289,21 @@ def _settings(rtol: Any, products: Any, method: Any, warm_start: Any, seed: Any)
 
 
 def _ends(
-    sites: Sites, which: Literal["largest", "both"], *, rtol: float, limit: int, method: str, warm: bool, seed: int
+    sites: Sites,
+    which: Literal["largest", "both"],
+    *,
+    rtol: float,
+    limit: int,
+    method: str,
+    warm: bool,
+    seed: int,
+    vectors: bool = False,
 ) -> xr.Dataset:
     keys = ("largest", "smallest", "largest_residual", "smallest_residual")
     values = {key: sites.empty() for key in keys}
     converged, spent = sites.empty(fill=0, dtype=bool), sites.empty(fill=0, dtype=int)
     before: dict[int, Tensor] = {}
+    found = sites.empty(2, sites.dim) if vectors else sites.empty(0)
     check = SymmetryCheck(sites)
     for number in range(sites.count):
         if number % sites.row == 0:
@@ -301,10 +317,13 @@ def _ends(
             watch = Watch(linear, None if known is None else uniform_probes(linear, 1, seed)[0])
             start = _start(linear, seed, known, which)
             if method == "lanczos":
-                ends = lanczos_ends(linear, start, rtol=rtol, limit=limit, which=which)
+                wanted = vectors or (warm and sites.row > 1)
+                ends = lanczos_ends(linear, start, rtol=rtol, limit=limit, which=which, vectors=wanted)
             else:
                 ends = _power_ends(linear, start, which, rtol=rtol, limit=limit)
             before[layer] = ends.vectors
+            if vectors:
+                found[number, layer] = whole_vectors(sites, layer, ends.vectors)
             for key in keys:
                 values[key][number, layer] = getattr(ends, key)
             skew = check.note(number, layer, linear, watch.asymmetry())
@@ -313,8 +332,14 @@ def _ends(
             converged[number, layer], spent[number, layer] = ends.converged and not skew, linear.products
     check.warn(f"{which} eigenvalue" if which == "largest" else "largest and smallest eigenvalue", stacklevel=4)
     total = int(spent.sum())
+    variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+        key: ((), value) for key, value in {**values, "converged": converged, "products": spent}.items()
+    }
+    if vectors:
+        for end, key in enumerate(("largest_vector", "smallest_vector")):
+            variables[key] = (("coordinate",), found[:, :, end])
     return sites.dataset(
-        {key: ((), value) for key, value in {**values, "converged": converged, "products": spent}.items()},
+        variables,
         _NAMES,
         title="Largest eigenvalue of the Hessian" if which == "largest" else "Ends of the spectrum of the Hessian",
         method=method,
