@@ -44,6 +44,10 @@ class Gradients:
         norms: Tensor = torch.linalg.vector_norm(self.tensor, dim=tuple(range(2, self.tensor.ndim)))
         return norms.square()
 
+    def summed_squares(self, weights: Tensor) -> Tensor:
+        """Of every entry the squares, summed over samples and directions with weights ``(b, K)``: ``(size,)``."""
+        return weights.flatten() @ self.values().flatten(0, 1).square()
+
 
 @dataclass(frozen=True, slots=True)
 class _Products(Gradients):
@@ -78,6 +82,13 @@ class _Products(Gradients):
         through = slopes @ (self.inputs @ self.inputs.transpose(1, 2))
         squares: Tensor = (through * slopes).unflatten(1, self.tensor.shape[1:3]).sum((2, 3))
         return squares.clamp_min(0)  # rounding may leave less
+
+    def summed_squares(self, weights: Tensor) -> Tensor:
+        if self.inputs.shape[1] > 1:
+            return self.multiplied().summed_squares(weights)
+        # of a single place the square of a product is the product of the squares
+        slopes = (weights.unsqueeze(2) * self.tensor[..., 0].square()).sum(1)
+        return (slopes.T @ self.inputs[:, 0].square()).unflatten(1, self.kernel).movedim(-1, 1).flatten()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +125,9 @@ class _ShiftedProducts(Gradients):
     def squared_norms(self) -> Tensor:
         found: Tensor = sum(Gradients(product).squared_norms() for product in self.products())  # type: ignore[assignment]
         return found
+
+    def summed_squares(self, weights: Tensor) -> Tensor:
+        return torch.stack([Gradients(product).summed_squares(weights) for product in self.products()], dim=1).flatten()
 
 
 def has_rule(layer: nn.Module) -> bool:

@@ -140,6 +140,14 @@ class SampleScores:
                 ),
             )
 
+    def summed_squares(self) -> Iterator[tuple[slice, Iterator[tuple[Slot, Tensor]]]]:
+        """Chunk by chunk: the samples' place, and (parameter, squared entries ``(size,)`` summed over all k, float64).
+
+        Of linear layers no gradient is formed: the square of an outer product is that of the squares.
+        """
+        for rows, found in self._chunks(tuple(self.loss.layout), len(self.loss.inputs)):
+            yield rows, ((slot, _summed(gradients, scales)) for slot, gradients, scales in found)
+
     def _chunks(self, wanted: Sequence[Slot], samples: int) -> Iterator[tuple[slice, Iterator[Whole]]]:
         """Of every chunk (parameter, gradients, what to multiply them by ``(K, b)``)."""
         start = 0
@@ -163,6 +171,15 @@ class SampleScores:
         """Gradients along no direction."""
         nothing = torch.zeros(0, rows.stop - rows.start, dtype=self.loss.dtype, device=self.loss.device)
         return ((slot, Gradients(nothing.T.unsqueeze(2).expand(-1, -1, slot.size)), nothing) for slot in wanted)
+
+
+def _summed(gradients: Gradients, scales: Tensor) -> Tensor:
+    weights = scales.T.double().square()
+    largest = weights.max() if weights.numel() else weights.new_zeros(())
+    if largest == 0:
+        return weights.new_zeros(gradients.values().shape[2])
+    # relative to the largest, so that nothing that counts is below the range of single precision
+    return gradients.summed_squares((weights / largest).to(scales.dtype)).double() * largest
 
 
 def loss_scores(

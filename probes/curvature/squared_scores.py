@@ -65,7 +65,7 @@ def squared_scores(
 ) -> SquaredScores:
     r"""F_jj = (1/n) sum_i <(d log p(y | x_i) / d theta_j)^2>, the average over y as `labels` says.
 
-    Neither the matrix nor (samples x dim) scores are held, but the gradients of a chunk of samples in one parameter.
+    Neither the matrix nor (samples x dim) scores are held, at most the gradients of a chunk of samples in a parameter.
 
     Parameters
     ----------
@@ -91,7 +91,13 @@ def squared_scores(
         return _of_model(loss, position, chunk_size)
     targets = drawn_targets(loss, position, draws, seed) if labels == "sampled" else None
     scores = loss_scores(loss, position, targets, chunk_size=chunk_size)
-    count = 1 if targets is None else len(targets)
+    if targets is None or len(targets) == 1:
+        value = _zeros(loss)
+        _add_squares(value, scores)
+        value, route = loss.shards.sum(value) / loss.samples, route_in_words(loss, scores.taken)
+        known = targets is None
+        return SquaredScores(value, torch.full_like(value, 0.0 if known else np.nan), known, 1, route)
+    count = len(targets)
     value, variance, fourths = (_zeros(loss) for _ in range(3))
     for _, parts in scores.chunks():
         sums: Tensor | None = None
@@ -99,8 +105,6 @@ def squared_scores(
             own = slice(slot.offset, slot.offset + slot.size)
             squares = gradient.double().square()
             value[own] += squares.sum(0)
-            if count == 1:
-                continue
             # the directions of a parameter come one after the other
             fourths[own] += squares.square().sum(0)
             sums = squares if k == 0 or sums is None else sums + squares
@@ -108,18 +112,15 @@ def squared_scores(
                 variance[own] -= sums.square().sum(0) / count
     value, variance, fourths = loss.shards.sum(value), loss.shards.sum(variance), loss.shards.sum(fourths)
     mean = value / (count * loss.samples)
-    route = route_in_words(loss, scores.taken)
-    if targets is None:
-        return SquaredScores(mean, torch.zeros_like(mean), True, 1, route)
-    if count == 1:
-        return SquaredScores(mean, torch.full_like(mean, np.nan), False, 1, route)
     scatter = (variance + fourths).clamp_min(0.0) / (count * (count - 1))
     # squares of few draws may make up an entry: so many terms, and not their number, tell the error
     terms = (value.square() / fourths.clamp_min(torch.finfo(torch.float64).tiny)).cpu().numpy()
     widened = torch.as_tensor(student_factor(np.maximum(terms - 1.0, 1.0))).to(scatter)
     differing = (targets[1:] != targets[:1]).reshape(count - 1, targets.shape[1], -1).any(2).sum()
     resolved = float(loss.shards.sum(differing.double()[None])) >= _INFORMATIVE
-    return SquaredScores(mean, scatter.sqrt() / loss.samples * widened, resolved, count, route)
+    return SquaredScores(
+        mean, scatter.sqrt() / loss.samples * widened, resolved, count, route_in_words(loss, scores.taken)
+    )
 
 
 def _of_model(loss: NetworkLoss, position: Tensor, chunk_size: int | None) -> SquaredScores:
@@ -127,12 +128,16 @@ def _of_model(loss: NetworkLoss, position: Tensor, chunk_size: int | None) -> Sq
     count = model_directions(loss, position)
     for start in range(0, count, _DIRECTIONS):
         scores = SampleScores(loss, position, _some_directions(loss, start), chunk_size=chunk_size)
-        for _, parts in scores.chunks():
-            for slot, _, gradient in parts:
-                value[slot.offset : slot.offset + slot.size] += gradient.double().square().sum(0)
+        _add_squares(value, scores)
         taken |= scores.taken
     value = loss.shards.sum(value) / loss.samples
     return SquaredScores(value, torch.zeros_like(value), True, count, route_in_words(loss, taken))
+
+
+def _add_squares(value: Tensor, scores: SampleScores) -> None:
+    for _, parts in scores.summed_squares():
+        for slot, squares in parts:
+            value[slot.offset : slot.offset + slot.size] += squares
 
 
 def _some_directions(loss: NetworkLoss, start: int) -> Callable[..., Tensor]:
