@@ -257,7 +257,8 @@ def test_gradient_norms_of_single_samples():
         },
     )
     report("norms of 64 gradients, ResNet-20", found, "gradient")
-    assert found["empirical Fisher trace"] < 1.1 * found["torch.func, vmap(grad)"]
+    # of which one backward pass in three is there to test the rules on these very samples
+    assert found["empirical Fisher trace"] < 1.4 * found["torch.func, vmap(grad)"]
 
 
 def test_singular_values_of_the_scores():
