@@ -13,6 +13,7 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.opening import open as open_run
 from landscape.potentials import NetworkLoss, Quadratic, architectures, losses
 from landscape.potentials.fisher import fisher_matrix
+from landscape.potentials.layer_rules import Call, gradients_of
 from landscape.probes import curvature
 from landscape.probes.curvature.operators import layer_blocks
 from landscape.probing import probe
@@ -290,6 +291,31 @@ def test_draws_that_never_differ_are_flagged():
     assert bool(open_minded.converged)
     single = curvature.diagonal(loss, 0.1 * sure, of="fisher", labels="sampled", draws=1)
     assert np.isnan(single.diagonal_stderr).all() and not bool(single.converged)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Linear(3, 4), (3,)),
+        (nn.Linear(3, 4), (5, 3)),
+        (nn.Conv2d(2, 3, 3, padding=1), (2, 4, 4)),
+        (nn.Conv2d(2, 3, (2, 3)), (2, 2, 3)),  # a single place
+        (nn.Conv2d(2, 3, 3, padding=1), (2, 6, 6)),
+        (nn.GroupNorm(2, 4), (4, 3)),
+    ],
+)
+@pytest.mark.parametrize("directions", [1, 6])
+def test_sums_of_squared_gradients(layer, shape, directions):
+    """Without the gradients themselves where a layer has a single place; weights of samples and directions differ."""
+    layer = copy.deepcopy(layer).double()
+    inputs = draws(5, *shape)
+    outputs = layer(inputs)
+    slopes = [draws(*outputs.shape, seed=k + 1) for k in range(directions)]
+    weights = draws(5, directions, seed=9).square()
+    for gradients in gradients_of(Call("0", layer, {}, inputs, outputs.detach()), slopes, {}).values():
+        truth = torch.einsum("bk,bks->s", weights, gradients.values().square())
+        torch.testing.assert_close(gradients.summed_squares(weights), truth, rtol=1e-11, atol=1e-11)
+        assert not torch.allclose(gradients.summed_squares(1.001 * weights), truth, rtol=1e-5)
 
 
 def test_many_directions_in_groups():
