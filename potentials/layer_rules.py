@@ -88,8 +88,8 @@ class _Products(Gradients):
             return self.multiplied().summed_squares(weights)
         # of a single place the square of a product is the product of the squares
         slopes = (weights.unsqueeze(2) * self.tensor[..., 0].square()).sum(1)
-        squares: Tensor = slopes.T @ self.inputs[:, 0].square()
-        return squares.unflatten(1, self.kernel).movedim(-1, 1).flatten()
+        squares: Tensor = (slopes.T @ self.inputs[:, 0].square()).unflatten(1, self.kernel)
+        return squares.movedim(-1, 1).flatten()
 
 
 @dataclass(frozen=True, slots=True)
