@@ -13,6 +13,7 @@ from landscape import random
 from landscape.errors import ConfigError
 from landscape.potentials.batch import Inputs, as_tree, batch_of, unwrapped
 from landscape.potentials.batches import BatchKeys, BatchSampler, Sampling
+from landscape.potentials.composite import Composite
 from landscape.potentials.fingerprint import callable_name, common_facts, loss_name, module_recipe
 from landscape.potentials.foreign_module import converted, private_copy
 from landscape.potentials.losses import CrossEntropy, SampleLoss
@@ -175,10 +176,13 @@ class NetworkLoss(NetworkFunction):
 
     def _tried(self, inputs: Inputs) -> Any:
         """Outputs at the module's own weights, found with a graph if that is the only way."""
+        seen = Composite()
         try:
-            with self._quiet():
+            with self._quiet(), seen:
                 outputs = self._outputs(self.snapshot_position(), inputs, self._buffers)
+            self._nested = self._nested or seen.differentiated
         except RuntimeError:
+            self._nested = self._nested or seen.differentiated
             if self._differentiates:
                 raise
             self._differentiates = True  # derivatives inside forward need one

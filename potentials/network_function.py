@@ -67,6 +67,7 @@ class NetworkFunction(Potential):
     snapshot: nn.Module
     _interacting = False  # found out by trying, as is all that follows
     _differentiates = False
+    _nested = False
     _tensor_outputs = True
     _on_trial = False
     _written: frozenset[str] = frozenset()
@@ -243,7 +244,7 @@ class NetworkFunction(Potential):
             module, named = CallingModule(module, self.call), {f"module.{name}": one for name, one in named.items()}
             positional, by_name = (as_tree(inputs),), {}
         before = {name: buffer._version for name, buffer in buffers.items() if not buffer.is_inference()}
-        with composite_attention():
+        with composite_attention(nested=self._nested):
             outputs = functional_call(module, named, positional, by_name)
         self._watch_buffers(buffers, before, named)
         return read_outputs(outputs, as_tensor=self._tensor_outputs)

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from landscape.errors import ConfigError
+from landscape.potentials.batch import Inputs
 from landscape.potentials.graph_memory import graph_bytes
+from landscape.potentials.missing_derivatives import agree, custom_functions, derivatives_named, refuse
 from landscape.potentials.sampled_loss import SampledLoss
 from landscape.potentials.twice_differentiable import TwiceDifferentiable
 
-__all__ = ["GaussNewtonProducts", "HessianProducts", "LossFisherProducts", "data_chunks"]
+__all__ = ["GaussNewtonProducts", "HessianProducts", "LossFisherProducts", "Product", "Sandwich", "data_chunks"]
 
 Product = Callable[[Tensor], Tensor]
 
 GRAPH_BYTES: Final = 2**29  # what the graph of one chunk may hold
 KEPT_BYTES: Final = 2**30  # what graphs kept for later products may hold together
 BATCH_BYTES: Final = 2**26  # what several vectors at once may hold
+_FEW: Final = 4  # samples that operations are tried on
 
 
-def data_chunks(loss: SampledLoss, size: int) -> Iterator[tuple[Tensor, Tensor, slice]]:
+def data_chunks(loss: SampledLoss, size: int) -> Iterator[tuple[Inputs, Tensor, slice]]:
     """Inputs, targets and place of every chunk of this rank's data; the last may be shorter."""
     for start in range(0, len(loss.inputs), size):
         rows = slice(start, min(start + size, len(loss.inputs)))
@@ -82,16 +87,17 @@ class _Products(ABC):
         inside = [slot for slot in loss.layout if self.block.start <= slot.offset < self.block.stop]
         self._leaves = [self._parameters[slot.name].requires_grad_(True) for slot in inside]
         self._buffers = loss.statistics_at(position)
+        self._kept: dict[int, Product] = {}
         if self._kind() not in loss.measured:
-            loss.measured[self._kind()] = self._measured()
+            with self._named():
+                loss.measured[self._kind()] = self._measured()
         self._format, self._sample_bytes = loss.measured[self._kind()]
         own = len(loss.inputs)
         whole = own if loss.samples_interact else max(1, GRAPH_BYTES // self._sample_bytes)
         self.chunk_size = min(chunk_size or whole, own)
-        self._kept: dict[int, Product] = {}
 
     @abstractmethod
-    def _product(self, inputs: Tensor, targets: Tensor, rows: slice) -> Product:
+    def _product(self, inputs: Inputs, targets: Tensor, rows: slice) -> Product:
         """What takes vectors ``(k, size)`` to products with a chunk's share of the matrix."""
 
     def _regular(self, vectors: Tensor) -> Tensor | None:
@@ -101,16 +107,18 @@ class _Products(ABC):
     def __call__(self, vectors: Tensor) -> Tensor:
         """Products with the rows of ``(k, size)``, of the same shape."""
         self.loss.shards.check_same("vectors", vectors)
-        total = torch.zeros_like(vectors)
-        at_once = max(1, BATCH_BYTES // (self._sample_bytes * self.chunk_size))
-        with torch.enable_grad():
+        total: Tensor | None = None
+        own = vectors.shape[1] * vectors.element_size()
+        at_once = max(1, BATCH_BYTES // (self._sample_bytes * self.chunk_size + own))
+        with self._named(), torch.enable_grad():
             for inputs, targets, rows in data_chunks(self.loss, self.chunk_size):
                 product = self._kept.get(rows.start) or self._product(inputs, targets, rows)
-                for part, into in zip(vectors.split(at_once), total.split(at_once), strict=True):
-                    into.add_(product(part).detach())
+                found = [product(part).detach() for part in vectors.split(at_once)]
+                added = found[0] if len(found) == 1 else torch.cat(found)
+                total = added if total is None else total.add_(added)
                 if rows.stop * self._sample_bytes <= KEPT_BYTES or self.chunk_size == len(self.loss.inputs):
                     self._kept[rows.start] = product
-        total = self.loss.shards.sum(total)
+        total = self.loss.shards.sum(torch.zeros_like(vectors) if total is None else total)
         regular = self._regular(vectors)
         return total if regular is None else total.add_(regular)
 
@@ -118,10 +126,53 @@ class _Products(ABC):
         """The matrix itself, ``(size, size)``: row i is the product with the i-th axis."""
         return self(torch.eye(self.size, dtype=self.loss.dtype, device=self.loss.device))
 
-    def _outputs(self, inputs: Tensor) -> Tensor:
+    def _run(self, inputs: Inputs, then: Callable[[Any, Inputs], Tensor]) -> Tensor:
+        """A function of the network's outputs and its inputs, made of what can be differentiated twice."""
         inputs = inputs.contiguous(memory_format=self._format)
-        with TwiceDifferentiable():
-            return self.loss.forward(self._parameters, inputs, self._buffers)
+        nested = self.loss.measured.get(TwiceDifferentiable, False)
+        mode = TwiceDifferentiable(nested=nested)
+        try:
+            with mode:
+                found = then(self.loss.forward(self._parameters, inputs, self._buffers), inputs)
+        except RuntimeError:
+            if nested or not mode.differentiated:
+                raise
+        else:
+            if nested or not mode.differentiated:
+                return found
+        self.loss.measured[TwiceDifferentiable] = True  # derivatives of derivatives: once more, with what they need
+        return self._run(inputs, then)
+
+    def _outputs(self, inputs: Inputs) -> Tensor:
+        """The outputs, if they are what a matrix of second derivatives of the loss can be taken of.
+
+        Raises
+        ------
+        ConfigError
+        """
+        return self._run(inputs, lambda outputs, given: _one_tensor(outputs))
+
+    def _losses(self, inputs: Inputs, targets: Tensor) -> Tensor:
+        return self._run(inputs, lambda outputs, given: self.loss.losses_of(outputs, given, targets))
+
+    def _look_at(self, slopes: Sequence[Tensor | None]) -> None:
+        """Find users' functions in what is differentiated once more; once for a network."""
+        if custom_functions not in self.loss.measured:
+            self.loss.measured[custom_functions] = custom_functions(slopes)
+
+    def _whereabouts(self) -> tuple[Any, Callable[[], object]]:
+        """The module, and what runs it on a few samples."""
+
+        def forward() -> object:
+            rows = slice(0, None if self.loss.samples_interact else _FEW)
+            with torch.enable_grad():
+                return self._run(self.loss.inputs[rows], lambda outputs, given: torch.zeros(()))
+
+        return getattr(self.loss, "private_module", None), forward
+
+    def _named(self) -> AbstractContextManager[None]:
+        """Operations without a second derivative are named."""
+        return derivatives_named(*self._whereabouts())
 
     def _kind(self) -> tuple[Any, ...]:
         """What the size of a graph depends on, for a given network."""
@@ -130,6 +181,8 @@ class _Products(ABC):
     def _measured(self) -> tuple[torch.memory_format, int]:
         """Order in which images are fastest, and bytes that a sample adds to the graph of a product."""
         self._format = fast_format(self.loss)
+        if self.loss.samples_interact:
+            return self._format, max(1, self._graph_bytes(len(self.loss.inputs)) // len(self.loss.inputs))
         few, more = (min(count, len(self.loss.inputs)) for count in (2, 4))
         try:
             least = self._graph_bytes(few)
@@ -140,7 +193,7 @@ class _Products(ABC):
             self._format = torch.contiguous_format
             least = self._graph_bytes(few)
         # what is there once for all samples, of the size of the weights, is in both
-        added = (self._graph_bytes(more) - least) // (more - few) if more > few else least // few
+        added = (self._graph_bytes(more) - least) // (more - few) if more > few else least // max(few, 1)
         return self._format, max(1, added)
 
     def _graph_bytes(self, count: int) -> int:
@@ -155,7 +208,7 @@ class _Products(ABC):
 def _flat(leaves: Sequence[Tensor], gradients: Sequence[Tensor | None], count: int) -> Tensor:
     """Rows ``(count, size)`` from their parts by leaf."""
     parts = [
-        leaf.new_zeros(count, leaf.numel()) if gradient is None else gradient.reshape(count, -1)
+        leaf.new_zeros(count, leaf.numel()) if gradient is None else gradient.reshape(count, leaf.numel())
         for gradient, leaf in zip(gradients, leaves, strict=True)
     ]
     return torch.cat(parts, dim=-1)
@@ -164,7 +217,9 @@ def _flat(leaves: Sequence[Tensor], gradients: Sequence[Tensor | None], count: i
 def _parts(leaves: Sequence[Tensor], vectors: Tensor) -> list[Tensor]:
     """Parts by leaf ``(k, *shape)`` of rows ``(k, size)``."""
     split = vectors.split([leaf.numel() for leaf in leaves], dim=1)
-    return [part.reshape(-1, *leaf.shape) for part, leaf in zip(split, leaves, strict=True)]
+    parts = [part.reshape(len(vectors), *leaf.shape) for part, leaf in zip(split, leaves, strict=True)]
+    # pairs that may be seen as complex numbers lie at even places only
+    return [part.clone() if part.shape[-1] == 2 and part.ndim > 1 else part for part in parts]
 
 
 def _columns(
@@ -176,11 +231,27 @@ def _columns(
     if not pairs:
         return [None] * len(leaves)
     ends, along = [one for one, _ in pairs], [one for _, one in pairs]
-    batched = len(vectors[0]) > 1
-    if not batched:
-        along = [one[0] for one in along]
-    found = torch.autograd.grad(ends, leaves, along, retain_graph=True, allow_unused=True, is_grads_batched=batched)
-    return list(found) if batched else [None if part is None else part.unsqueeze(0) for part in found]
+    if len(vectors[0]) > 1:
+        try:
+            return list(_pulled(ends, leaves, along, is_grads_batched=True))
+        except RuntimeError:  # operations that cannot be batched, or not in this memory
+            pass
+    found = [_pulled(ends, leaves, [one[k] for one in along]) for k in range(len(vectors[0]))]
+    if len(found) == 1:
+        return [None if part is None else part.unsqueeze(0) for part in found[0]]
+    return [None if parts[0] is None else torch.stack(parts) for parts in zip(*found, strict=True)]
+
+
+_pulled = partial(torch.autograd.grad, retain_graph=True, allow_unused=True)
+
+
+def _one_tensor(outputs: Any) -> Tensor:
+    if isinstance(outputs, Tensor):
+        return outputs
+    raise ConfigError(
+        f"the Gauss-Newton matrix needs outputs that are one tensor, and the network returns {type(outputs).__name__}: "
+        "take the tensor out with call=, such as call=lambda module, batch: module(batch).logits"
+    )
 
 
 def fast_format(loss: SampledLoss) -> torch.memory_format:
@@ -193,6 +264,13 @@ class HessianProducts(_Products):
     """H v for the Hessian of a network's loss, weight decay included.
 
     Reverse mode over reverse mode without function transforms, which is exact through fused normalisation layers too.
+    Through custom functions (`torch.autograd.Function`) it is as right as their backward is differentiable: once for a
+    network that has any, a product for a few samples is compared with the central difference of the gradient.
+
+    Raises
+    ------
+    ConfigError
+        If they differ, or torch has no second derivative of an operation; the operation and its module are named.
 
     Examples
     --------
@@ -203,26 +281,71 @@ class HessianProducts(_Products):
     [[10.0], [5.0]]
     """
 
-    def _product(self, inputs: Tensor, targets: Tensor, rows: slice) -> Product:
-        losses = self.loss.losses_of(self._outputs(inputs), inputs, targets)
-        mean = losses.sum() / self.loss.samples
+    def __init__(
+        self, loss: SampledLoss, position: Tensor, block: slice | None = None, chunk_size: int | None = None
+    ) -> None:
+        super().__init__(loss, position, block, chunk_size)
+        self._check_custom_functions(position)
+
+    def _product(self, inputs: Inputs, targets: Tensor, rows: slice) -> Product:
+        mean = self._losses(inputs, targets).sum() / self.loss.samples
         leaves = self._leaves
+        if not mean.requires_grad:
+            return torch.zeros_like
         slopes = torch.autograd.grad(mean, leaves, create_graph=True, allow_unused=True)
+        self._look_at(slopes)
         return lambda vectors: _flat(leaves, _columns(slopes, leaves, _parts(leaves, vectors)), len(vectors))
 
+    def _check_custom_functions(self, position: Tensor) -> None:
+        """Compare a product for a few samples with the central difference of the gradient.
 
-class _Sandwich(_Products):
+        Raises
+        ------
+        ConfigError
+        """
+        names = self.loss.measured.get(custom_functions)
+        if not names:
+            return
+        if self.loss.dtype != torch.float64:
+            twin: Any = self.loss
+            HessianProducts(twin.converted(torch.float64), position.to(torch.float64), self.block)
+        else:
+            rows = slice(0, None if self.loss.samples_interact else _FEW)
+            inputs, targets = self.loss.inputs[rows], self.loss.targets[rows]
+
+            def gradient(vector: Tensor) -> Tensor:
+                at = position.detach().clone()
+                at[self.block] = vector
+                at.requires_grad_(True)
+                total = self.loss.losses_at(at, inputs, targets, self._buffers).sum() / self.loss.samples
+                return torch.autograd.grad(total, at)[0][self.block]
+
+            with torch.enable_grad():
+                product = self._product(inputs, targets, rows)
+                right = agree(gradient, lambda vector: product(vector[None])[0], position.detach()[self.block])
+            if not right:
+                what = " and ".join(sorted(f"the custom autograd.Function {one.__name__}" for one in names))
+                refuse(
+                    f"second derivatives of {what} are not those of its values, since its backward is not itself "
+                    "differentiable",
+                    *self._whereabouts(),
+                    lambda node: getattr(node, "_forward_cls", None) in names,
+                )
+        self.loss.measured[custom_functions] = ()
+
+
+class Sandwich(_Products):
     """J^T M J v, with J the Jacobian of what `_inner` returns and M what `_middle` applies."""
 
     @abstractmethod
-    def _inner(self, inputs: Tensor, targets: Tensor, rows: slice) -> Tensor:
+    def _inner(self, inputs: Inputs, targets: Tensor, rows: slice) -> Tensor:
         """Function of the weights whose Jacobian is taken."""
 
     @abstractmethod
-    def _middle(self, inner: Tensor, inputs: Tensor, targets: Tensor) -> Product:
+    def _middle(self, inner: Tensor, inputs: Inputs, targets: Tensor) -> Product:
         """What takes J v ``(k, ...)`` to M J v, with the mean over all samples."""
 
-    def _product(self, inputs: Tensor, targets: Tensor, rows: slice) -> Product:
+    def _product(self, inputs: Inputs, targets: Tensor, rows: slice) -> Product:
         inner = self._inner(inputs, targets, rows)
         if not inner.requires_grad:
             return torch.zeros_like
@@ -230,6 +353,7 @@ class _Sandwich(_Products):
         dummy = torch.zeros_like(inner, requires_grad=True)
         leaves = self._leaves
         slopes = torch.autograd.grad(inner, leaves, dummy, create_graph=True, allow_unused=True)
+        self._look_at(slopes)
         middle = self._middle(inner.detach(), inputs, targets)
 
         def product(vectors: Tensor) -> Tensor:
@@ -241,7 +365,7 @@ class _Sandwich(_Products):
         return product
 
 
-class GaussNewtonProducts(_Sandwich):
+class GaussNewtonProducts(Sandwich):
     """G v with G = (1/n) sum_i J_i^T (d^2 loss / d outputs^2) J_i, J_i the Jacobian of the outputs of sample i.
 
     Parameters are those of `HessianProducts`, and `decay`.
@@ -264,13 +388,15 @@ class GaussNewtonProducts(_Sandwich):
         self._decays = decay
         super().__init__(loss, position, block, chunk_size)
 
-    def _inner(self, inputs: Tensor, targets: Tensor, rows: slice) -> Tensor:
+    def _inner(self, inputs: Inputs, targets: Tensor, rows: slice) -> Tensor:
         return self._outputs(inputs)
 
-    def _middle(self, inner: Tensor, inputs: Tensor, targets: Tensor) -> Product:
+    def _middle(self, inner: Tensor, inputs: Inputs, targets: Tensor) -> Product:
         outputs = inner.requires_grad_(True)
         mean = self.loss.losses_of(outputs, inputs, targets).sum() / self.loss.samples
-        (slope,) = torch.autograd.grad(mean, outputs, create_graph=True)
+        if not mean.requires_grad:
+            return torch.zeros_like
+        (slope,) = torch.autograd.grad(mean, outputs, create_graph=True, allow_unused=True)
 
         def curved(vectors: Tensor) -> Tensor:
             (product,) = _columns([slope], [outputs], [vectors])
@@ -282,7 +408,7 @@ class GaussNewtonProducts(_Sandwich):
         return super()._regular(vectors) if self._decays else None
 
 
-class LossFisherProducts(_Sandwich):
+class LossFisherProducts(Sandwich):
     """F v with F = (1/(n m)) sum_i sum_k g_ik g_ik^T, g_ik the gradient of the loss of sample i with its k-th target.
 
     Without weight decay. Parameters are those of `HessianProducts`, and `targets`.
@@ -308,11 +434,11 @@ class LossFisherProducts(_Sandwich):
     def _kind(self) -> tuple[Any, ...]:
         return *super()._kind(), len(self._targets)
 
-    def _inner(self, inputs: Tensor, targets: Tensor, rows: slice) -> Tensor:
-        outputs = self._outputs(inputs)
-        return torch.stack([self.loss.losses_of(outputs, inputs, row) for row in self._targets[:, rows]])
+    def _inner(self, inputs: Inputs, targets: Tensor, rows: slice) -> Tensor:
+        targets = self._targets[:, rows]
+        return self._run(inputs, lambda o, given: torch.stack([self.loss.losses_of(o, given, row) for row in targets]))
 
-    def _middle(self, inner: Tensor, inputs: Tensor, targets: Tensor) -> Product:
+    def _middle(self, inner: Tensor, inputs: Inputs, targets: Tensor) -> Product:
         share = 1.0 / (self.loss.samples * len(self._targets))
         return lambda vectors: vectors * share
 

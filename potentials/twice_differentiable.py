@@ -13,7 +13,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+
+from landscape.potentials.composite import Composite
 
 __all__ = ["TwiceDifferentiable"]
 
@@ -22,11 +23,17 @@ _norm_backward = torch.ops.aten.native_batch_norm_backward
 _relu_backward = torch.ops.aten.threshold_backward
 
 
-class TwiceDifferentiable(TorchFunctionMode):
-    """Within this context a module's layers are differentiated twice without waste.
+class TwiceDifferentiable(Composite):
+    """Within this context a module's layers are differentiated twice, rightly and without waste.
 
     Slopes with respect to leaves of the graph that are made with ``create_graph=True`` hold no values: they are
-    there to be differentiated once more, and computing them would cost a third of a gradient.
+    there to be differentiated once more, and computing them would cost a third of a gradient. A module that takes
+    derivatives in its forward pass needs such values, and further derivatives: it is run again with ``nested=True``.
+
+    Parameters
+    ----------
+    nested : bool
+        Whether derivatives are taken within the context.
 
     Examples
     --------
@@ -38,13 +45,8 @@ class TwiceDifferentiable(TorchFunctionMode):
     2.0
     """
 
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """The layer in its twice differentiable form where it has one here, else as it is."""
-        own = _LAYERS.get(function)
-        found = None if own is None else own(*args, **(kwargs or {}))
-        return function(*args, **(kwargs or {})) if found is None else found
+    def __init__(self, *, nested: bool = False) -> None:
+        super().__init__(nested=nested, others=_LAYERS)
 
 
 def _values_needed(*leaves: Tensor | None) -> list[bool]:

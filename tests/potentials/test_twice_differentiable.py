@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn import functional
 
 from landscape.potentials.twice_differentiable import TwiceDifferentiable
 
@@ -21,12 +21,24 @@ class TwiceUsed(nn.Module):
         return self.norm(hidden) * hidden
 
 
+class Reparametrised(nn.Module):
+    """A convolution whose kernel is a function of the weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.kernel = nn.Parameter(torch.ones(4, 1, 1, 1)), nn.Parameter(torch.randn(4, 2, 3, 3))
+
+    def forward(self, inputs):
+        length = self.kernel.square().sum((1, 2, 3), keepdim=True).sqrt()
+        return functional.conv2d(inputs, self.scale * self.kernel / length)
+
+
 MODULES = {
     "plain": lambda: nn.Conv2d(2, 4, 3),
     "strided": lambda: nn.Conv2d(2, 4, 3, stride=2, padding=1),
     "dilated": lambda: nn.Conv2d(2, 4, 2, dilation=2, bias=False),
     "grouped": lambda: nn.Conv2d(2, 4, (3, 1), groups=2, padding=(1, 0)),
-    "weights that are a function": lambda: weight_norm(nn.Conv2d(2, 4, 3)),
+    "weights that are a function": Reparametrised,
     "normalised before": lambda: nn.Sequential(nn.Conv2d(2, 2, 1), nn.Tanh(), nn.BatchNorm2d(2), nn.Conv2d(2, 4, 3)),
     "normalised and kept": TwiceUsed,
     "same padding": lambda: nn.Conv2d(2, 4, 3, padding="same"),
