@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from landscape.errors import ConfigError, StorageError
@@ -31,8 +33,15 @@ def save(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
 
     Raises
     ------
+    ConfigError
+        If an attribute cannot be written; the message names it.
     StorageError
         If the file cannot be written; the message names path and bytes.
+
+    Notes
+    -----
+    netCDF knows text and numbers: attributes that are None, true or false, dictionaries or nested lists are written as
+    their JSON text, such as ``"null"``, ``"true"`` and ``'{"a": 1}'``, and come back as that text.
 
     Examples
     --------
@@ -54,6 +63,7 @@ def save(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
 
 def serialise(dataset: xr.Dataset, *, compress: bool = True) -> bytes:
     """A Dataset as the bytes of a netCDF-4 file: written by the library, a full disk would only be an "HDF error"."""
+    dataset = _with_plain_attributes(dataset)
     settings = {"zlib": True, "complevel": 1, "shuffle": True} if compress else {}
     encoding = {
         name: settings
@@ -63,6 +73,55 @@ def serialise(dataset: xr.Dataset, *, compress: bool = True) -> bytes:
     content = bytearray(dataset.to_netcdf(engine="netcdf4", format="NETCDF4", encoding=encoding))  # type: ignore[arg-type]
     clear_times(content)
     return bytes(content)
+
+
+def _with_plain_attributes(dataset: xr.Dataset) -> xr.Dataset:
+    """The same Dataset with attributes that netCDF can hold; itself where they are already."""
+    owners: dict[Any, Any] = {None: dataset.attrs} | {name: one.attrs for name, one in dataset.variables.items()}
+    plain = {
+        name: {key: _plain(value, key, name) for key, value in attributes.items()}
+        for name, attributes in owners.items()
+    }
+    if all(plain[name][key] is value for name, attributes in owners.items() for key, value in attributes.items()):
+        return dataset
+    copy = dataset.copy(deep=False)
+    for name, attributes in plain.items():
+        if name is None:
+            copy.attrs = attributes
+        else:
+            copy[name].attrs = attributes
+    return copy
+
+
+def _plain(value: Any, key: Any, name: Any) -> Any:
+    """The value of an attribute, or its JSON text where netCDF has no such kind.
+
+    Raises
+    ------
+    ConfigError
+    """
+    where = f"attribute {key!r} of {'the dataset' if name is None else repr(name)}"
+    if not isinstance(key, str):
+        raise ConfigError(f"the name of {where} must be text")
+    if isinstance(value, str | bytes) or (
+        isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool_ | complex)
+    ):
+        return value
+    if isinstance(value, np.ndarray | list | tuple):
+        try:
+            kind, depth = np.asarray(value).dtype.kind, np.ndim(value)
+        except ValueError:  # ragged
+            kind, depth = "O", 2
+        if kind in "fiu" and depth <= 1:
+            return value
+        if kind == "U" and depth == 1:
+            return value
+    try:
+        return json.dumps(value.tolist() if isinstance(value, np.ndarray | np.generic) else value)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"{where} cannot be stored, got {type(value).__name__}: give text, a number, or what JSON can hold"
+        ) from None
 
 
 def path_of(given: object) -> Path:
