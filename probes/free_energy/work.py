@@ -10,7 +10,7 @@ import xarray as xr
 from scipy.optimize import brentq
 from scipy.special import expit, logsumexp
 
-from landscape.errors import ConfigError
+from landscape.errors import ConfigError, OverlapError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import whole_number
 from landscape.probes._series import FloatArray
@@ -20,9 +20,15 @@ from landscape.probes.free_energy.sampling import Tuned, tuned
 from landscape.record import Record
 from landscape.simulate import simulate
 
-__all__ = ["acceptance_ratio", "exponential_average", "nonequilibrium_work"]
+__all__ = ["acceptance_ratio", "check_overlap", "exponential_average", "nonequilibrium_work", "overlap_of"]
 
 FEWEST_EFFECTIVE = 50.0  # chains that carry an exponential average; below it its error is not to be trusted
+# Overlap times chains below which Bennett's error does not cover (100 chains of Gaussian works: 0.95 at 12, 0.90 at 3),
+# and the overlap needed of a few chains.
+FEWEST_SHARED, MOST_OVERLAP = 10.0, 0.3
+# Overlap of Gaussian works that dissipate so many T each way.
+_DISSIPATED = np.array([0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0])
+_OVERLAPS = np.array([0.5, 0.398, 0.326, 0.226, 0.162, 0.116, 0.085, 0.062, 0.034, 0.019])
 
 
 def nonequilibrium_work(
@@ -64,17 +70,24 @@ def nonequilibrium_work(
         ``free_energy`` (Bennett's), ``jarzynski`` (forward) and ``jarzynski_reverse``, each an estimate of F(end) -
         F(start) with its standard error; ``work (direction, chain)``, of the driving; ``dissipation (direction)``, mean
         work beyond the difference; ``effective_chains (direction)``, which carry the exponential averages (Jarzynski's
-        are NaN in their error below 50).
+        are NaN in their error below 50), by their weights and by the works of the other direction; ``overlap`` of the
+        works forward and backward, 1/2 where they are the same and 0 where no chain could have come from the other
+        side.
 
     Raises
     ------
     ConfigError, ShapeError
+    OverlapError
+        If overlap times chains is below 10 (or the overlap below 0.3, for fewer than 33 chains): no estimate has an
+        error then that covers. The message says how many stages are needed.
 
     Notes
     -----
     Steps are those of MALA, which keeps each stage's Boltzmann law exactly; Jarzynski's and Crooks' relations then hold
     exactly in discrete time, and the step size leaves no error. Chains are independent: errors come from their scatter.
-    Jarzynski's estimate is low-biased in e^{-W/T} where few chains carry it; its leading bias is removed.
+    With p the chance in Bennett's equation that a work is one of the forward runs, the overlap is the sum of p (1 - p)
+    over all works, divided by the chains of one direction. Jarzynski's estimate is low-biased in e^{-W/T} where few
+    chains carry it; its leading bias is removed.
     Costs ``2 chains (equilibration + stages steps)`` gradients.
 
     References
@@ -102,10 +115,19 @@ def nonequilibrium_work(
     forward = _driven(landscapes, begin, t, steps, equilibration, dt, 2 * seed)
     backward = _driven(landscapes[::-1], begin, t, steps, equilibration, dt, 2 * seed + 1)
     bennett, bennett_error = acceptance_ratio(forward / t, backward / t)
+    overlap = overlap_of(forward / t, backward / t, bennett)
+    check_overlap(forward / t, backward / t, overlap, stages)
     estimates: dict[str, tuple[float, float]] = {"free_energy": (t * bennett, t * bennett_error)}
     effective = []
-    for name, work, sign in (("jarzynski", forward, 1.0), ("jarzynski_reverse", backward, -1.0)):
+    for name, work, other, sign in (
+        ("jarzynski", forward, backward, 1.0), ("jarzynski_reverse", backward, forward, -1.0)
+    ):  # fmt: skip
         average, error, carrying = exponential_average(work / t)
+        # By Crooks' relation <e^{-2(W - dF)/T}> of one direction is <e^{(W + dF)/T}> of the other, which is seen where
+        # the works that carry it have not occurred.
+        square = float(np.exp(other / t + sign * bennett).mean())
+        carrying = min(carrying, chains / square)
+        error = max(error, float(np.sqrt(max(square - 1.0, 0.0) / chains)))
         effective.append(carrying)
         estimates[name] = (sign * t * average, t * error if carrying >= FEWEST_EFFECTIVE else np.nan)
     variables: dict[str, Any] = {}
@@ -119,6 +141,7 @@ def nonequilibrium_work(
     variables["dissipation"] = ("direction", lost, {"long_name": "mean work beyond the difference", "units": "energy"})
     about = {"long_name": "chains that carry the exponential average", "units": "1"}
     variables["effective_chains"] = ("direction", np.array(effective), about)
+    variables["overlap"] = ((), overlap, {"long_name": "overlap of works forward and backward", "units": "1"})
     return xr.Dataset(
         variables,
         {"direction": ["forward", "backward"]},
@@ -180,5 +203,35 @@ def acceptance_ratio(forward: FloatArray, backward: FloatArray) -> tuple[float, 
     root = float(brentq(balance, ends.min() - abs(ratio) - 1.0, ends.max() + abs(ratio) + 1.0, xtol=1e-14))
     ahead, back = expit(-(ratio + forward - root)), expit(ratio - backward - root)
     slope = float((ahead * (1.0 - ahead)).sum() + (back * (1.0 - back)).sum())
+    if not slope > 0.0:  # works that nowhere meet
+        return root, float("nan")
     forward_error, backward_error = (float(clusters((part / slope)[:, None])[0]) for part in (ahead, back))
     return root, float(np.hypot(forward_error, backward_error))
+
+
+def overlap_of(forward: FloatArray, backward: FloatArray, difference: float) -> float:
+    """Overlap of works of as many chains each way, in units of T: sum of p (1 - p) over all, divided by chains."""
+    chances = np.concatenate([expit(difference - forward), expit(-backward - difference)])
+    return float((chances * (1.0 - chances)).sum() / len(forward))
+
+
+def check_overlap(forward: FloatArray, backward: FloatArray, overlap: float, stages: int) -> None:
+    """Refuse works that do not meet.
+
+    Raises
+    ------
+    OverlapError
+    """
+    bound = min(FEWEST_SHARED / len(forward), MOST_OVERLAP)
+    if overlap >= bound:
+        return
+    dissipated = 0.5 * float(forward.mean() + backward.mean())
+    # Dissipation falls as 1/stages, with (1 + r)/(1 - r) before it where a fraction r of a jump is not forgotten until
+    # the next; r = 1/2 is allowed for.
+    goal = float(np.interp(-min(1.5 * bound, 0.4), -_OVERLAPS, _DISSIPATED))
+    needed = max(int(np.ceil(3.0 * stages * dissipated / goal)), stages + 1)
+    raise OverlapError(
+        f"the works forward and backward hardly overlap: {overlap:.2g}, at least {bound:.2g} is needed with "
+        f"{len(forward)} chains; they dissipate {dissipated:.3g} T each way: give about stages={needed}, "
+        "or more steps between"
+    )
