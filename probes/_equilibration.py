@@ -21,6 +21,7 @@ _LEFT = 4
 _CLIP = 10.0
 _SIGNIFICANT = 3.0
 _LATE = 0.95
+_MANY = 8  # chains whose scatter is an error
 _PARTS = (1, 4, 16)  # of the part cut off: a fast relaxation is lost in the mean of a long one
 
 
@@ -68,6 +69,7 @@ def _search(bundle: Bundle) -> tuple[IntArray, BoolArray]:
     ensemble = np.where((ensemble > 0).all(axis=1, keepdims=True), np.cbrt(ensemble), ensemble)
     best, series = _marginal_standard_error(ensemble)
     best = np.where(_differs(series, best), best, 0)
+    best = np.where(_every_chain_differs(bundle, best, width, batches), best, 0)
     # A run recorded from a minimum of energy 0 begins with zeros, which no Gamma law has.
     first = np.minimum(np.maximum(best * width, np.minimum(zeros, draws // 2)), draws - _LEFT)
     return first.astype(np.intp), best < max(_LATE * (batches // 2), 1)
@@ -87,15 +89,44 @@ def _differs(series: FloatArray, cut: IntArray) -> BoolArray:
     size = fft_size(batches, batches // 4 + 1)
     sums = products(power(residual, size), size, batches // 4 + 1)
     run = long_run(sums, left, np.ones(groups, dtype=np.intp), removed=2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        doubt = np.nan_to_num(run.time_error / run.time)
+    total_error = run.total * (1.0 + doubt)
     total = np.cumsum(series, axis=1)
     found = np.zeros(groups, dtype=bool)
     for share in _PARTS:
         length = np.maximum(cut // share, 1)
         early = total[rows, length - 1] / length
-        # No mean varies more than a single value, however correlated.
-        variance = np.minimum(run.total / length, run.variance) + run.total / left
+        # No mean varies more than a single value, however correlated. Short series underestimate their correlations.
+        variance = np.minimum(total_error / length, run.variance) + total_error / left
         found |= np.abs(early - late) > _SIGNIFICANT * np.sqrt(variance) * student_factor(run.degrees)
     return np.asarray(found & (cut > 0))
+
+
+def _every_chain_differs(bundle: Bundle, cut: IntArray, width: int, batches: int) -> BoolArray:
+    """The same of each chain by itself, as many of them scatter: no correlation time is needed for that.
+
+    True for groups of fewer chains than tell, and where nothing is cut.
+    """
+    members = bundle.members()
+    asked = (cut > 0) & (members >= _MANY)
+    if not asked.any():
+        return np.ones(bundle.size, dtype=bool)
+    sums, squares = (np.zeros((bundle.size, len(_PARTS))) for _ in range(2))
+    for _, values, owner in bundle.blocks():
+        total = np.cumsum(values[:, : batches * width], axis=1)
+        rows, end = np.arange(len(values)), cut[owner] * width
+        before = np.where(end > 0, total[rows, np.maximum(end, 1) - 1], 0.0)
+        late = (total[:, -1] - before) / (batches * width - end)
+        lengths = np.stack([np.maximum(cut[owner] // share, 1) * width for share in _PARTS], axis=1)
+        change = np.take_along_axis(total, lengths - 1, axis=1) / lengths - late[:, None]
+        bundle.sum_by_group(owner, change, sums)
+        bundle.sum_by_group(owner, change**2, squares)
+    count = np.maximum(members, 2)[:, None]
+    mean = sums / count
+    error = np.sqrt(np.maximum(squares / count - mean**2, 0.0) / (count - 1.0)) * student_factor(count - 1.0)
+    differs = (np.abs(mean) > _SIGNIFICANT * error).any(axis=1)
+    return np.asarray(differs | ~asked)
 
 
 def _marginal_standard_error(series: FloatArray) -> tuple[IntArray, FloatArray]:
@@ -124,7 +155,8 @@ def equilibration(x: Any, *, by: str = "chain", temperature: ArrayLike | None = 
     cube root of a positive series is taken, which makes a Gamma law nearly normal; batches are clipped at ten
     interquartile ranges of the second half, so that a rare spike is not taken for burn-in. A cut counts only if the
     mean before it, or of the first quarter or sixteenth of that part, is off the mean after it by more than 3 standard
-    errors: else what fluctuates would be trimmed, and the rest be biased. Zeros at the very start are always left out.
+    errors: else what fluctuates would be trimmed, and the rest be biased. From eight chains on the same must hold of
+    the chains' own differences, as they scatter. Zeros at the very start are always left out.
 
     Parameters
     ----------
@@ -148,7 +180,9 @@ def equilibration(x: Any, *, by: str = "chain", temperature: ArrayLike | None = 
 
     Notes
     -----
-    Cost: one pass over the data. A cut is a decision, not an estimate, and has no standard error.
+    Cost: two passes over the data. A cut is a decision, not an estimate, and has no standard error. A stationary run is
+    cut in at most 2 % of cases with eight chains or more, whatever their length; of fewer chains in 4 % at 30
+    relaxation times each, and of single ones in 5 % at 100 and 9 % at 11.
 
     References
     ----------
@@ -175,5 +209,5 @@ def equilibration(x: Any, *, by: str = "chain", temperature: ArrayLike | None = 
         series,
         title="Equilibration",
         conventions="marginal standard error rule, at most half of the draws; start counts draws from 0",
-        cost="one pass over the series; no gradients",
+        cost="two passes over the series; no gradients",
     )

@@ -31,7 +31,11 @@ _EACH_LONGER_THAN = 20.0  # correlation times of each chain, if its own mean is 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Sample moments of each group over the draws kept; `chain_mean` has one value per chain of the bundle."""
+    """Sample moments of each group over the draws kept; `chain_mean` has one value per chain of the bundle.
+
+    `frozen` says that no chain of a group ever moved, `tied` that two of those that did not share their value, and
+    `alike` that all rest at one.
+    """
 
     start: IntArray
     draws: IntArray
@@ -42,12 +46,15 @@ class Moments:
     mean_log: FloatArray
     lowest: FloatArray
     chain_mean: FloatArray
+    frozen: BoolArray
+    tied: BoolArray
+    alike: BoolArray
 
 
 def moments(bundle: Bundle, start: IntArray, *, logarithm: bool = False) -> Moments:
     """Mean, variance (divided by N), fourth moment about chain means, mean logarithm and minimum from `start` on."""
     chains = bundle.chains.size
-    average, square, fourth, logs, lowest = (np.zeros(chains) for _ in range(5))
+    average, square, fourth, logs, lowest, highest = (np.zeros(chains) for _ in range(6))
     kept = bundle.series.draws - start
     for rows, values, owner in bundle.blocks():
         count = kept[owner]
@@ -57,6 +64,7 @@ def moments(bundle: Bundle, start: IntArray, *, logarithm: bool = False) -> Mome
         square[rows] = deviation.sum(axis=1) / count
         fourth[rows] = (deviation**2).sum(axis=1) / count
         lowest[rows] = np.where(after, values, np.inf).min(axis=1)
+        highest[rows] = np.where(after, values, -np.inf).max(axis=1)
         if logarithm:
             with np.errstate(divide="ignore", invalid="ignore"):
                 logs[rows] = np.where(after, np.log(values), 0.0).sum(axis=1) / count
@@ -72,7 +80,21 @@ def moments(bundle: Bundle, start: IntArray, *, logarithm: bool = False) -> Mome
     minimum = np.full(size, np.inf)
     np.minimum.at(minimum, owner, lowest)
     variance = pooled(square + (average - mean[owner]) ** 2)
-    return Moments(start, kept, members, mean, variance, pooled(fourth), pooled(logs), minimum, average)
+    still = _still(owner, lowest, highest, size)
+    return Moments(start, kept, members, mean, variance, pooled(fourth), pooled(logs), minimum, average, *still)
+
+
+def _still(
+    owner: IntArray, lowest: FloatArray, highest: FloatArray, size: int
+) -> tuple[BoolArray, BoolArray, BoolArray]:
+    """Groups none of whose chains moves, of whose resting chains two share their value, and all share one."""
+    still = highest <= lowest
+    count = np.bincount(owner, minlength=size)
+    resting = np.bincount(owner[still], minlength=size)
+    places = np.unique(np.stack([owner[still].astype(float), lowest[still]]), axis=1)
+    different = np.bincount(places[0].astype(np.intp), minlength=size)
+    frozen = (resting == count) & (count > 0)
+    return frozen, resting > different, frozen & (different == 1)
 
 
 def autocovariance(bundle: Bundle, m: Moments, max_lag: int) -> FloatArray:
@@ -157,7 +179,7 @@ def correlation_errors(bundle: Bundle, m: Moments, c: Correlations, factor: Floa
         y = masked(values - m.chain_mean[rows][:, None], m.start[owner])
         integral.add(rows, _integral_series(y, owner, c.run), owner)
         crossing.add(rows, _crossing_series(y, owner, c), owner)
-    time, half = integral.variance(c.resolved), crossing.variance(c.resolved)
+    time, half = integral.variance(c.resolved, m), crossing.variance(c.resolved, m)
     # With a fixed window the influence series misses that the window itself is chosen from the data.
     time_error = np.maximum(widen(c.run.time, factor * time.stderr), c.run.time_error)
     return replace(time, stderr=time_error), replace(half, stderr=widen(c.half.value, factor * half.stderr))

@@ -7,7 +7,11 @@ averaged over bins first, which leaves their long-run variance as it is.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Protocol
+
 import numpy as np
+import scipy.special
 
 from landscape.probes._correlation import LongRun, Variance, combine, fft_size, long_run, power, products
 from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray
@@ -41,6 +45,28 @@ def between_chains(means: FloatArray, owner: IntArray, groups: int) -> FloatArra
     centre = np.bincount(owner, weights=means, minlength=groups) / safe
     spread = np.bincount(owner, weights=(means - centre[owner]) ** 2, minlength=groups)
     return np.asarray(spread / np.maximum(count - 1, 1) / safe)
+
+
+class Still(Protocol):
+    """Which groups of chains rest, `_estimation.Moments` for one."""
+
+    @property
+    def frozen(self) -> BoolArray:
+        """No chain of the group moves."""
+
+    @property
+    def tied(self) -> BoolArray:
+        """Two that do not move share their value."""
+
+    @property
+    def alike(self) -> BoolArray:
+        """All rest at one value."""
+
+
+def _apart(chains: IntArray) -> FloatArray:
+    """Ratio of the variance of means to that within chains beyond which chains are in different places (1 %)."""
+    freedom = np.maximum(chains - 1.0, 1.0)
+    return np.asarray(scipy.special.fdtri(freedom, freedom, 0.99))
 
 
 class Influence:
@@ -108,9 +134,26 @@ class Influence:
             count * segments, dtype=np.float64
         )
 
-    def variance(self, known: BoolArray) -> Variance:
-        """Variance of the estimate; where `known` is false only the scatter between chains is used."""
-        within, degrees = self.within()
+    def variance(self, known: BoolArray, still: Still | None = None) -> Variance:
+        """Variance of the estimate; where `known` is false only the scatter between chains is used.
+
+        Chains that stay where they began have no scatter that would be an error: `still` says which groups are
+        `frozen`, which have chains `tied` to one value, and which rest all `alike`. Chains that each explore less than
+        their means are apart do not agree.
+        """
+        run, count = self._long_run()
+        within = np.where(run.closed & known, run.total * (1.0 + run.tail) / count, np.nan)
         between = between_chains(self.chain_means, self._bundle.owner, self._bundle.size)
         members = self._bundle.members()
-        return combine(np.where(known, within, np.nan), degrees, between, members)
+        found = combine(within, run.degrees, between, members)
+        apart = ~np.isfinite(within) & (members > 1) & (members * between > self._explored() * _apart(members))
+        if still is None:
+            return replace(found, agree=found.agree & ~apart)
+        agree = np.where(still.frozen, still.alike | (members < 2), found.agree & ~apart)
+        lost = still.tied & ~np.isfinite(within)
+        return replace(found, agree=agree, stderr=np.where(lost, np.nan, found.stderr))
+
+    def _explored(self) -> FloatArray:
+        """Variance about the chains' own means."""
+        square = products(self._spectrum, self._size, 0)[:, 0]
+        return np.asarray(np.maximum(square, 0.0) / ((self._high - self._low) * np.maximum(self._bundle.members(), 1)))

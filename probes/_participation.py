@@ -56,7 +56,7 @@ def participation_ratio(
     -------
     xarray.Dataset
         `participation_ratio` with its error, and `participating_fraction` = phi / n with its error; the attribute
-        `samples` is n. Errors are NaN for a single draw and where `resolved` is False with fewer than four chains. A
+        `samples` is n. `resolved` and `chains_agree` as in `summary`. Errors are NaN for a single draw and where `resolved` is False with fewer than four chains. A
         chain with a draw whose losses are all zero has no phi and is NaN.
 
     Raises
@@ -87,7 +87,7 @@ def participation_ratio(
     variables = {"participation_ratio": mean, "participation_ratio_stderr": error}
     variables |= {"participating_fraction": mean / samples, "participating_fraction_stderr": error / samples}
     result = describe(
-        variables | {"resolved": columns["resolved"].astype(bool)},
+        variables | {name: columns[name].astype(bool) for name in ("resolved", "chains_agree")},
         groups,
         series,
         title="Participation ratio",
@@ -106,14 +106,15 @@ def _average(bundle: Bundle, discard: str | float | int) -> dict[str, FloatArray
         average = Influence(bundle, m.start)
         for rows, values, owner in bundle.blocks():
             average.add(rows, values, owner)
-        error = average.variance(resolved).stderr
+        found = average.variance(resolved, m)
+        error, agree = found.stderr, found.agree
     else:
         m = moments(bundle, np.zeros(bundle.size, dtype=np.intp))
-        resolved = np.zeros(bundle.size, dtype=bool)
+        resolved, agree = np.zeros(bundle.size, dtype=bool), np.ones(bundle.size, dtype=bool)
         unknown = np.full(bundle.size, np.nan)
         between = between_chains(m.chain_mean, bundle.owner, bundle.size)
         error = combine(unknown, np.ones(bundle.size), between, m.chains).stderr
-    return {"mean": m.mean, "error": np.where(m.chains > 0, error, np.nan), "resolved": resolved}
+    return {"mean": m.mean, "error": np.where(m.chains > 0, error, np.nan), "resolved": resolved, "chains_agree": agree}
 
 
 def _with_axes(losses: Any) -> xr.DataArray:

@@ -79,11 +79,12 @@ def summary(
           less where chains contradict each other;
         * flags `resolved` (all chains together longer than 50 tau and each longer than 20 tau, with one standard
           error of tau added), `stationary` (|drift| within 3 standard errors), `chains_agree` (scatter between chains
-          not larger than correlations allow, F test at 1 %);
+          not larger than correlations allow, or where these are not known than what each chain explores, F test at
+          1 %);
         * `correlation_times`, `length`, `discarded`, `chains_used`, `chains_dropped`, `mean_variance_correlation`.
 
         Where `resolved` is False both times are NaN, and so are standard errors unless four or more chains give them
-        by their scatter. Gamma quantities are NaN where an energy is not positive.
+        by their scatter, which chains that rest at the same value do not. Gamma quantities are NaN where an energy is not positive.
 
     Raises
     ------
@@ -177,7 +178,7 @@ def _fit(bundle: Bundle, m: Moments, c: Correlations) -> tuple[GammaFit, dict[st
         series["variance"].add(rows, deviation**2, owner)
         for name, u in influence(values, fit, owner).items():
             series[name].add(rows, masked(u, m.start[owner]), owner)
-    errors = {name: s.variance(c.resolved) for name, s in series.items()}
+    errors = {name: s.variance(c.resolved, m) for name, s in series.items()}
     for name in ("variance", "gamma_shape_moments"):
         errors[name] = replace(errors[name], stderr=errors[name].stderr * factor)
     # Half of it: the tail factor has done the rest.

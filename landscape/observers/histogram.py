@@ -41,6 +41,8 @@ class Histogram(Observer):
         Lowest and highest value, for both variables or for each. It has to be given: what comes cannot be foreseen.
     every : int, optional
         Steps between samples; the cadence of the record unless given.
+    period : float or (float, float), optional
+        Of periodic variables, None for one that has none: samples are wrapped into the range, which is no longer.
 
     Returns
     -------
@@ -57,7 +59,9 @@ class Histogram(Observer):
 
     Notes
     -----
-    Counts carry no error: those of successive samples are correlated, and the scatter between chains tells how much.
+    A bin that a wall cuts holds less than its width: `landscape.probes.free_energy.profile` of the run and the name of
+    the coordinate, or of the counts with `bounds`, takes that into account. Counts carry no error: those of successive
+    samples are correlated, and the scatter between chains tells how much.
     Memory: 8 bytes per chain and bin. No gradients.
 
     Examples
@@ -75,14 +79,16 @@ class Histogram(Observer):
     bins: int | Sequence[int] = 60
     range: Sequence[float] | Sequence[Sequence[float]] | None = None
     every: int | None = None
+    period: float | Sequence[float | None] | None = None
 
     def __post_init__(self) -> None:
         check_observer(self)
-        for name in ("bins", "range"):
+        for name in ("bins", "range", "period"):
             value = getattr(self, name)
             if isinstance(value, list | np.ndarray):
                 object.__setattr__(self, name, tuple(tuple(one) if np.ndim(one) else one for one in value))
-        self._axes(2 if np.ndim(self.bins) or np.ndim(self._range()) > 1 else 1)
+        width = 2 if np.ndim(self.bins) or np.ndim(self._range()) > 1 else 1
+        self._periods(width, self._axes(width))
 
     def _range(self) -> Any:
         if self.range is None:
@@ -107,24 +113,50 @@ class Histogram(Observer):
             for count, (low, high) in zip(bins, limits, strict=True)
         ]
 
+    def _periods(self, width: int, edges: list[FloatArray]) -> list[float | None]:
+        """Period of each variable, or None."""
+        each = list(self.period) if isinstance(self.period, Sequence) else [self.period] * width
+        if len(each) != width:
+            raise ConfigError(
+                f"Histogram(period=...) must be one number or one for each of {width}, got {self.period!r}"
+            )
+        for period, along in zip(each, edges, strict=True):
+            reach = float(along[-1] - along[0])
+            sensible = isinstance(period, int | float) and not isinstance(period, bool) and np.isfinite(period)
+            if period is not None and not (sensible and reach <= period * (1.0 + 1e-9)):
+                raise ConfigError(
+                    f"Histogram(period=...) must be a finite number, at least the length of the range {reach:g}, got "
+                    f"{period!r}"
+                )
+        return each
+
     def accumulator(self, chains: int, width: int) -> HistogramAccumulator:
         """An empty accumulator for samples of one or two columns."""
         if width not in (1, 2):
             raise ConfigError(f"a Histogram of {self.label!r} takes one or two columns, got {width}: name those wanted")
-        return HistogramAccumulator(self, chains, self._axes(width))
+        edges = self._axes(width)
+        return HistogramAccumulator(self, chains, edges, self._periods(width, edges))
 
 
 class HistogramAccumulator(Accumulator):
     """Counts of `Histogram`, with one more bin on either side for what lies beyond."""
 
-    def __init__(self, observer: Histogram, chains: int, edges: list[FloatArray]) -> None:
-        self.observer, self.edges = observer, edges
+    def __init__(
+        self, observer: Histogram, chains: int, edges: list[FloatArray], periods: Sequence[float | None]
+    ) -> None:
+        self.observer, self.edges, self.periods = observer, edges, list(periods)
         shape = [len(along) + 1 for along in edges]
         super().__init__(chains, len(edges), {"counts": np.zeros((chains, *shape), np.int64)})
 
     def _update(self, block: NDArray[Any]) -> None:
         from landscape.observers import kernels  # compiled: only where samples arrive
 
+        if any(self.periods):
+            columns = [
+                block[..., j] if not period else along[0] + np.mod(block[..., j].astype(np.float64) - along[0], period)
+                for j, (period, along) in enumerate(zip(self.periods, self.edges, strict=True))
+            ]
+            block = np.ascontiguousarray(np.stack(columns, axis=-1))
         axes = [part for along in self.edges for part in (along, (len(along) - 1) / (along[-1] - along[0]))]
         count = kernels.count_one if self.width == 1 else kernels.count_two
         count(block, *axes, self.state["counts"])

@@ -1,4 +1,4 @@
-"""Averages over chains with errors, and integrals of such averages."""
+"""Averages over chains with errors."""
 
 from __future__ import annotations
 
@@ -6,28 +6,41 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.special
 import xarray as xr
-from scipy.interpolate import CubicSpline
 
 from landscape.errors import ConfigError, ConvergenceError, ShapeError
 from landscape.probes._correlation import student_factor
 from landscape.probes._estimation import correlations, moments
+from landscape.probes._influence import Influence
 from landscape.probes._series import BoolArray, FloatArray, Groups, IntArray, as_series, bundles
 
 __all__ = [
     "Averages",
+    "Resolution",
     "averages",
     "check_temperature",
     "chosen_values",
     "clusters",
     "curve",
-    "integrate",
     "refuse_still",
     "resolution",
 ]
 
 FEWEST_CHAINS = 8  # whose scatter is an error
 FEWEST_TIMES = 50.0  # correlation times of all chains together, below which no error is given
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Whether chains of each group are long against their correlation time, how long all are, and whether they agree.
+
+    Zero times stand for chains of which no correlation time can be told.
+    """
+
+    resolved: BoolArray
+    times: FloatArray
+    agree: BoolArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +51,12 @@ class Averages:
     stderr: FloatArray
     resolved: BoolArray
     correlation_times: FloatArray
+    agree: BoolArray
+
+    @property
+    def known(self) -> FloatArray:
+        """1 where there is an error, else NaN."""
+        return np.where(np.isfinite(self.stderr), 1.0, np.nan)
 
 
 def averages(values: FloatArray) -> Averages:
@@ -51,30 +70,66 @@ def averages(values: FloatArray) -> Averages:
         raise ConfigError(f"errors come from the scatter between chains: give at least {FEWEST_CHAINS}, got {chains}")
     of_chain = values.mean(axis=2)
     stderr = of_chain.std(axis=1, ddof=1) / np.sqrt(chains) * student_factor(np.array(chains - 1.0))
-    resolved, times = resolution(values.reshape(windows * chains, -1), np.repeat(np.arange(windows), chains))
+    found = resolution(values.reshape(windows * chains, -1), np.repeat(np.arange(windows), chains))
     exact = values.reshape(windows, -1).std(axis=1) == 0.0  # an integrand that is constant has no error
-    stderr = np.where((times >= FEWEST_TIMES) | exact, stderr, np.nan)
-    return Averages(of_chain.mean(axis=1), stderr, resolved | exact, times)
+    stderr = np.where((found.times >= FEWEST_TIMES) | exact, stderr, np.nan)
+    return Averages(of_chain.mean(axis=1), stderr, found.resolved | exact, found.times, found.agree | exact)
 
 
-def resolution(values: FloatArray, owner: IntArray) -> tuple[BoolArray, FloatArray]:
-    """Whether the chains of each group are long against their correlation time, and how long in such times.
+def resolution(values: FloatArray, owner: IntArray) -> Resolution:
+    """Length of the chains of each group ``(chain, draw)`` in correlation times of all, and whether they agree.
 
-    Zero times stand for chains of which no correlation time can be told.
+    Where chains are too short for their correlations, the scatter between eight or more of them tells how many
+    independent samples they hold, unless they are still spreading or drifting from a common start. Chains agree where
+    the scatter of their means, and of their means of squares, is no larger than correlations allow (F tests at 1 %).
     """
     count = int(owner.max()) + 1
     series = as_series(values, shortest=1)
     members = [np.flatnonzero(owner == group) for group in range(count)]
     groups = Groups("group", members, {}, None, np.ones(count))
-    resolved, times = np.zeros(count, dtype=bool), np.zeros(count)
+    resolved, agree, times = np.zeros(count, dtype=bool), np.ones(count, dtype=bool), np.zeros(count)
     for bundle in bundles(series, groups):
         start = np.zeros(bundle.size, dtype=np.intp)
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = correlations(bundle, moments(bundle, start))
+            m = moments(bundle, start)
+            found = correlations(bundle, m)
         closed = found.run.closed & np.isfinite(found.correlation_times)
         resolved[bundle.groups] = found.resolved
         times[bundle.groups] = np.where(closed, found.correlation_times, 0.0)
-    return resolved, times
+        first, second = Influence(bundle, start), Influence(bundle, start)
+        for rows, x, own in bundle.blocks():
+            deviation = x - m.mean[own][:, None]
+            first.add(rows, deviation, own)
+            second.add(rows, deviation**2, own)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tests = [one.variance(found.resolved, m).agree for one in (first, second)]
+        agree[bundle.groups] = tests[0] & tests[1]
+    for group in np.flatnonzero(times == 0.0):
+        times[group] = _times_by_scatter(values[members[group]])
+    return Resolution(resolved, times, agree)
+
+
+def _times_by_scatter(values: FloatArray) -> float:
+    """Length of chains ``(chain, draw)`` together in correlation times, as their means scatter.
+
+    N/(2 tau) samples are independent; one standard error is added to tau. 0 where nothing can be said: of few chains,
+    of chains that rest, and of those that spread from a common start (F test at 1 %) or drift (3 standard errors).
+    """
+    chains, draws = values.shape
+    if chains < FEWEST_CHAINS or draws < 2 or (np.ptp(values, axis=1) == 0.0).any():
+        return 0.0
+    freedom = chains - 1.0
+    begin, end = values[:, 0].var(ddof=1), values[:, -1].var(ddof=1)
+    if end > begin * scipy.special.fdtri(freedom, freedom, 0.99):
+        return 0.0
+    change = values[:, draws // 2 :].mean(axis=1) - values[:, : draws // 2].mean(axis=1)
+    drift = 3.0 * change.std(ddof=1) / np.sqrt(chains) * student_factor(np.array(freedom))
+    if abs(change.mean()) > drift:
+        return 0.0
+    between = float(values.mean(axis=1).var(ddof=1))
+    whole = float(values.var(axis=1).mean()) + between
+    independent = whole / max(between * (1.0 + np.sqrt(2.0 / freedom)), 1e-300)
+    return float(2.0 * chains * min(independent, draws))
 
 
 def clusters(influence: FloatArray) -> FloatArray:
@@ -83,27 +138,6 @@ def clusters(influence: FloatArray) -> FloatArray:
     scatter = influence - influence.mean(axis=0)
     variance = (scatter**2).sum(axis=0) * chains / max(chains - 1.0, 1.0)
     return np.asarray(np.sqrt(variance) * student_factor(np.array(chains - 1.0)))
-
-
-def integrate(at: FloatArray, slope: FloatArray, stderr: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Integral from the first point of a slope known at some, its error, and what the spacing may cost.
-
-    The integral is that of the cubic spline through the means, linear in them: F = W f, var F = W^2 var f. The last
-    figure is the difference to the spline through every second point (and the last), which exceeds the true one by far.
-    """
-    weights = _weights(at)
-    value, error = weights @ slope, np.sqrt(weights**2 @ stderr**2)
-    if len(at) < 7:
-        return value, error, np.full(len(at), np.nan)
-    coarse = np.unique([*range(0, len(at), 2), len(at) - 1])
-    spline = CubicSpline(at[coarse], slope[coarse]).antiderivative()
-    return value, error, np.abs(spline(at) - value)
-
-
-def _weights(at: FloatArray) -> FloatArray:
-    """Matrix from values at the points to integrals of the spline from the first point to each."""
-    spline = CubicSpline(at, np.eye(len(at))).antiderivative()
-    return np.asarray(spline(at))
 
 
 def curve(at: FloatArray, name: str, variables: dict[str, Any], attributes: dict[str, Any]) -> xr.Dataset:
@@ -128,11 +162,17 @@ def check_temperature(temperature: Any) -> float:
     return value
 
 
-def chosen_values(name: str, values: Any, *, least: int = 2) -> FloatArray:
-    """Points in ascending order."""
-    at = np.asarray(values, dtype=float)
-    if at.ndim != 1 or len(at) < least or not np.isfinite(at).all() or (np.diff(at) <= 0).any():
-        raise ShapeError(f"{name} must be at least {least} finite numbers in ascending order, got {values!r}")
+def chosen_values(name: str, values: Any, *, least: int = 2, falling: bool = False) -> FloatArray:
+    """Points in ascending order, or, where allowed, in descending order."""
+    try:
+        at = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        at = np.empty((0, 0))
+    steps = np.diff(at)
+    ordered = bool((steps > 0).all() or (falling and (steps < 0).all()))
+    if at.ndim != 1 or len(at) < least or not np.isfinite(at).all() or not ordered:
+        order = "ascending or descending" if falling else "ascending"
+        raise ShapeError(f"{name} must be at least {least} finite numbers in {order} order, got {values!r}")
     return at
 
 

@@ -10,10 +10,12 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape import random
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import whole_number
-from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve, integrate
+from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve
+from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.sampling import inside, onto, place
 from landscape.restraints import scalar_field
 
@@ -21,6 +23,8 @@ __all__ = ["mean_force"]
 
 ADAPT_EVERY = 8
 GOAL = 0.65  # accepted fraction aimed at
+CHANGES_EVERY = 8  # steps; how the force changes along q varies less than the force
+SHIFT = 1e-4  # of the least spacing, by which q is moved to see that change
 
 
 def mean_force(
@@ -33,7 +37,12 @@ def mean_force(
         - T \, \nabla \cdot \frac{\nabla q}{|\nabla q|^2} \Big\rangle_{q = z}
 
     in the conditional Boltzmann law, of density exp(-V/T) / \|grad q\| on the surface q = z. The second term is that of
-    the Jacobian: it is zero for Cartesian coordinates, and -T/r for the radius in the plane.
+    the Jacobian: it is zero for Cartesian coordinates, and -T/r for the radius in the plane. With f for what is
+    averaged and v = grad q / \|grad q\|^2, its derivative is
+
+    .. math:: F''(z) = \langle v \cdot \nabla f \rangle - \frac{1}{T} \mathrm{var} f ,
+
+    and F is the integral of the cubic with these values and derivatives on each interval.
 
     Parameters
     ----------
@@ -41,7 +50,7 @@ def mean_force(
     coordinate : name, number, formula, vector or callable
         q(x), as for `landscape.Restrain`.
     at : array
-        Values z, ascending.
+        Values z, ascending or descending.
     temperature : float
     chains : int
         For each value; 8 at least.
@@ -52,13 +61,15 @@ def mean_force(
     start : array ``(dim,)`` or ``(at, dim)``, optional
         Where q is moved from; the potential's default.
     seed : int
+        All noise is a function of it, the value, the chain and the step.
 
     Returns
     -------
     xarray.Dataset
         On the values: ``mean_force`` = F'(z) (the force on q is its negative), ``free_energy`` from the first value on,
-        with standard errors; ``integration_error``, what the spacing of the values may cost; ``acceptance``,
-        ``resolved``, ``correlation_times``.
+        with standard errors; ``integration_error``, what the spacing of the values may cost, which is part of the
+        standard error of F; ``acceptance``, ``resolved``, ``correlation_times``,
+        ``chains_agree``.
 
     Raises
     ------
@@ -90,7 +101,7 @@ def mean_force(
     >>> bool((abs(z) < 4.5).all())
     True
     """
-    t, at = check_temperature(temperature), chosen_values("at", at)
+    t, at = check_temperature(temperature), chosen_values("at", at, falling=True)
     whole_number("chains", chains, least=8)
     whole_number("steps", steps, least=8)
     q = scalar_field(potential, coordinate)
@@ -98,11 +109,17 @@ def mean_force(
     points = place(q, origin.to(torch.float64), at).repeat_interleave(chains, dim=0)
     if not bool(inside(potential, points).all()):
         raise ConfigError("a value of the coordinate lies beyond the walls")
-    walk = _Walk(potential, q, torch.as_tensor(np.repeat(at, chains)), t, chains, seed)
+    walk = _Walk(potential, q, torch.as_tensor(np.repeat(at, chains)), t, chains, random.check_seed(seed))
     walk.settle(points, dt, max(steps // 4, 25 * ADAPT_EVERY))
-    forces = np.stack([walk.step().cpu().numpy() for _ in range(steps)], axis=-1).reshape(len(at), chains, steps)
-    found = averages(forces)
-    value, error, coarse = integrate(at, found.mean, found.stderr)
+    reach = SHIFT * float(np.abs(np.diff(at)).min())
+    forces, changes = [], []
+    for number in range(steps):
+        forces.append(walk.step().cpu().numpy())
+        if number % CHANGES_EVERY == 0:
+            changes.append(walk.change(reach).cpu().numpy())
+    force, change = (np.stack(part, axis=-1).reshape(len(at), chains, -1) for part in (forces, changes))
+    found = averages(force)
+    whole = integrate(at, force.mean(axis=2), bends(force, change, t), found.known)
     name = coordinate if isinstance(coordinate, str) and coordinate.isidentifier() else "q"
     return curve(
         at,
@@ -110,12 +127,13 @@ def mean_force(
         {
             "mean_force": (found.mean, "energy"),
             "mean_force_stderr": (found.stderr, "energy"),
-            "free_energy": (value, "energy"),
-            "free_energy_stderr": (error, "energy"),
-            "integration_error": (coarse, "energy"),
+            "free_energy": (whole.value, "energy"),
+            "free_energy_stderr": (whole.stderr, "energy"),
+            "integration_error": (whole.spacing, "energy"),
             "acceptance": walk.accepted.reshape(len(at), chains).mean(dim=1).numpy() / steps,
             "resolved": found.resolved,
             "correlation_times": found.correlation_times,
+            "chains_agree": found.agree,
         },
         {"temperature": t, "method": "mean force at frozen coordinate", "zero": "first value", "seed": seed},
     )
@@ -135,7 +153,7 @@ class _Walk:
 
     def settle(self, position: Tensor, dt: float, steps: int) -> None:
         """Find a step size for each target, and forget the start."""
-        self.generator = torch.Generator().manual_seed(self.seed)
+        self.number, self.walkers = 0, torch.arange(len(position), device=position.device)
         self.position, self.dt = position, torch.full_like(self.target, dt)
         self.here = self._at(position)
         for number in range(steps):
@@ -153,7 +171,8 @@ class _Walk:
         spread = torch.sqrt(2.0 * self.temperature * self.dt)[:, None]
         normal, slope, energy, _ = self.here
         drift = -self.dt[:, None] * slope
-        noise = torch.randn(self.position.shape, generator=self.generator, dtype=torch.float64)
+        at = self.seed, self.walkers, self.number
+        noise = random.normals(*at, self.position.shape[1], precision="float64", stream=random.NOISE)
         tangent = drift + spread * across(noise, normal)
         proposal, reached = onto(self.surface, self.position + tangent, self.target, normal)
         there = self._at(proposal)
@@ -162,12 +181,20 @@ class _Walk:
         same = (returned - self.position).abs().amax(dim=-1) < 1e-7
         odds = ((tangent - drift) ** 2).sum(dim=-1) - ((back + self.dt[:, None] * there[1]) ** 2).sum(dim=-1)
         odds = odds / (2.0 * spread[:, 0] ** 2) - (there[2] - energy) / self.temperature
-        chance = torch.rand(len(odds), generator=self.generator, dtype=torch.float64)
+        chance = random.uniforms(*at, stream=random.ACCEPTANCE)
         taken = reached & returns & same & inside(self.potential, proposal) & (torch.log(chance) < odds)
         self.position = torch.where(taken[:, None], proposal, self.position)
         self.here = tuple(_where(taken, new, old) for new, old in zip(there, self.here, strict=True))
         self.accepted += taken
+        self.number += 1
         return self.here[3]
+
+    def change(self, reach: float) -> Tensor:
+        """v . grad f of the local mean force f with v = grad q / |grad q|^2, by central differences of +-reach in q."""
+        gradient = self.surface.gradient(self.position)
+        along = reach * gradient / (gradient**2).sum(dim=-1, keepdim=True)
+        ahead, behind = (self._at(self.position + sign * along)[3] for sign in (1.0, -1.0))
+        return (ahead - behind) / (2.0 * reach)
 
     def _at(self, position: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Unit normal, slope of V in the tangent plane, V + T ln|grad q|, and the local mean force."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, ConvergenceError, ShapeError
-from landscape.probes._correlation import student_factor
+from landscape.probes._correlation import combine, fft_size, long_run, power, products, student_factor
 from landscape.probes._pairs import refuse_pairs
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import (
@@ -25,12 +26,20 @@ from landscape.probes.free_energy.averages import (
 
 __all__ = ["profile"]
 
-BLOCKS = 20  # per chain, where there are too few chains to take errors from
+STRETCHES, ROOM = 4096, 2**24  # of each chain, where correlations tell the errors of few; numbers held of all bins
+FEWEST_DRAWS = 20  # of few chains
+
+EACH_TIMES = 20.0  # correlation times of each chain
+
+Limits: TypeAlias = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """Fractions of samples of each group in each bin ``(group, *bins)``, and what is known of them."""
+    """Fractions of samples of each chain in each bin ``(chain, *bins)``, and what is known of them.
+
+    Of few chains also ``stretches (chain, stretch, *bins)``, the same along each.
+    """
 
     fractions: FloatArray
     total: NDArray[np.int64]
@@ -38,6 +47,8 @@ class _Counts:
     names: list[str]
     resolved: bool
     times: float
+    agree: bool
+    stretches: FloatArray | None = None
 
 
 def profile(
@@ -48,6 +59,8 @@ def profile(
     bins: int | Sequence[int] = 60,
     range: Any = None,
     zero: Literal["minimum", "mean"] | float | Sequence[float] = "minimum",
+    bounds: Any = None,
+    periods: Any = None,
 ) -> xr.Dataset:
     r"""Free energy along one or two coordinates from a histogram of samples,
 
@@ -58,7 +71,7 @@ def profile(
     samples : DataArray or array, dims ``(chain, draw)``; a pair of them; counts; or a run
         Values of a coordinate, such as ``run.position.sel(coordinate="y")``; of two coordinates; counts
         ``(chain, bin)`` or ``(chain, bin, bin)`` of a streamed `landscape.Histogram`, such as ``run.y_count``; or a
-        whole run, with `coordinate`.
+        whole run, with `coordinate`; of a run without positions the counts of this coordinate are taken.
     temperature : float
         In units of energy, k_B = 1.
     coordinate : name, callable, or a pair of them, optional
@@ -66,17 +79,24 @@ def profile(
     bins : int, or one for each coordinate
     range : (low, high), or one pair for each coordinate, optional
         Edges of the histogram; samples outside count in the normalisation (of counts, which do not hold them, the
-        density is that within the range). By default the extremes of the samples.
+        density is that within the range). By default the extremes of the samples, or a whole period.
     zero : "minimum", "mean", float or pair of floats
         Where F = 0: at the lowest bin, at the average of F over bins with samples, or in the bin that holds this
         point. The lowest bin is chosen by its own noise: comparison with theory uses "mean".
+    bounds : (low, high), or one pair for each coordinate, optional
+        Walls: a bin that they cut counts with its width inside. Of a run and the name of a coordinate they are known;
+        samples and counts alone do not tell theirs.
+    periods : (low, high), or one pair (or None) for each coordinate, optional
+        Of periodic coordinates, as for `landscape.Periodic`: samples are wrapped into the range. Known of a run, too.
 
     Returns
     -------
     xarray.Dataset
         ``free_energy`` (of differences to the zero), ``density`` and ``count`` with standard errors, on bin centres
-        named after the coordinates; ``resolved`` and ``correlation_times`` of all chains together. Empty bins are NaN.
-        Errors are NaN below 50 correlation times.
+        named after the coordinates (of bins that are cut: of the part inside); ``resolved`` and ``correlation_times``
+        of all chains together; ``chains_agree``, whether they scatter no more than correlations allow (of counts: each
+        is longer than 20 correlation times as they scatter). Empty bins are NaN. Errors are NaN below 50 correlation
+        times.
 
     Raises
     ------
@@ -86,11 +106,13 @@ def profile(
 
     Notes
     -----
-    Errors come from the scatter between chains, taken as independent; with fewer than 8 chains from 20 blocks of each,
-    which must then be much longer than the correlation time. `resolved` says that each chain is longer than 20
-    correlation times and all are longer than 50; of counts, and of 50 short chains or more, the number of correlation
-    times follows from the scatter between chains, which cannot tell chains that stay near a common start. A bin gives
-    the average of the density over its width w: F is off by about w^2 (F'^2/T - F'')/24. No gradients.
+    Errors come from the scatter between chains, taken as independent; with fewer than 8 from the correlations of each
+    bin along the chains, and from their scatter where it is larger (4 chains or more) or contradicts them; 2 or 3
+    chains that do not agree have none. `resolved` says that each chain is longer than 20 correlation times and all are
+    longer than 50. Of counts, and of 8 chains or more that are too short to tell, the number of correlation times
+    follows from the scatter between chains, which cannot tell chains that stay near a common start; of samples it is
+    not believed where chains still spread or drift. A bin gives the average of the density over its width w: F is off
+    by about w^2 (F'^2/T - F'')/24. No gradients.
 
     Examples
     --------
@@ -105,23 +127,44 @@ def profile(
     t = check_temperature(temperature)
     for one in samples if isinstance(samples, tuple | list) else [samples]:
         refuse_pairs(one)
-    values = _values(samples, coordinate)
-    counts = _streamed(values[0]) if _is_counts(values) else _binned(values, bins, range)
+    values, known_bounds, known_periods = _values(samples, coordinate)
+    width = values[0].ndim - 1 if _is_counts(values) else len(values)
+    wraps = _pairs("periods", periods, width, known_periods)
+    if not all(pair is None or np.isfinite(pair).all() for pair in wraps):
+        raise ConfigError(f"periods must be finite, got {periods!r}")
+    walls = [wall or period for wall, period in zip(_pairs("bounds", bounds, width, known_bounds), wraps, strict=True)]
+    counts = _streamed(values[0]) if _is_counts(values) else _binned(values, bins, range, wraps)
     shape = counts.fractions.shape[1:]
     fraction = counts.fractions.reshape(len(counts.fractions), -1)
     mean = fraction.mean(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        free_energy = -t * np.log(np.where(mean > 0, mean, np.nan))
+        volume, centres = _inside(counts.edges, walls if _is_counts(values) else _walls_only(walls, wraps))
+        free_energy = -t * np.log(np.where(mean > 0, mean / (volume / volume.max()), np.nan))
         # dF = -T dP/P to first order, chain by chain, so that the zero's own error is in the difference
         slopes = -t * (fraction - mean) / np.where(mean > 0, mean, np.nan)
     reference, reference_slopes = _zero(zero, free_energy, slopes, counts.edges)
     known = 1.0 if counts.times >= FEWEST_TIMES else np.nan
-    volume = np.prod([along[1] - along[0] for along in counts.edges])
+    if counts.stretches is None:
+        errors = _stderr(slopes - reference_slopes[:, None]), _stderr(fraction)
+    else:
+        pieces = counts.stretches.reshape(*counts.stretches.shape[:2], -1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            along = -t * (pieces - mean) / np.where(mean > 0, mean, np.nan)
+        lowest = _zero(zero, free_energy, along.reshape(-1, along.shape[2]), counts.edges)[1]
+        believed = bool(counts.agree and known == 1.0)
+        errors = (
+            _by_correlations(along - lowest.reshape(*along.shape[:2], 1), believed),
+            _by_correlations(pieces, believed),
+        )
     columns = {
         "free_energy": (free_energy - reference, "free energy", "energy"),
-        "free_energy_stderr": (known * _stderr(slopes - reference_slopes[:, None]), "free energy", "energy"),
-        "density": (mean / volume, "probability density", "1"),
-        "density_stderr": (known * _stderr(fraction) / volume, "probability density", "1"),
+        "free_energy_stderr": (known * errors[0], "free energy", "energy"),
+        "density": (
+            np.divide(mean, volume, out=np.full_like(mean, np.nan), where=volume > 0),
+            "probability density",
+            "1",
+        ),
+        "density_stderr": (known * errors[1] / np.where(volume > 0, volume, np.nan), "probability density", "1"),
         "count": (counts.total.ravel(), "samples in the bin", "1"),
     }
     dataset = xr.Dataset(
@@ -134,30 +177,101 @@ def profile(
             for key, (array, text, units) in columns.items()
         },
         {
-            name: (name, 0.5 * (along[1:] + along[:-1]), {"long_name": name, "units": "1"})
-            for name, along in zip(counts.names, counts.edges, strict=True)
+            name: (name, centre, {"long_name": name, "units": "1"})
+            for name, centre in zip(counts.names, centres, strict=True)
         },
         {"temperature": t, "zero": str(zero), "method": "histogram", "groups": len(fraction)},
     )
     dataset["resolved"] = ((), counts.resolved, {"long_name": "chains longer than 50 correlation times", "units": "1"})
+    dataset["chains_agree"] = ((), counts.agree, {"long_name": "chains scatter as correlations allow", "units": "1"})
     about = {"long_name": "length of all chains in correlation times", "units": "1"}
     dataset["correlation_times"] = ((), counts.times, about)
     return dataset
 
 
-def _values(samples: Any, coordinate: Any) -> list[xr.DataArray]:
-    """One array or two, of samples or of counts."""
+def _values(
+    samples: Any, coordinate: Any
+) -> tuple[list[xr.DataArray], list[Limits | None] | None, list[Limits | None] | None]:
+    """One array or two, of samples or of counts; walls and periods where a run knows them."""
     if isinstance(samples, xr.Dataset):
         if coordinate is None:
             raise ShapeError('profile takes one coordinate, such as coordinate="y", not a whole run')
-        if "position" not in samples:
-            raise ConfigError("the run has no positions: record them, or stream a Histogram and give its counts")
         chosen = coordinate if isinstance(coordinate, tuple | list) else [coordinate]
-        return [_along(samples.position, one) for one in chosen]
+        walls, periods = _of_run(samples)
+        known = [[of.get(one) if isinstance(one, str) else None for one in chosen] for of in (walls, periods)]
+        count = "_".join(map(str, chosen)) + "_count"
+        if "position" in samples:
+            return [_along(samples.position, one) for one in chosen], known[0], known[1]
+        if count not in samples:
+            raise ConfigError("the run has no positions: record them, or stream a Histogram of the coordinate")
+        return [_labelled(samples[count])], known[0], known[1]
     if coordinate is not None:
         raise ConfigError("coordinate chooses from a run: give the run, or the values of the coordinate alone")
     pair = isinstance(samples, tuple | list) and len(samples) == 2 and np.ndim(samples[0]) == 2
-    return [_labelled(one) for one in (samples if pair else [samples])]
+    return [_labelled(one) for one in (samples if pair else [samples])], None, None
+
+
+def _of_run(run: xr.Dataset) -> tuple[dict[str, Limits], dict[str, Limits]]:
+    """Walls and periods of a run's coordinates, from what it was made of."""
+    try:
+        spec = json.loads(run.attrs["spec"])
+        bounds, given = spec["potential"].get("bounds") or {}, spec.get("constraint") or []
+        walls = {name: _open(pair) for name, pair in bounds.items()}
+        periods: dict[str, Limits] = {}
+        for one in given if isinstance(given, list) else [given]:
+            for name, pair in (one.get("walls") or {}).items():
+                low, high = _open(pair)
+                before = walls.get(name, (-np.inf, np.inf))
+                walls[name] = (max(low, before[0]), min(high, before[1]))
+            periods |= {name: _open(pair) for name, pair in (one.get("periods") or {}).items()}
+    except (KeyError, TypeError, ValueError, AttributeError):  # runs of other makes know of none
+        return {}, {}
+    return walls, periods
+
+
+def _open(pair: Sequence[float | None]) -> Limits:
+    low, high = pair
+    return -np.inf if low is None else float(low), np.inf if high is None else float(high)
+
+
+def _pairs(name: str, given: Any, width: int, known: list[Limits | None] | None) -> list[Limits | None]:
+    """One (low, high) or None for each coordinate.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if given is None:
+        return known or [None] * width
+    try:
+        flat = width == 1 and len(given) == 2 and not any(isinstance(part, Sequence | np.ndarray) for part in given)
+        each = [None if pair is None else _open(pair) for pair in ([given] if flat else given)]
+        if len(each) != width or any(pair is not None and not pair[0] < pair[1] for pair in each):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"{name} must be (low, high) with low < high, one pair for each of {width} coordinates, got {given!r}"
+        ) from None
+    return each
+
+
+def _walls_only(walls: list[Limits | None], periods: list[Limits | None]) -> list[Limits | None]:
+    """Walls without the ends of periods: samples were wrapped into the range."""
+    return [None if period is not None else wall for wall, period in zip(walls, periods, strict=True)]
+
+
+def _inside(edges: list[FloatArray], walls: list[Limits | None]) -> tuple[FloatArray, list[FloatArray]]:
+    """Volume of each bin between the walls, flat, and the middles of what is inside (of whole bins beyond)."""
+    widths, centres = [], []
+    for along, pair in zip(edges, walls, strict=True):
+        cut = along if pair is None else np.clip(along, *pair)
+        width, whole = np.diff(cut), np.diff(along)
+        width = np.where(np.abs(width - whole) <= 1e-9 * whole, whole[0], width)
+        middle = 0.5 * (cut[1:] + cut[:-1])
+        widths.append(width)
+        centres.append(np.where((width > 0) & (width != whole[0]), middle, 0.5 * (along[1:] + along[:-1])))
+    volume = widths[0] if len(widths) == 1 else np.multiply.outer(*widths)
+    return volume.ravel(), centres
 
 
 def _along(position: xr.DataArray, coordinate: Any) -> xr.DataArray:
@@ -214,7 +328,8 @@ def _streamed(counts: xr.DataArray) -> _Counts:
     fractions = array / draws
     times = _times_from_scatter(fractions, draws)
     names = [dim.removesuffix("_bin") for dim in dims] if len(dims) == 1 else [dim.split("_")[-1] for dim in dims]
-    return _Counts(fractions, array.sum(axis=0), edges, names, times >= FEWEST_TIMES * 2, times)
+    agree = times >= EACH_TIMES * len(array)
+    return _Counts(fractions, array.sum(axis=0), edges, names, times >= FEWEST_TIMES * 2, times, agree)
 
 
 def _times_from_scatter(fractions: FloatArray, draws: float) -> float:
@@ -224,8 +339,8 @@ def _times_from_scatter(fractions: FloatArray, draws: float) -> float:
     return float(2.0 * min(float(independent), draws) * len(fractions))
 
 
-def _binned(values: list[xr.DataArray], bins: Any, limits: Any) -> _Counts:
-    """Samples in bins, by chains, or by blocks of them where these are few."""
+def _binned(values: list[xr.DataArray], bins: Any, limits: Any, periods: list[Limits | None]) -> _Counts:
+    """Samples in bins, by chains, and along them where these are few."""
     names = [str(one.name or "x") for one in values]
     columns = [np.asarray(one.to_numpy(), dtype=float) for one in values]
     for column in columns:
@@ -235,26 +350,97 @@ def _binned(values: list[xr.DataArray], bins: Any, limits: Any) -> _Counts:
     columns = [column[finite] for column in columns]
     if not len(columns[0]):
         raise ShapeError("no chain has finite samples only")
-    edges = _edges(columns, bins, limits)
+    chains, draws = columns[0].shape
+    edges = _edges(columns, bins, limits, periods)
+    columns = [_wrapped(*each) for each in zip(names, columns, edges, periods, strict=True)]
     for name, column in zip(names, columns, strict=True):
         refuse_still(column, name)
-    one_group = np.zeros(len(columns[0]), dtype=np.intp)
-    checks = [resolution(column, one_group) for column in columns]
-    groups = [_groups(column) for column in columns]
-    if len(edges) == 1:
-        counts = np.stack([np.histogram(row, edges[0])[0] for row in groups[0]])
-    else:
-        counts = np.stack([np.histogram2d(x, y, edges)[0] for x, y in zip(*groups, strict=True)])
-    resolved, times = all(bool(check[0][0]) for check in checks), min(float(check[1][0]) for check in checks)
-    fractions = counts / groups[0].shape[1]
-    if times == 0.0 and len(columns[0]) >= FEWEST_TIMES:  # too short to tell chain by chain, but each counts once
-        times = _times_from_scatter(fractions, float(groups[0].shape[1]))
-    return _Counts(fractions, counts.sum(axis=0).astype(np.int64), edges, names, resolved, times)
+    checks = [resolution(column, np.zeros(chains, dtype=np.intp)) for column in _turning(columns, periods)]
+    shape = tuple(len(along) - 1 for along in edges)
+    places = _places(columns, edges)
+    counts = np.stack([np.bincount(row[row >= 0], minlength=int(np.prod(shape))) for row in places])
+    resolved, times = all(bool(one.resolved[0]) for one in checks), min(float(one.times[0]) for one in checks)
+    agree = all(bool(one.agree[0]) for one in checks)
+    stretches = None
+    if chains < FEWEST_CHAINS:
+        if draws < FEWEST_DRAWS:
+            raise ShapeError(
+                f"{chains} chains of {draws} draws are too few for errors: give 8 chains or {FEWEST_DRAWS} draws"
+            )
+        stretches = _along_chains(places, int(np.prod(shape)))
+    fractions = (counts / draws).reshape(chains, *shape)
+    total = counts.sum(axis=0).reshape(shape).astype(np.int64)
+    return _Counts(fractions, total, edges, names, resolved, times, agree, stretches)
 
 
-def _edges(columns: list[FloatArray], bins: Any, limits: Any) -> list[FloatArray]:
+def _wrapped(name: str, column: FloatArray, edges: FloatArray, period: Limits | None) -> FloatArray:
+    """Samples of a periodic coordinate, put into the range."""
+    if period is None:
+        return column
+    length, reach = period[1] - period[0], float(edges[-1] - edges[0])
+    if not np.isfinite(length) or reach > length * (1.0 + 1e-9):
+        raise ConfigError(f"the range of {name} is {reach:g} long, more than its period {length:g}")
+    return np.asarray(edges[0] + np.mod(column - edges[0], length))
+
+
+def _turning(columns: list[FloatArray], periods: list[Limits | None]) -> list[FloatArray]:
+    """Series whose correlations count: those of sine and cosine where a coordinate is periodic."""
+    series = []
+    for column, period in zip(columns, periods, strict=True):
+        if period is None:
+            series.append(column)
+        else:
+            angle = 2.0 * np.pi / (period[1] - period[0]) * column
+            series += [np.cos(angle), np.sin(angle)]
+    return series
+
+
+def _places(columns: list[FloatArray], edges: list[FloatArray]) -> NDArray[np.intp]:
+    """Flat number of the bin of each sample ``(chain, draw)``, -1 outside; the last bin holds its upper edge."""
+    flat, outside = np.zeros(columns[0].shape, dtype=np.intp), np.zeros(columns[0].shape, dtype=bool)
+    for column, along in zip(columns, edges, strict=True):
+        place = np.searchsorted(along, column, side="right") - 1
+        place = np.where(column == along[-1], len(along) - 2, place)
+        outside |= (place < 0) | (place > len(along) - 2)
+        flat = flat * (len(along) - 1) + place
+    return np.where(outside, -1, flat)
+
+
+def _along_chains(places: NDArray[np.intp], bins: int) -> FloatArray:
+    """Fractions in each bin of stretches of each chain, ``(chain, stretch, bin)``."""
+    chains, draws = places.shape
+    count = int(min(draws, STRETCHES, max(ROOM // (chains * bins), 64)))
+    length = draws // count
+    count = draws // length
+    kept = places[:, draws - count * length :]
+    owner = np.arange(chains)[:, None] * count + np.arange(count * length) // length
+    numbers = (owner * bins + kept)[kept >= 0]
+    found = np.bincount(numbers, minlength=chains * count * bins)
+    return np.asarray(found.reshape(chains, count, bins) / length)
+
+
+def _by_correlations(values: FloatArray, believed: bool) -> FloatArray:
+    """Standard errors of the means of columns ``(chain, stretch, column)`` from correlations along few chains.
+
+    From their scatter alone where correlations are not to be believed: NaN for fewer than four chains.
+    """
+    chains, count, _ = values.shape
+    means = values.mean(axis=1)
+    size, lags = fft_size(count, count // 4 + 1), count // 4 + 1
+    sums = np.array([products(power(column.T, size).sum(axis=0), size, lags) for column in (values - means[:, None]).T])
+    each = np.full(len(sums), count, dtype=np.intp), np.full(len(sums), chains, dtype=np.intp)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        run = long_run(sums, *each)
+        within = np.where(run.closed & believed, run.total * (1.0 + run.tail) / (count * chains), np.nan)
+    between = means.var(axis=0, ddof=1) / chains if chains > 1 else np.zeros(len(sums))
+    error = combine(within, run.degrees, between, each[1]).stderr
+    exact = (np.ptp(values, axis=(0, 1)) == 0.0) & believed  # the zero itself
+    return np.asarray(np.where(exact, 0.0, error))
+
+
+def _edges(columns: list[FloatArray], bins: Any, limits: Any, periods: list[Limits | None]) -> list[FloatArray]:
     counts = list(bins) if np.ndim(bins) else [bins] * len(columns)
-    pairs = [(column.min(), column.max()) for column in columns]
+    pairs = [period or (column.min(), column.max()) for column, period in zip(columns, periods, strict=True)]
     if limits is not None:
         pairs = list(limits) if np.ndim(limits) == 2 else [limits] * len(columns)
     if len(counts) != len(columns) or len(pairs) != len(columns):
@@ -267,16 +453,6 @@ def _edges(columns: list[FloatArray], bins: Any, limits: Any) -> list[FloatArray
             raise ConfigError(f"range must be (low, high) with low < high, got ({low}, {high})")
         edges.append(np.linspace(float(low), float(high), int(count) + 1))
     return edges
-
-
-def _groups(values: FloatArray) -> FloatArray:
-    chains, draws = values.shape
-    if chains >= FEWEST_CHAINS:
-        return values
-    length = draws // BLOCKS
-    if not length:
-        raise ShapeError(f"{chains} chains of {draws} draws are too few for errors: give 8 chains or {BLOCKS} draws")
-    return values[:, : length * BLOCKS].reshape(chains * BLOCKS, length)
 
 
 def _stderr(deviations: FloatArray) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import sympy
@@ -16,7 +16,8 @@ from landscape.potentials.base import Potential
 from landscape.potentials.checks import whole_number
 from landscape.potentials.expression import Expression
 from landscape.probes._series import FloatArray
-from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve, integrate
+from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve
+from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.sampling import observed, tuned, with_parameter
 
 __all__ = ["Mixture", "slope_of", "thermodynamic_integration", "varied"]
@@ -32,8 +33,15 @@ def thermodynamic_integration(
     .. math:: \frac{dF}{d\lambda} = \Big\langle \frac{\partial V}{\partial \lambda} \Big\rangle_\lambda , \qquad
         \frac{d(F/T)}{d \ln T} = - \frac{\langle V \rangle_T}{T} .
 
-    Between potentials A and B it is V = (1 - lambda) A + lambda B, whose slope is B - A. Integrals are those of the
-    cubic spline through the averages (over temperature: of <V>/T against ln T).
+    Between potentials A and B it is V = (1 - lambda) A + lambda B, whose slope is B - A. The fluctuations give the
+    derivative of each average as well,
+
+    .. math:: \frac{d^2F}{d\lambda^2} = \Big\langle \frac{\partial^2 V}{\partial \lambda^2} \Big\rangle
+        - \frac{1}{T} \mathrm{var} \frac{\partial V}{\partial \lambda} , \qquad
+        \frac{d \langle V \rangle}{dT} = \frac{\mathrm{var}\, V}{T^2} ,
+
+    and the integral is that of the cubic with these values and derivatives on each interval, in the parameter or,
+    where its values have one sign, in its logarithm.
 
     Parameters
     ----------
@@ -41,7 +49,7 @@ def thermodynamic_integration(
     parameter : str, or None for a pair
         A parameter of an Expression, or "temperature".
     values : array
-        Of the parameter, ascending; of lambda for a pair, such as 0 to 1.
+        Of the parameter, ascending or descending; of lambda for a pair, such as 0 to 1.
     temperature : float
         Not given over temperatures.
     chains, steps, every : int
@@ -58,9 +66,9 @@ def thermodynamic_integration(
     -------
     xarray.Dataset
         On the values: ``free_energy`` with `reference` at the first, and ``slope``, what was averaged;
-        ``integration_error``, what the spacing of the values may cost; ``acceptance``, ``resolved``,
-        ``correlation_times``. Over temperature also ``energy`` = <V>, ``entropy`` = (<V> - F)/T and ``heat_capacity`` =
-        var(V)/T^2. Each with its standard error.
+        ``integration_error``, what the spacing of the values may cost, which is part of the standard error;
+        ``acceptance``, ``resolved``, ``correlation_times``, ``chains_agree``. Over temperature also ``energy`` = <V>,
+        ``entropy`` = (<V> - F)/T and ``heat_capacity`` = var(V)/T^2. Each with its standard error.
 
     Raises
     ------
@@ -69,7 +77,9 @@ def thermodynamic_integration(
     Notes
     -----
     Steps are those of MALA, so the step size leaves no error. Errors come from the scatter between chains; NaN below 50
-    correlation times. Costs one gradient per step, chain and value.
+    correlation times. What happens between two values is judged by what the neighbors do not explain: a step that is
+    much narrower than the spacing, and leaves no trace in the averages, can hide. Costs one gradient per step, chain
+    and value.
 
     Examples
     --------
@@ -79,42 +89,49 @@ def thermodynamic_integration(
     >>> spring = potentials.Expression("k*x**2/2", ["x"], {"k": 1.0})
     >>> found = thermodynamic_integration(spring, "k", [1.0, 2.0, 3.0, 4.0], 0.1, steps=800)
     >>> off = found.free_energy - 0.05 * np.log(found.k)
-    >>> bool((abs(off) <= 4.5 * found.free_energy_stderr + 5e-4).all())
+    >>> bool((abs(off) <= 4.5 * found.free_energy_stderr).all())
     True
     """
-    at = chosen_values("values", values)
+    at = chosen_values("values", values, falling=True)
     whole_number("chains", chains, least=8)
     if parameter == "temperature":
-        if temperature is not None or not isinstance(potential, Potential) or at[0] <= 0:
+        if temperature is not None or not isinstance(potential, Potential) or (at <= 0).any():
             raise ConfigError("over temperature give one potential and positive values, and no other temperature")
         return _over_temperature(potential, at, chains, steps, every, dt, start, seed, reference)
     t = check_temperature(temperature)
-    slopes, acceptance = [], []
+    slopes, seconds, acceptance = [], [], []
     for number, value in enumerate(at):
-        here, slope = varied(potential, parameter, float(value)), slope_of(potential, parameter, float(value))
+        here = varied(potential, parameter, float(value))
+        slope, second = slope_of(potential, parameter, float(value)), slope_of(potential, parameter, float(value), 2)
         origin = here.default_start().numpy() if start is None else np.asarray(start, dtype=float)
         rule = tuned(here, t, np.tile(origin, (chains, 1)), dt=dt, seed=seed + 7919 * number)
         run = observed(
-            here, rule, t, steps=steps, every=every, observables={"slope": lambda _, x, slope=slope: slope.energy(x)},
-            seed=seed + 7919 * number,
+            here, rule, t, steps=steps, every=every, seed=seed + 7919 * number,
+            observables={
+                name: lambda _, x, field=field: field.energy(x)
+                for name, field in (("slope", slope), ("second", second)) if field is not None
+            },
         )  # fmt: skip
         dt = float(rule.dt[0])
         slopes.append(run.slope.to_numpy())
+        seconds.append(run.second.to_numpy() if second is not None else np.zeros_like(slopes[-1]))
         acceptance.append(float(run.acceptance.mean()))
-    found = averages(np.stack(slopes))
-    value, error, coarse = integrate(at, found.mean, found.stderr)
+    each = np.stack(slopes)
+    found = averages(each)
+    whole = integrate(at, each.mean(axis=2), bends(each, np.stack(seconds), t), found.known)
     return curve(
         at,
         parameter or "lambda",
         {
-            "free_energy": (value + reference, "energy"),
-            "free_energy_stderr": (error, "energy"),
+            "free_energy": (whole.value + reference, "energy"),
+            "free_energy_stderr": (whole.stderr, "energy"),
             "slope": found.mean,
             "slope_stderr": found.stderr,
-            "integration_error": (coarse, "energy"),
+            "integration_error": (whole.spacing, "energy"),
             "acceptance": np.array(acceptance),
             "resolved": found.resolved,
             "correlation_times": found.correlation_times,
+            "chains_agree": found.agree,
         },
         {"temperature": t, "method": "thermodynamic integration", "zero": "first value", "seed": seed},
     )
@@ -131,9 +148,11 @@ def _over_temperature(
     run = observed(potential, rule, each, steps=steps, every=every, observables=["energy"], seed=seed)
     energies = run.energy.to_numpy().reshape(len(at), chains, -1)
     found = averages(energies)
-    ratio, ratio_error = -found.mean / at, found.stderr / at
-    value, error, coarse = integrate(np.log(at), ratio, ratio_error)
-    free_energy, stderr = at * (value + reference / at[0]), at * error
+    column = at[:, None]
+    slope = -energies.mean(axis=2) / column**2
+    # d<V>/dT = var(V)/T^2, which is that of V' = V and V'' = 0 at a temperature of -T^2
+    whole = integrate(at, slope, -2.0 * slope / column - bends(energies, 0.0, -(at**2)) / column**2, found.known)
+    free_energy, stderr = at * (whole.value + reference / at[0]), at * whole.stderr
     # F and <V> at one temperature share samples: their errors are added, which is on the safe side
     entropy, entropy_error = (found.mean - free_energy) / at, (found.stderr + stderr) / at
     deviations = (energies - found.mean[:, None, None]) ** 2
@@ -150,10 +169,11 @@ def _over_temperature(
             "entropy_stderr": entropy_error,
             "heat_capacity": spread.mean / at**2,
             "heat_capacity_stderr": spread.stderr / at**2,
-            "integration_error": (at * coarse, "energy"),
+            "integration_error": (at * whole.spacing, "energy"),
             "acceptance": run.acceptance.to_numpy().reshape(len(at), chains).mean(axis=1),
             "resolved": found.resolved,
             "correlation_times": found.correlation_times,
+            "chains_agree": found.agree,
         },
         {"method": "thermodynamic integration over temperature", "reference": reference, "seed": seed},
     )
@@ -206,15 +226,25 @@ def varied(potential: Potential | Sequence[Potential], parameter: str | None, va
     return Mixture(first, second, value)
 
 
-def slope_of(potential: Potential | Sequence[Potential], parameter: str | None, value: float) -> Potential:
-    """dV/d(parameter) as a function of position."""
+@overload
+def slope_of(potential: Potential | Sequence[Potential], parameter: str | None, value: float) -> Potential: ...
+@overload
+def slope_of(
+    potential: Potential | Sequence[Potential], parameter: str | None, value: float, order: int
+) -> Potential | None: ...
+def slope_of(
+    potential: Potential | Sequence[Potential], parameter: str | None, value: float, order: int = 1
+) -> Potential | None:
+    """A derivative of V with respect to the parameter as a function of position; None for a second one that is 0."""
     if isinstance(potential, Potential):
         here = with_parameter(potential, str(parameter), value)
         formula = here.expression  # type: ignore[attr-defined]
-        slope = sympy.diff(formula, sympy.Symbol(str(parameter), real=True))
+        slope = sympy.diff(formula, sympy.Symbol(str(parameter), real=True), order)
+        if order > 1 and slope == 0:
+            return None
         return Expression(slope, here.coordinates or (), here.parameters)  # type: ignore[attr-defined]
     first, second = potential
-    return _Difference(first, second)
+    return _Difference(first, second) if order == 1 else None
 
 
 def _numbers_in(formula: Expression) -> sympy.Expr:

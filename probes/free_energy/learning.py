@@ -122,7 +122,8 @@ def local_learning_coefficient(
     dataset = xr.Dataset(
         {"trace": (("chain", "draw"), trace), "distance": (("chain", "draw"), distance)}
         | {"chain_coefficient": ("chain", trace[:, kept].mean(axis=1)), "left": ("chain", left), "below": ((), below)}
-        | {"resolved": ((), bool(found.resolved[0])), "correlation_times": ((), float(found.correlation_times[0]))}
+        | {"resolved": ((), bool(found.resolved[0])), "chains_agree": ((), bool(found.agree[0]))}
+        | {"correlation_times": ((), float(found.correlation_times[0]))}
         | {"local_learning_coefficient": ((), value), "local_learning_coefficient_stderr": ((), error)},
         {"step": ("draw", every * np.arange(1, trace.shape[1] + 1))},
         {"temperature": t, "localization": localization, "dt": dt, "steps": steps, "seed": seed,

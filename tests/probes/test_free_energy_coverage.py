@@ -9,7 +9,8 @@ from scipy.special import ndtr
 from landscape import potentials
 from landscape.errors import ConfigError, ConvergenceError, OverlapError, ShapeError
 from landscape.probes import free_energy
-from landscape.probes.free_energy.averages import averages, integrate
+from landscape.probes.free_energy.averages import averages
+from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.windows import _mbar, _Windows
 from landscape.probes.free_energy.work import acceptance_ratio, exponential_average
 from tests.cases import LONG
@@ -45,9 +46,9 @@ def by_histogram(rng):
 
 def by_averages(rng):
     at = np.array([1.0, 1.5, 2.0, 2.5, 3.0])
-    found = averages(0.5 * T * correlated(rng, (5, 12, 400)) ** 2 / at[:, None, None])
-    value, error, _ = integrate(at, found.mean, found.stderr)
-    return value[-1], error[-1]
+    slopes = 0.5 * T * correlated(rng, (5, 12, 400)) ** 2 / at[:, None, None]
+    found = integrate(at, slopes.mean(axis=2), bends(slopes, 0.0, T), averages(slopes).known)
+    return found.value[-1], found.stderr[-1]
 
 
 def by_windows(rng):
@@ -88,11 +89,9 @@ def exact_bins():
     return theory - theory.mean()
 
 
-AT = np.array([1.0, 1.5, 2.0, 2.5, 3.0])
-SPLINE = integrate(AT, 0.5 * T / AT, np.zeros(5))[0][-1]  # what the spacing allows
 ESTIMATORS = {
     "profile": (by_histogram, exact_bins()),
-    "integrals of averages": (by_averages, SPLINE),
+    "integrals of averages": (by_averages, 0.5 * T * np.log(3.0)),
     "umbrella": (by_windows, 0.5 * 0.36),
     "Bennett": (by_bennett, 3.0),
     "Jarzynski": (by_jarzynski, 3.0),
@@ -207,9 +206,10 @@ def test_works_without_pymbar(monkeypatch):
 
 
 def test_works_that_few_chains_carry():
-    found = free_energy.nonequilibrium_work(SPRING, "k", 1.0, 1e4, T, stages=1, chains=200, equilibration=60)
+    found = free_energy.nonequilibrium_work(SPRING, "k", 1.0, 40.0, T, stages=1, chains=200, equilibration=60)
     assert float(found.effective_chains[0]) < 50
     assert np.isnan(float(found.jarzynski_stderr))
+    assert np.isfinite(float(found.free_energy_stderr))
 
 
 def learning(position, **settings):
@@ -220,7 +220,7 @@ def learning(position, **settings):
     ("call", "error"),
     [
         (lambda: free_energy.profile(np.zeros((10, 50)) + np.arange(50), -1.0), ConfigError),
-        (lambda: free_energy.mean_force(SPRING, "x", [1.0, 0.0], T), ShapeError),
+        (lambda: free_energy.mean_force(SPRING, "x", [1.0, 1.0], T), ShapeError),
         (lambda: free_energy.mean_force(SPRING, "x", [0.0, 1.0], T, chains=2), ConfigError),
         (lambda: free_energy.mean_force(SPRING, [0.0], [0.0, 1.0], T), ShapeError),
         (lambda: free_energy.thermodynamic_integration(SPRING, "h", [0.0, 1.0], T), ConfigError),
