@@ -48,7 +48,7 @@ def graph_bytes(make: Callable[[], object], apart_from: Iterable[Tensor] = ()) -
             raise
         with torch.enable_grad(), _Computed() as computed:
             make()
-        return computed.bytes
+        return int(computed.bytes)
     return sum(tensor.untyped_storage().nbytes() for tensor in held.values())
 
 

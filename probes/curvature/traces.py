@@ -18,6 +18,7 @@ from landscape.probes.curvature.linear import as_linear
 from landscape.probes.curvature.model_labels import check_model, drawn_targets, fisher_factor
 from landscape.probes.curvature.operators import layer_name, need_network
 from landscape.probes.curvature.positions import Sites
+from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, asymmetry_of, widened
 from landscape.probes.curvature.trace_estimators import hutch_plus_plus, hutchinson, xtrace
 from landscape.random import check_seed
 
@@ -27,7 +28,7 @@ _ESTIMATORS = {"hutch++": hutch_plus_plus, "xtrace": xtrace, "hutchinson": hutch
 _NAMES = {
     "trace": ("trace of the Hessian", "1"),
     "fisher_trace": ("trace of the Fisher matrix", "1"),
-    "converged": ("whether the result is a finite number", "1"),
+    "converged": ("whether the result is a finite number, of a symmetric matrix", "1"),
 }
 
 
@@ -76,6 +77,12 @@ def trace(
     ConfigError, ShapeError
         Also where the exact method does not hold.
 
+    Warns
+    -----
+    UserWarning
+        Where H is not symmetric beyond rounding, which u^T H v and v^T H u of the products at hand show: there
+        `converged` is false and the error at least |H - H^T|. The warning names the layers.
+
     Notes
     -----
     The standard errors are widened by Student's factor, so that +- 1.96 of them is a 95 % interval. They say how far
@@ -99,6 +106,7 @@ def trace(
     if method == "exact" and isinstance(potential, NetworkLoss):
         return _through_fisher(sites)
     value, error = sites.empty(), sites.empty()
+    symmetric, check = sites.empty(fill=0, dtype=bool), SymmetryCheck(sites)
     products = 0
     for number in range(sites.count):
         if not sites.finite(number):
@@ -106,14 +114,20 @@ def trace(
         for layer, operator in sites.operators(number):
             linear = as_linear(operator)
             if method == "exact":
-                diagonal = linear(torch.eye(linear.size, dtype=linear.dtype, device=linear.device)).diagonal()
-                value[number, layer], error[number, layer] = float(diagonal.double().sum()), 0.0
+                matrix = linear(torch.eye(linear.size, dtype=linear.dtype, device=linear.device))
+                value[number, layer], error[number, layer] = float(matrix.diagonal().double().sum()), 0.0
+                seen = asymmetry_of(matrix)
             else:
+                watch = Watch(linear)
                 estimate = _ESTIMATORS[method](linear, probes, seed)
                 value[number, layer], error[number, layer] = estimate.value, estimate.stderr
+                seen = watch.asymmetry()
+            skew = check.note(number, layer, linear, seen, exact=method == "exact")
+            error[number, layer], symmetric[number, layer] = widened(error[number, layer], skew), not skew
             products += linear.products
+    check.warn("trace")
     return sites.dataset(
-        {"trace": ((), value), "trace_stderr": ((), error), "converged": ((), np.isfinite(value))},
+        {"trace": ((), value), "trace_stderr": ((), error), "converged": ((), symmetric & np.isfinite(value))},
         _NAMES,
         title="Trace of the Hessian",
         method=method,
