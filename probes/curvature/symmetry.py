@@ -20,7 +20,7 @@ from landscape.probes.curvature.rows import dot
 __all__ = ["Asymmetry", "SymmetryCheck", "Watch", "asymmetry_of"]
 
 _LONG: Final = 2**16  # numbers from which on only some vectors are compared with the witness:
-_FIRST, _EVERY = 4, 8  # the first ones, the witness among them, and every so many
+_FIRST, _EVERY = 3, 8  # the first ones, the witness among them, and every so many
 _MEASURED: Final = 6  # products spent on the size of an asymmetry that was found
 _TF32: Final = 2.0**-11  # roundoff of the numbers that graphics processors may shorten float32 to
 _BLAMED: Final = 0.5  # share of the largest, in the norm, from which a layer is named beside it

@@ -67,12 +67,13 @@ def _summed(linear: LinearMap) -> Estimate:
 
 
 def _samples(linear: LinearMap, count: int, seed: int, without: Tensor | None = None) -> Tensor:
-    """z^T H z for that many vectors of signs z, less what they have in common with some rows; a few at once."""
+    """z^T H z for that many vectors of signs z, less what they have in common with some rows."""
     found = []
-    for first, few in pieces(linear, count):
+    # as many at once as those rows, which are passed over once for all of them
+    for first, few in pieces(linear, count, least=1 if without is None else len(without)):
         z = sign_probes(linear, few, seed, first=first)
         z = z if without is None else remove(z, without)
-        found.append(dots(z, linear(z)))
+        found += [dots(part, linear(part)) for part in z.split(at_once(linear))]
     return torch.cat(found)
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from landscape import potentials
 from landscape.probes import curvature
+from landscape.probes.curvature.linear import as_linear, sign_probes
 
 REPEATS = 3
 
@@ -272,3 +273,76 @@ def test_singular_values_of_the_scores():
         }
     )
     report("singular values of the score matrix, ResNet-20", found, "float64 Gram of given scores")
+
+
+def wide_network() -> potentials.NetworkLoss:
+    """A perceptron of 837,610 weights with 64 samples: products so cheap that whatever is beside them shows."""
+    generator = torch.Generator().manual_seed(0)
+    module = potentials.architectures.mlp((784, 600, 600, 10))
+    images, labels = torch.randn(64, 784, generator=generator), torch.randint(10, (64,), generator=generator)
+    return potentials.NetworkLoss(module, images, labels)
+
+
+def torchvision_network() -> potentials.NetworkLoss:
+    """Torchvision's ResNet-18, 11 million weights, on 64 small images."""
+    from torchvision.models import resnet18
+
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(64, 3, 32, 32, generator=generator), torch.randint(10, (64,), generator=generator)
+    return potentials.NetworkLoss(resnet18(num_classes=10), images, labels, batchnorm="frozen")
+
+
+@pytest.mark.parametrize(("make", "products"), [(wide_network, 30), (torchvision_network, 12)])
+def test_estimators_cost_little_more_than_their_products(make, products):
+    """Beside bare products by double backward in plain torch, with vectors that are there already."""
+    loss = make()
+    at = loss.position()
+    value, parameters = plain(loss)
+    vectors = [torch.ones_like(p) for p in parameters]
+    linear = as_linear(curvature.HessianOperator(loss, at))
+
+    def bare(count: int) -> object:
+        slopes = torch.autograd.grad(value(*parameters), parameters, create_graph=True)
+        return [torch.autograd.grad(slopes, parameters, vectors, retain_graph=True) for _ in range(count)][-1]
+
+    found = seconds(
+        **{
+            "bare products": lambda: bare(products),
+            "vectors of signs": lambda: [sign_probes(linear, 1, 0, first=number) for number in range(products)],
+            "Hutchinson": lambda: curvature.trace(loss, at, method="hutchinson", probes=products),
+            "Hutch++": lambda: curvature.trace(loss, at, probes=products),
+            "density": lambda: curvature.spectral_density(loss, at, probes=2, steps=products // 2),
+        }
+    )
+    report(f"{products} products, {loss.dim} weights, {loss.samples} samples", found, "bare products")
+    ten = seconds(
+        **{
+            "10 bare products": lambda: bare(10),
+            "Lanczos, 10 products": lambda: curvature.largest_eigenvalue(loss, at, rtol=1e-12, products=10),
+        }
+    )
+    report("Lanczos", ten, "10 bare products")
+    assert found["vectors of signs"] < 0.1 * found["bare products"]
+    for name in ("Hutchinson", "Hutch++", "density"):
+        assert found[name] < 1.3 * found["bare products"], name
+    assert ten["Lanczos, 10 products"] < 1.3 * ten["10 bare products"]
+
+
+def test_eigenpairs_in_products():
+    """Ten of them, beside SciPy's to the same residuals, which looks for no missing ones."""
+    loss = early_network()
+    at = loss.position()
+    ours = curvature.top_eigenpairs(loss, at, 10)
+    matrix = curvature.HessianOperator(loss, at).to_scipy()
+    multiply, calls = counted(matrix.matvec)
+    operator = LinearOperator(matrix.shape, matvec=multiply, dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(loss.dim)
+    theirs = np.sort(eigsh(operator, k=10, tol=1e-3, which="LA", v0=start, return_eigenvectors=False))[::-1]
+    print("\nten eigenpairs of ResNet-20 early in training, 64 digits")
+    print(
+        f"  top_eigenpairs             products {int(ours.products):>5}   converged {int(ours.converged.sum())} of 10"
+    )
+    print(f"  eigsh                      products {calls[0]:>5}")
+    np.testing.assert_allclose(ours.eigenvalue, theirs, rtol=1e-2)
+    assert ours.converged.all()
+    assert int(ours.products) < 2 * calls[0]
