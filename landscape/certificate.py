@@ -13,9 +13,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape import random
-from landscape.constraints import Walls
+from landscape.constraints import SEAM_SHARE, Walls, seam_rises
 from landscape.errors import ConfigError
-from landscape.integrators.base import Integrator
+from landscape.integrators.base import Integrator, described
 from landscape.potentials.base import Potential
 from landscape.record import Record
 from landscape.schedules import Schedule
@@ -40,8 +40,9 @@ def certify(run: xr.Dataset, halved: xr.Dataset, potential: Potential, walls: Wa
 
     Averages are over the second half of a run, chains of equal temperature and step size taken together (dimension
     `setting` where there are several such groups); sums are over the coordinates without walls, for which alone the two
-    identities hold. A check fails where it deviates by more than 2 % (the bias: of dim T/2) and by more than three
-    standard errors; it is unresolved where it does not fail and its error is above 2 %.
+    identities hold. A run fails outright whose steps go far between walls that absorb, or whose energy jumps where a
+    periodic coordinate closes. A check fails where it deviates by more than 2 % (the bias: of dim T/2) and by more than
+    three standard errors; it is unresolved where it does not fail and its error is above 2 %.
 
     Parameters
     ----------
@@ -55,6 +56,7 @@ def certify(run: xr.Dataset, halved: xr.Dataset, potential: Potential, walls: Wa
     Butler, Ayton, Jepps, Evans, "Configurational temperature: verification of Monte Carlo simulations", J. Chem. Phys.
     109, 6519 (1998).
     """
+    wrong = _edges(run, potential, walls)
     groups = _groups(run)
     free = walls.free
     samples = _samples(run)
@@ -70,7 +72,22 @@ def certify(run: xr.Dataset, halved: xr.Dataset, potential: Potential, walls: Wa
         heat.append(_ratio(square[chains], laplacian[chains]))
         (mean, error), (other, other_error) = (_mean(values[chains]) for values in energies)
         bias.append((mean - other, np.hypot(error, other_error)))
-    return _attach(run, groups, potential, free, equipartition, heat, bias)
+    return _attach(run, groups, potential, free, equipartition, heat, bias, wrong)
+
+
+def _edges(run: xr.Dataset, potential: Potential, walls: Walls) -> list[str]:
+    """What is wrong at the ends of coordinates: steps as long as the way between walls, an energy without period."""
+    found = []
+    ratio, most = run.attrs.get("exit_step_ratio", 0.0), run.attrs.get("exit_step_ratio_bound", np.inf)
+    if ratio > most:
+        found.append(f"a step goes {ratio:.2g} of the way between the walls that absorb, more than {most:g}")
+    last = torch.as_tensor(np.asarray(run.last_position.values, dtype=np.float64))
+    for d, rise in seam_rises(potential, walls, last[torch.isfinite(last).all(1)][:SAMPLES]).items():
+        worst = float(rise.abs().nan_to_num(0.0).max()) if len(rise) else 0.0
+        if worst > SEAM_SHARE * float(run.temperature.values.min()):
+            name = (potential.coordinates or ())[d]
+            found.append(f"the energy jumps by {worst:.2g} where {name!r} closes, so that no law is Boltzmann's")
+    return found
 
 
 def check_certifiable(integrator: Integrator, temperature: Any, steps: int, record: Record) -> None:
@@ -80,8 +97,8 @@ def check_certifiable(integrator: Integrator, temperature: Any, steps: int, reco
     ------
     ConfigError
     """
-    if not integrator.samples_boltzmann:
-        raise ConfigError(f"certify=True checks the Boltzmann law, which {type(integrator).__name__} does not sample")
+    if not integrator.obeys_boltzmann:
+        raise ConfigError(f"certify=True checks the Boltzmann law, which {described(integrator)} does not sample")
     if isinstance(temperature, Schedule) or isinstance(integrator.step_size, Schedule):
         raise ConfigError("certify=True needs a constant temperature and step size")
     if not np.all(np.asarray(temperature) > 0):
@@ -154,6 +171,8 @@ def _mean(values: NDArray[Any]) -> Estimate:
 def _ratio(above: NDArray[Any], below: NDArray[Any]) -> Estimate:
     """Ratio of means, its error by the delta method."""
     top, bottom = _independent(above), _independent(below)
+    if not bottom.any():  # no coordinate is free
+        return np.array(np.nan), np.array(np.nan)
     ratio = top.mean() / bottom.mean()
     scatter = (top - ratio * bottom).std(ddof=1) / math.sqrt(len(top)) / abs(bottom.mean())
     return ratio, scatter
@@ -162,6 +181,7 @@ def _ratio(above: NDArray[Any], below: NDArray[Any]) -> Estimate:
 def _attach(
     run: xr.Dataset, groups: Sequence[tuple[NDArray[np.int64], float, float]], potential: Potential,
     free: NDArray[np.int64], equipartition: list[Estimate], heat: list[Estimate], bias: list[Estimate],
+    wrong: list[str],
 ) -> xr.Dataset:  # fmt: skip
     temperature = np.array([group[1] for group in groups])
     named = potential.coordinates is not None
@@ -188,7 +208,7 @@ def _attach(
         error = {"long_name": f"standard error of {name}", "units": units}
         variables[f"{name}_stderr"] = (over, values[:, 1], error)
     found = xr.Dataset(variables)
-    certificate = _verdict(found, temperature, potential.dim)
+    certificate = _verdict(found, temperature, potential.dim, wrong)
     if len(groups) == 1:
         found = found.isel(setting=0)
     else:
@@ -199,7 +219,7 @@ def _attach(
     return run.assign(found.variables).assign_attrs(certificate=certificate)
 
 
-def _verdict(found: xr.Dataset, temperature: NDArray[np.float64], dim: int) -> str:
+def _verdict(found: xr.Dataset, temperature: NDArray[np.float64], dim: int, wrong: list[str]) -> str:
     """ "passed", or what failed and what is unresolved."""
     scale = xr.DataArray(temperature, dims="setting")
     deviations = {
@@ -209,7 +229,7 @@ def _verdict(found: xr.Dataset, temperature: NDArray[np.float64], dim: int) -> s
         ),
         "dt_bias": (found.dt_bias / (scale * dim / 2), found.dt_bias_stderr / (scale * dim / 2)),
     }  # fmt: skip
-    failed, unresolved = [], []
+    failed, unresolved = list(wrong), []
     for name, (deviation, error) in deviations.items():
         bad = (abs(deviation) > TOLERANCE) & (abs(deviation) > Z_FAIL * error)
         if bool(bad.any()):
@@ -217,6 +237,10 @@ def _verdict(found: xr.Dataset, temperature: NDArray[np.float64], dim: int) -> s
             failed.append(f"{name} is off by {100 * worst:.1f} %")
         elif bool((error > TOLERANCE).any()):
             unresolved.append(f"{name} is known to {100 * float(error.max()):.1f} % only")
+    if bool(found.configurational_temperature.isnull().all()):
+        unresolved.append(
+            "equipartition and configurational_temperature need a coordinate without walls that feels a force"
+        )
     if failed:
         return "failed: " + "; ".join(failed) + ". Try a smaller step size"
     return "unresolved: " + "; ".join(unresolved) + ". Run longer" if unresolved else "passed"

@@ -16,7 +16,7 @@ from landscape.engines.base import Engine, State
 from landscape.errors import NonFiniteError
 from landscape.observers.base import Accumulator, Observer, Variables
 from landscape.pace import Pace
-from landscape.record import Observable, Record, columns_of, observe, source_key
+from landscape.record import Observable, Record, columns_of, observe, sampled_as
 from landscape.schedules import Schedule
 from landscape.storage.series import Series
 
@@ -132,7 +132,7 @@ class Driver:
         plan = self.engine.plan
         self.first_step = self.engine.state.step
         self.first_time = self.engine.state.time.copy()
-        self.start = self.engine.state.position.clone()
+        self.start = plan.unwrapped(self.engine.state).clone()
         self.snapshot_at = snapshot_steps(self.steps, self.record.snapshots)
         chains, dim = self.start.shape
         dtype = np.dtype(str(plan.dtype).removeprefix("torch."))
@@ -148,7 +148,7 @@ class Driver:
         self._sources: dict[Hashable, Observable | None] = {name: self.observables[name] for name in self.observables}
         cadence: dict[Hashable, int] = dict.fromkeys(self.observables, self.record.every)
         for _, observer in self.observers:
-            key, function = source_key(observer.of, plan.potential)
+            key, function = sampled_as(observer, plan)
             self._sources[key] = function
             cadence[key] = gcd(cadence.get(key, 0), observer.every or self.record.every)
         self._cadence = cadence
@@ -261,7 +261,7 @@ class Driver:
         self.draws.count = made
         potential = self.engine.plan.potential
         for number, (_, observer) in enumerate(self.observers):
-            key, _ = source_key(observer.of, potential)
+            key, _ = sampled_as(observer, self.engine.plan)
             if key not in samples:
                 continue
             due = samples[key].every(observer.every or self.record.every)
@@ -284,9 +284,9 @@ class Driver:
         at = state.memory["exit_step"].cpu().numpy()[chains]
         if isinstance(plan.step_size, Schedule):
             times, _ = plan.clock(before.step, before.time, state.step - before.step)
-            whole = np.floor(at).astype(np.int64) - before.step
-            start, end = times[whole, chains], times[whole + 1, chains]
-            exits = start + (at % 1) * (end - start)
+            whole = np.minimum(np.floor(at).astype(np.int64), state.step - 1)  # at the end of the last step
+            start, end = times[whole - before.step, chains], times[whole + 1 - before.step, chains]
+            exits = start + (at - whole) * (end - start)
         else:
             origin, advance = plan.clock_of(self.first_step, self.first_time)
             exits = origin[chains] + at * advance[chains]

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
+from torch import Tensor
 
 from landscape import random
 from landscape.engines.base import Engine
 from landscape.engines.choice import Backend
 from landscape.errors import ConfigError
-from landscape.integrators.base import Integrator
+from landscape.integrators.base import Integrator, described
 from landscape.potentials.base import Potential
-from landscape.prepare import prepare
+from landscape.prepare import check_seam, prepare
 from landscape.record import Record
 from landscape.schedules import Schedule
 from landscape.simulate import claimed, execute
@@ -52,20 +54,24 @@ def replica_exchange(
     min(1, exp[(1/T_i - 1/T_j) (V_i - V_j)])
 
     so that each chain keeps its temperature and its Boltzmann law, and cold chains cross barriers by way of hot ones.
-    Momenta go along, rescaled by sqrt(T_new/T_old). All ladders are one batch.
+    Momenta go along, rescaled by sqrt(T_new/T_old), as they are at the time of the position: that of `BAOAB` with the
+    second half of its kick, the noise to come of `LeimkuhlerMatthews` less its bend by the force. Only so is it
+    independent of the position, and the swap leaves the law as it is. All ladders are one batch.
 
     Parameters
     ----------
     potential : Potential
     integrator : Integrator
-        A thermal one that samples the Boltzmann law.
+        A thermal one that samples the Boltzmann law, with a noise that lets it (`ThermalNoise`, `TwoPointNoise`). Its
+        step, and what else may be one per chain, may be one per rung or one per chain.
     temperatures : sequence of float
         The ladder, in units of energy; each positive, in rising or falling order.
     steps, swap_every : int
     ladders : int
         Independent copies of the ladder; chains are numbered ladder by ladder.
     start, record, constraint, seed, backend, dtype, device, output, checkpoint_every, progress
-        As for `simulate`; the noise is keyed by the chain, hence by the temperature, not by the configuration.
+        As for `simulate`; a start may be one per rung. The noise is keyed by the chain, hence by the temperature, not
+        by the configuration.
 
     Returns
     -------
@@ -101,7 +107,10 @@ def replica_exchange(
             raise ConfigError(f"{name} must be a positive integer, got {value!r}")
     record = record or Record()
     if isinstance(integrator.step_size, Schedule) or callable(integrator.step_size):
-        raise ConfigError("replica_exchange takes a constant step size, or one per chain")
+        raise ConfigError("replica_exchange takes a constant step size, or one per rung or chain")
+    integrator = _on_every_ladder(integrator, len(ladder), ladders)
+    start = start.get("last_position", start) if isinstance(start, xr.Dataset) else start
+    start = _tiled(start, len(ladder), ladders, ndim=2)
     plan, initial, spec = prepare(
         potential, integrator, steps=steps, start=start, temperature=np.tile(ladder, ladders), record=record,
         constraint=constraint, seed=seed, dtype=dtype, device=device,
@@ -110,6 +119,7 @@ def replica_exchange(
         raise ConfigError("replica_exchange compares energies without restraints: add the spring to the formula")
     if plan.walls.absorbs:
         raise ConfigError("replica_exchange has no absorbing walls: a chain that left cannot exchange")
+    check_seam(plan, initial.position, "replica_exchange")
     swaps = _Swaps(swap_every, len(ladder), ladders)
     spec |= {"task": "replica_exchange", "temperatures": ladder.tolist(), "swap_every": swap_every, "ladders": ladders}
     for name in ("temperature", "chains"):
@@ -133,11 +143,31 @@ def _check_ladder(integrator: Integrator, temperatures: Sequence[float]) -> NDAr
     steps = np.diff(ladder)
     if not ((steps > 0).all() or (steps < 0).all()):
         raise ConfigError(f"the temperatures of a ladder must rise or fall throughout, got {ladder.tolist()}")
-    if not isinstance(integrator, Integrator) or not integrator.samples_boltzmann:
+    if not isinstance(integrator, Integrator):
+        raise ConfigError(f"replica_exchange needs an integrator such as MALA(dt=0.1), got {integrator!r}")
+    if not integrator.obeys_boltzmann:
         raise ConfigError(
-            f"replica_exchange needs an integrator that samples the Boltzmann law, such as MALA, got {integrator!r}"
+            f"replica_exchange needs dynamics that samples the Boltzmann law, which {described(integrator)} does not: "
+            "use MALA, say, with ThermalNoise"
         )
+    if getattr(integrator.thermal_noise, "antithetic", False):
+        raise ConfigError("replica_exchange needs independent chains, and those of a pair ride opposite noise")
     return ladder
+
+
+def _tiled(value: Any, rungs: int, ladders: int, *, ndim: int = 1) -> Any:
+    """One row per rung repeated for every ladder; anything else as it is."""
+    given = value.detach().cpu() if isinstance(value, torch.Tensor) else value
+    if ladders == 1 or isinstance(given, xr.Dataset | str) or np.ndim(given) != ndim or len(given) != rungs:
+        return value
+    return np.tile(np.asarray(given), (ladders,) + (1,) * (ndim - 1))
+
+
+def _on_every_ladder(integrator: Integrator, rungs: int, ladders: int) -> Integrator:
+    """The rule with its settings of each rung given to the chains of all ladders."""
+    names = [one.name for one in fields(integrator) if one.name in ("dt", "lr", *integrator.per_chain)]  # type: ignore[arg-type]
+    changed = {name: _tiled(getattr(integrator, name), rungs, ladders) for name in names}
+    return replace(integrator, **changed) if changed else integrator  # type: ignore[type-var]
 
 
 class _Swaps:
@@ -168,19 +198,32 @@ class _Swaps:
         self.made[swapped] += 1
         order = np.arange(len(self.walker))
         order[swapped], order[swapped + 1] = swapped + 1, swapped
-        source = torch.from_numpy(order).to(plan.device)
-        state.position.copy_(state.position[source])
-        for name in state.memory:
-            if name == "accepted":  # it counts for the chain, not for the configuration
-                continue
-            value = state.memory[name][source]
-            if name == "momentum":
-                scale = np.sqrt(temperature / temperature[order])
-                value = value * torch.as_tensor(scale, dtype=value.dtype, device=value.device)[:, None]
-            state.memory[name].copy_(value)
+        if len(swapped):
+            self._exchange(engine, torch.from_numpy(order).to(plan.device))
         self.walker = self.walker[order]
         self.round += 1
         self._count_trips()
+
+    def _exchange(self, engine: Engine, source: Tensor) -> None:
+        """Give each chain the configuration of `source`, with what the rule remembers of it."""
+        plan, state = engine.plan, engine.state
+        moved = source != torch.arange(len(source), device=source.device)
+        half_kicks, scales = (
+            plan.columns(facts, state) for facts in (plan.integrator.half_kick, plan.integrator.exchanged)
+        )
+        slope = engine.gradient() if half_kicks else state.position
+        # the rest counts for the chain, not for the configuration
+        for name in {*plan.integrator.memory_names, "winding"} & set(state.memory):
+            former = value = state.memory[name]
+            if name in half_kicks:
+                value = value - half_kicks[name] * slope
+            value = value[source]
+            if name in scales:
+                value = value * (scales[name] / scales[name][source])
+            if name in half_kicks:
+                value = value + half_kicks[name] * slope[source]
+            former.copy_(torch.where(moved[:, None], value, former))
+        state.position.copy_(state.position[source])
 
     def observables(self) -> dict[str, NDArray[Any]]:
         """The configuration that each chain holds."""

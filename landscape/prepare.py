@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape import random
-from landscape.constraints import Constraint, Walls, resolve_walls
+from landscape.constraints import SEAM_SHARE, Constraint, Walls, resolve_walls, seam_rises
 from landscape.engines.base import Plan, State
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
 from landscape.integrators.base import Integrator, Memory, plain
@@ -26,8 +27,9 @@ from landscape.record import Record
 from landscape.restraints import Restrain, resolve_restraints, restraint_lengths, take_restraints
 from landscape.schedules import Schedule, as_schedule
 
-__all__ = ["prepare", "spec_of", "spec_of_start"]
+__all__ = ["check_seam", "prepare", "spec_of", "spec_of_start"]
 
+SEAM_POINTS = 16  # positions at which the ends of a period are compared
 MOST_IN_SPEC = 4096  # numbers of a start that a specification holds
 
 
@@ -65,7 +67,7 @@ def prepare(
     springs, boundaries = take_restraints(constraint)
     count = count_chains(
         chains,
-        start=len(positions) if positions.ndim == 2 else None,
+        start=len(positions) if positions.ndim == 2 and len(positions) > 1 else None,  # one is the start of all
         temperature=_length("temperature", temperature),
         step_size=_length("the step size", integrator.step_size),
         **{name: length_of(name, _attribute(integrator, name)) for name in integrator.per_chain},
@@ -81,6 +83,7 @@ def prepare(
         integrator.thermal_noise.check(potential)
     _check_batches(potential, integrator)
     integrator.check(potential)
+    position = positions.to(place, dtype).expand(count, potential.dim).clone().contiguous()
     plan = Plan(
         potential=potential,
         integrator=integrator,
@@ -93,10 +96,12 @@ def prepare(
         data_seeds=tuple((at, (value,) * count if isinstance(value, int) else value) for at, value in seeds),
         dtype=dtype,
         device=place,
-        restraints=resolve_restraints(potential, springs, count),
+        restraints=resolve_restraints(potential, springs, count, walls, _seam_points(walls, position)),
     )
-    position = positions.to(place, dtype).expand(count, potential.dim).clone().contiguous()
     _check_start(position, walls, potential)
+    if integrator.metropolis:
+        check_seam(plan, position, type(integrator).__name__)
+    _check_exits(plan, steps)
     initial = _initial_state(plan, position, start, state == "keep")
     spec = _spec(
         potential,
@@ -151,6 +156,8 @@ def _initial_state(plan: Plan, position: Tensor, start: Any, keep: bool) -> Stat
         state.memory["accepted"] = torch.zeros(plan.chains, dtype=torch.float64, device=plan.device)
     if plan.walls.absorbs:
         state.memory |= _exits(plan, start if keep else None)
+    if plan.walls.winds:
+        state.memory["winding"] = _winding(plan, start if keep else None)
     return state
 
 
@@ -179,6 +186,10 @@ def _kept_memory(fresh: Memory, start: xr.Dataset, integrator: str) -> Memory:
             raise ConfigError(
                 f'state="keep": the run given as start has no {name!r}, which {integrator} needs; use state="fresh"'
             )
+        if kept.shape[:1] == (1,):  # one chain is the start of all
+            memory[name] = torch.as_tensor(np.array(kept.values)).to(value).expand(len(value), -1).clone()
+            if kept.shape[1:] == value.shape[1:] or not value.numel():
+                continue
         if kept.shape != value.shape and value.numel():  # what has no elements yet may come in any length
             raise ShapeError(f"the kept {name} has shape {kept.shape}, expected {tuple(value.shape)}")
         memory[name] = torch.as_tensor(np.array(kept.values)).to(value)
@@ -191,13 +202,20 @@ def _exits(plan: Plan, start: xr.Dataset | None) -> Memory:
     if start is not None and "exit_side" in start:
         names = list(plan.potential.coordinates or ())
         numbers = [names.index(name) + 1 if name in names else 0 for name in start.exit_coordinate.values]
-        wall = start.exit_side.values * np.array(numbers, dtype=np.float64)
-        time = np.array(start.exit_time.values)
+        wall = np.array(np.broadcast_to(start.exit_side.values * np.array(numbers, dtype=np.float64), plan.chains))
+        time = np.array(np.broadcast_to(start.exit_time.values, plan.chains))
     return {
         "exit_time": torch.as_tensor(time, device=plan.device),
         "exit_step": torch.full((plan.chains,), torch.nan, dtype=torch.float64, device=plan.device),
         "exit_wall": torch.as_tensor(wall, device=plan.device),
     }
+
+
+def _winding(plan: Plan, start: xr.Dataset | None) -> Tensor:
+    """How often each coordinate went round its period since the first step, ``(chains, dim)``."""
+    shape = (plan.chains, plan.potential.dim)
+    kept = np.zeros(shape) if start is None or "last_winding" not in start else start.last_winding.values
+    return torch.as_tensor(np.array(np.broadcast_to(kept, shape)), dtype=torch.float64, device=plan.device)
 
 
 def _start_positions(potential: Potential, start: Any) -> Tensor:
@@ -241,6 +259,55 @@ def _check_start(position: Tensor, walls: Walls, potential: Potential) -> None:
         raise ConfigError(
             f"the start of chain {chain} has {(potential.coordinates or ())[index]} = {values[chain, index]:g}, beyond "
             f"the wall ({walls.lows[index]:g}, {walls.highs[index]:g}): give a start inside"
+        )
+
+
+def check_seam(plan: Plan, position: Tensor, who: str) -> None:
+    """Refuse energies that are not periodic where a coordinate is, for those who compare energies.
+
+    Raises
+    ------
+    ConfigError
+        If V differs between the ends of a period by more than a thousandth of the lowest temperature.
+    """
+    if not plan.walls.winds:
+        return
+    points = _seam_points(plan.walls, position)
+    heat = plan.temperature_at(np.zeros((1, plan.chains)))
+    for d, rise in seam_rises(plan.potential, plan.walls, points).items():
+        finite = rise[torch.isfinite(rise)].double()
+        scale = float(plan.potential.energy(points).abs().nan_to_num(0.0, 0.0, 0.0).max())
+        if len(finite) and float(finite.abs().max()) > SEAM_SHARE * float(heat.min()) + 1e-9 * scale:
+            (low, high), name = (plan.walls.lows[d], plan.walls.highs[d]), (plan.potential.coordinates or ())[d]
+            worst = float(finite[finite.abs().argmax()])
+            raise ConfigError(
+                f"V({low:g}) - V({high:g}) = {worst:.6g} along the periodic coordinate {name!r}: {who} compares "
+                "energies, and the law that it would sample is cut at the seam. Give an energy that has the period "
+                f"{high - low:g}, or a rule that follows the force alone, such as EulerMaruyama, which is right for a "
+                "tilted washboard"
+            )
+
+
+def _seam_points(walls: Walls, position: Tensor) -> Tensor:
+    """Some starts, and others nearby: where the ends of periods are compared."""
+    some = position[:SEAM_POINTS]
+    if not walls.winds:
+        return some
+    lows, highs = (torch.as_tensor(ends) for ends in (walls.lows, walls.highs))
+    shift = random.normals(0, torch.arange(SEAM_POINTS), 0, position.shape[1], precision="float64")
+    more = some.double().cpu()[torch.arange(SEAM_POINTS) % len(some)] + shift
+    return torch.cat([some, torch.minimum(torch.maximum(more, lows), highs).to(some)])
+
+
+def _check_exits(plan: Plan, steps: int) -> None:
+    """Warn where steps are not small against the distance between walls that absorb."""
+    ratio, most = plan.exit_ratio(steps), plan.integrator.exit_ratio
+    if ratio is not None and ratio > most:
+        warnings.warn(
+            f"a step goes {ratio:.3g} of the way between the walls that absorb (their images in mirrors included), "
+            f"more than {most:g}: mean exit times may be off by more than 2 %. Lower the step size",
+            UserWarning,
+            stacklevel=4,
         )
 
 

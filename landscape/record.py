@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.engines.base import Engine
+from landscape.engines.base import Engine, Plan
 from landscape.errors import ConfigError, ShapeError
 from landscape.observers.base import Observer, Source
 from landscape.potentials.base import Potential
 from landscape.potentials.network import NetworkLoss
 
-__all__ = ["OBSERVABLES", "Observable", "Record", "columns_of", "observe", "source_key"]
+__all__ = ["OBSERVABLES", "Observable", "Record", "columns_of", "observe", "sampled_as", "source_key"]
 
 Observable: TypeAlias = Callable[[Potential, Tensor], Tensor]
 
@@ -26,7 +26,8 @@ OBSERVABLES: Mapping[str, tuple[str, str]] = {
     "energy": ("potential energy", "energy"),
     "batch_energy": ("potential energy on the minibatch of the next step", "energy"),
     "gradient_norm": ("Euclidean norm of the gradient of the energy", "energy"),
-    "distance": ("Euclidean distance from the start of the run", "1"),
+    "distance": ("Euclidean distance from the start of the run, of the unwrapped position", "1"),
+    "unwrapped": ("position without the wrapping of periodic coordinates", "1"),
     "momentum": ("momentum", "1"),
     "sample_energies": ("loss of every sample", "energy"),
     "accuracy": ("fraction of correct labels", "1"),
@@ -51,7 +52,8 @@ class Record:
     observables : sequence of names and observers, mapping of name to callable or observer, or None
         None keeps position and energy of formulas and functions, energy of networks. Names are those of `OBSERVABLES`;
         a callable takes (potential, position ``(chains, dim)``) to a tensor ``(chains, ...)``. A mapping may mix both:
-        ``{"energy": None, "radius": lambda potential, x: x.norm(dim=-1)}``. `Moments`, `Histogram`,
+        ``{"energy": None, "radius": lambda potential, x: x.norm(dim=-1)}``. ``"unwrapped"`` is the position plus the
+        periods that a chain went round (`Periodic`). `Moments`, `Histogram`,
         `Autocorrelation` and `Residence` among them are summed up on the way, each at its own cadence, and keep no
         trajectory; their results are called ``x_mean`` and so on, after what they observe or what a mapping says.
     snapshots : int, optional
@@ -179,6 +181,14 @@ def source_key(of: Source, potential: Potential) -> tuple[Hashable, Observable |
     return "position", None
 
 
+def sampled_as(observer: Observer, plan: Plan) -> tuple[Hashable, Observable | None]:
+    """`source_key` of an observer in a run: sums of positions are those of unwrapped ones where there are periods."""
+    key, function = source_key(observer.of, plan.potential)
+    if key == "position" and observer.unwraps and plan.walls.winds:
+        return "unwrapped", None
+    return key, function
+
+
 def columns_of(of: Source, samples: NDArray[Any], potential: Potential) -> NDArray[Any]:
     """The columns ``(chains, ticks, width)`` that an observer asks for."""
     if callable(of) or (isinstance(of, str) and of in OBSERVABLES):
@@ -205,10 +215,12 @@ def observe(name: Hashable, function: Observable | None, engine: Engine, start: 
                 )
         elif name == "gradient_norm":
             value = potential.gradient(state.position).norm(dim=-1)
+        elif name == "unwrapped":
+            value = engine.plan.unwrapped(state)
         elif name == "distance":
-            value = (state.position - start).norm(dim=-1)
+            value = (engine.plan.unwrapped(state) - start).norm(dim=-1)
         elif name == "momentum":
-            value = state.memory["momentum"]
+            value = engine.full_step_memory()["momentum"]
         elif name == "batch_energy":
             keys = engine.plan.keys_at(state.step)
             value = potential.batch_energy(state.position, step=state.step, keys=keys)  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.constraints import Walls, seam_rises
 from landscape.errors import ConfigError, ShapeError
 from landscape.per_chain import length_of, per_chain
 from landscape.potentials.base import Potential
@@ -30,6 +31,8 @@ __all__ = [
     "take_restraints",
 ]
 
+SEAM_TOLERANCE = 1e-4  # of the range of a function, below which its ends are the same: periods are given rounded
+
 Coordinate: TypeAlias = str | int | Sequence[float] | Callable[[Tensor], Tensor] | Potential
 
 
@@ -39,7 +42,8 @@ class Restrain:
 
     .. math:: V(x) + \frac{k}{2} (q(x) - c)^2 ,
 
-    while recorded energies are V alone.
+    while recorded energies are V alone. Where q jumps by P as a periodic coordinate closes (`Periodic`; P is the period
+    itself for the coordinate, n times it for n of it), q - c is the minimum image, between -P/2 and P/2.
 
     Parameters
     ----------
@@ -54,7 +58,8 @@ class Restrain:
     Raises
     ------
     ConfigError, ShapeError
-        When a run starts, if q is unknown or the numbers make no sense.
+        When a run starts, if q is unknown, the numbers make no sense, or q jumps by amounts that differ from place to
+        place where a periodic coordinate closes.
 
     Notes
     -----
@@ -121,11 +126,15 @@ def scalar_field(potential: Potential, coordinate: Coordinate) -> Potential:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Restraints:
-    """The springs of a run: functions of position, and arrays ``(restraint, chain)`` of centers and stiffnesses."""
+    """The springs of a run: functions of position, and arrays ``(restraint, chain)`` of centers and stiffnesses.
+
+    `periods` are those of the functions, 0 without one.
+    """
 
     fields: tuple[Potential, ...]
     centers: NDArray[np.float64]
     stiffnesses: NDArray[np.float64]
+    periods: tuple[float, ...]
 
     @property
     def symbolic(self) -> bool:
@@ -134,16 +143,19 @@ class Restraints:
 
     def energy(self, position: Tensor) -> Tensor:
         """Energy of the springs, ``(chains,)``."""
-        return torch.stack([0.5 * k * (q.energy(position) - c) ** 2 for q, c, k in self._on(position)]).sum(dim=0)
+        return torch.stack([0.5 * k * away**2 for _, away, k in self._on(position)]).sum(dim=0)
 
     def gradient(self, position: Tensor) -> Tensor:
         """Its gradient, ``(chains, dim)``."""
-        terms = [(k * (q.energy(position) - c))[:, None] * q.gradient(position) for q, c, k in self._on(position)]
+        terms = [(k * away)[:, None] * q.gradient(position) for q, away, k in self._on(position)]
         return torch.stack(terms).sum(dim=0)
 
     def _on(self, position: Tensor) -> list[tuple[Potential, Tensor, Tensor]]:
+        """Functions, how far they are from their centers, and stiffnesses."""
         centers, stiffnesses = (torch.as_tensor(part).to(position) for part in (self.centers, self.stiffnesses))
-        return list(zip(self.fields, centers, stiffnesses, strict=True))
+        away = [q.energy(position) - c for q, c in zip(self.fields, centers, strict=True)]
+        nearest = [u - p * torch.round(u / p) if p else u for u, p in zip(away, self.periods, strict=True)]
+        return list(zip(self.fields, nearest, stiffnesses, strict=True))
 
     # -- compiled ---------------------------------------------------------------------------------------------------
 
@@ -152,14 +164,23 @@ class Restraints:
 
         Centers and stiffnesses are its last parameters, in the order of `numbers`.
         """
-        bias, names = sympy.Float(0.0), []
+        bias, images, names = sympy.Float(0.0), sympy.S.Zero, []
+        pulls = [sympy.S.Zero] * formula.dim
         for i, field in enumerate(self.fields):
             center, stiffness = (sympy.Symbol(f"restraint_{what}_{i}", real=True) for what in ("center", "stiffness"))
-            bias += stiffness * (field.expression - center) ** 2 / 2  # type: ignore[attr-defined]
             names += [str(center), str(stiffness)]
-        gradient = zip(formula._gradient_expressions(), formula._symbols(), strict=True)
-        outputs = [along + sympy.diff(bias, symbol) for along, symbol in gradient]
-        outputs += [formula.expression + bias] if energy else list(others)
+            q: sympy.Expr = field.expression  # type: ignore[attr-defined]
+            if not self.periods[i]:
+                bias += stiffness * (q - center) ** 2 / 2
+                continue
+            turn = sympy.Float(self.periods[i] / (2.0 * np.pi))  # the nearest image by way of the angle
+            away = turn * sympy.atan2(sympy.sin((q - center) / turn), sympy.cos((q - center) / turn))
+            images += stiffness * away**2 / 2
+            slopes = [sympy.diff(q, symbol) for symbol in formula._symbols()]
+            pulls = [pull + stiffness * away * slope for pull, slope in zip(pulls, slopes, strict=True)]
+        gradient = zip(formula._gradient_expressions(), formula._symbols(), pulls, strict=True)
+        outputs = [along + sympy.diff(bias, symbol) + pull for along, symbol, pull in gradient]
+        outputs += [formula.expression + bias + images] if energy else list(others)
         return compile_tape(outputs, formula.coordinates or (), formula.parameters | dict.fromkeys(names, 0.0))
 
     @property
@@ -201,8 +222,10 @@ def restraint_lengths(springs: Sequence[Restrain]) -> dict[str, int | None]:
     }
 
 
-def resolve_restraints(potential: Potential, springs: Sequence[Restrain], chains: int) -> Restraints | None:
-    """Springs with one number per chain, None without any.
+def resolve_restraints(
+    potential: Potential, springs: Sequence[Restrain], chains: int, walls: Walls, points: Tensor
+) -> Restraints | None:
+    """Springs with one number per chain, None without any; periods are found out at some `points` ``(n, dim)``.
 
     Raises
     ------
@@ -214,4 +237,37 @@ def resolve_restraints(potential: Potential, springs: Sequence[Restrain], chains
     stiffnesses = np.stack([per_chain("stiffness", spring.stiffness, chains) for spring in springs])
     if not np.isfinite(centers).all() or not np.isfinite(stiffnesses).all() or (stiffnesses < 0).any():
         raise ConfigError("a restraint needs a finite center and a finite stiffness that is not negative")
-    return Restraints(tuple(scalar_field(potential, spring.coordinate) for spring in springs), centers, stiffnesses)
+    fields = tuple(scalar_field(potential, spring.coordinate) for spring in springs)
+    periods = tuple(_period(field, walls, points, potential.coordinates) for field in fields)
+    return Restraints(fields, centers, stiffnesses, periods)
+
+
+def _period(field: Potential, walls: Walls, points: Tensor, names: Sequence[str] | None) -> float:
+    """By how much a function jumps where the periodic coordinates close, 0 where it does not.
+
+    Raises
+    ------
+    ConfigError
+    """
+    jumps: list[float] = []
+    for d, rise in seam_rises(field, walls, points).items():
+        rise = rise[torch.isfinite(rise)].double()
+        if not len(rise):
+            continue
+        values = field.energy(points).double()
+        range_of = float((values - values[0]).abs().nan_to_num(0.0, 0.0, 0.0).max() + rise.abs().max())
+        jump, spread = float(rise.abs().median()), float(rise.max() - rise.min())
+        if spread > SEAM_TOLERANCE * range_of:
+            raise ConfigError(
+                f"the restrained coordinate jumps by {float(rise.min()):g} to {float(rise.max()):g} where "
+                f"{(names or ())[d]!r} closes its period: restrain a function that has the period, such as sin, or one "
+                "that grows by the same amount everywhere"
+            )
+        if jump > SEAM_TOLERANCE * range_of:
+            jumps.append(jump)
+    period = min(jumps, default=0.0)
+    if any(abs(jump / period - round(jump / period)) > SEAM_TOLERANCE for jump in jumps):
+        raise ConfigError(
+            f"the restrained coordinate jumps by {jumps} where periods close: it has no period of its own"
+        )
+    return period

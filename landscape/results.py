@@ -52,11 +52,12 @@ def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Data
     potential = plan.potential
     end = state.time if isinstance(plan.step_size, Schedule) else driver.times(np.array([driver.done]))[0]
     variables: dict[str, Any] = {}
+    wrapped = _wrapped(driver)
     for name, values in driver.draws.held.items():
         if name == "time":
             continue
         long_name, units = OBSERVABLES.get(name, (name.replace("_", " "), "1"))
-        attributes = {"long_name": long_name, "units": units}
+        attributes = {"long_name": long_name, "units": units} | (wrapped if name == "position" else {})
         variables[name] = (_dims(name, values, potential), values, attributes)
     coordinates = _coordinates(driver)
     step_time = (end - driver.first_time) / max(driver.done, 1)
@@ -66,16 +67,20 @@ def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Data
     last = {"last_position": state.position} | {
         f"last_{name}": value for name, value in state.memory.items() if value.ndim == state.position.ndim
     }
+    half_kicks = plan.integrator.half_kick(np.ones(1), np.ones(1), plan.settings)
     for name, tensor in last.items():
         label = f"{name.removeprefix('last_').replace('_', ' ')} after the last step"
+        if name.removeprefix("last_") in half_kicks:
+            label += ", before the second half of its kick"
         second = "coordinate" if tensor.is_floating_point() else f"{name.removeprefix('last_')}_byte"
-        variables[name] = (("chain", second), tensor.cpu().numpy().copy(), {"long_name": label, "units": "1"})
+        about = {"long_name": label, "units": "1"} | (wrapped if name == "last_position" else {})
+        variables[name] = (("chain", second), tensor.cpu().numpy().copy(), about)
     about = {"long_name": "time after the last step", "units": "time"}
     variables["last_time"] = ("chain", end, about)
     variables |= _of_each_chain(driver)
     if driver.record.snapshots is not None:
         held = slice(driver.snapshots.first, driver.snapshots.count)
-        about = {"long_name": "position at selected steps", "units": "1"}
+        about = {"long_name": "position at selected steps", "units": "1"} | wrapped
         variables["snapshot"] = (("chain", "snapshot", "coordinate"), driver.snapshots.held["snapshot"], about)
         about = {"long_name": "steps made at the snapshot", "units": "1"}
         coordinates["snapshot_step"] = ("snapshot", driver.snapshot_at[held] + driver.first_step, about)
@@ -85,11 +90,22 @@ def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Data
         "dtype": str(plan.dtype).removeprefix("torch."),
         "last_step": state.step,
     }
+    steps: dict[str, Any] = {}
+    ratio = plan.exit_ratio(driver.steps)
+    if ratio is not None:  # a step over the distance between absorbing walls, and how far it may go
+        steps = {"exit_step_ratio": ratio, "exit_step_ratio_bound": plan.integrator.exit_ratio}
     layout = getattr(potential, "layout", None)
     if layout is not None:
         slots = [{"name": slot.name, "shape": slot.shape, "offset": slot.offset} for slot in layout]
         attributes["layout"] = json.dumps(slots)
-    return xr.Dataset(variables, coordinates, attributes)
+    return xr.Dataset(variables, coordinates, attributes | steps)
+
+
+def _wrapped(driver: Driver) -> dict[str, str]:
+    """The coordinates of which a position is known up to periods only."""
+    plan = driver.engine.plan
+    names = [name for name, period in zip(plan.potential.coordinates or (), plan.walls.periods, strict=False) if period]
+    return {"wrapped": " ".join(names)} if names else {}
 
 
 def _of_each_chain(driver: Driver) -> dict[str, Any]:
@@ -116,7 +132,7 @@ def _of_each_chain(driver: Driver) -> dict[str, Any]:
 
 def _dims(name: str, values: NDArray[Any], potential: Potential) -> tuple[str, ...]:
     dims: tuple[str, ...] = ("chain", "draw")
-    if name in ("position", "momentum"):
+    if name in ("position", "unwrapped", "momentum"):
         return (*dims, "coordinate")
     if name == "sample_energies":
         return (*dims, "sample")

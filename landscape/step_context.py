@@ -42,6 +42,8 @@ class StepContext:
         (seed, chains, step, dim) -> standard variates.
     fold : callable, or None without walls
         Positions folded back, and where they were mirrored, both ``(chains, dim)``.
+    turns : tensor ``(chains, dim)``, or None without periodic coordinates
+        Periods by which `fold` has moved the coordinates in this step.
     outside : callable, or None without walls
         Which chains are beyond a reflecting wall, ``(chains,)``.
     cache : dict
@@ -64,6 +66,7 @@ class StepContext:
     keys: Any = None
     fold: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     outside: Callable[[Tensor], Tensor] | None = None
+    turns: Tensor | None = None
     cache: dict[str, Any] = field(default_factory=dict)
 
     def noise(self, offset: int = 0) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from landscape.errors import ShapeError
+from landscape.errors import ConfigError, ShapeError
 from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
 
@@ -24,7 +24,7 @@ def distance(position: Any, reference: Any) -> xr.Dataset:
     Parameters
     ----------
     position : DataArray, Dataset or array, shape ``(..., coordinate)``
-        Positions; of a Dataset its `position`, else its `snapshot`.
+        Positions; of a Dataset its `unwrapped`, else its `position`, else its `snapshot`.
     reference : DataArray, Dataset or array, shape ``(coordinate,)`` or broadcasting against `position`
         The point x_0, for example a minimum.
 
@@ -39,6 +39,9 @@ def distance(position: Any, reference: Any) -> xr.Dataset:
     ------
     ShapeError
         If the numbers of coordinates differ or positions are not real numbers.
+    ConfigError
+        If positions are those of a run with a periodic coordinate: where they are after some periods is not known. The
+        observable ``"unwrapped"`` tells (`landscape.Periodic`).
 
     Notes
     -----
@@ -50,7 +53,12 @@ def distance(position: Any, reference: Any) -> xr.Dataset:
     >>> distance(np.array([[3.0, 4.0], [0.0, 0.0]]), np.zeros(2)).distance.values
     array([5., 0.])
     """
-    points = _points(position, ("position", "snapshot"))
+    points = _points(position, ("unwrapped", "position", "snapshot"))
+    if wrapped := points.attrs.get("wrapped"):
+        raise ConfigError(
+            f"the position is wrapped along {wrapped!r}, so that distances over more than half a period are not known: "
+            'record "unwrapped", Record(every, ["unwrapped"]), and give that'
+        )
     origin = _points(reference, ("position", "last_position"))
     if points.sizes["coordinate"] != origin.sizes["coordinate"]:
         raise ShapeError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,10 +61,34 @@ class Plan:
     device: torch.device
     restraints: Restraints | None = None
 
+    def exit_ratio(self, steps: int) -> float | None:
+        """Largest way of a step of this run over the distance between the walls that absorb; None where one is alone.
+
+        A schedule of the temperature is looked at in 64 places, one of the step size at the start.
+        """
+        width = float(self.walls.exit_widths.min(initial=np.inf))
+        if not np.isfinite(width) or not self.integrator.thermal:
+            return None
+        times = np.zeros((1, self.chains))
+        if isinstance(self.step_size, Schedule):
+            dt = self.step_size.at(times, self.chains)
+        else:
+            dt = self.step_size[None]
+            times = np.linspace(0.0, 1.0, 64)[:, None] * steps * self.integrator.time_per_step(dt)
+        reach = self.integrator.reach(self.temperature_at(times), dt, self.settings)
+        return float(np.max(reach)) / width
+
     @property
     def followed(self) -> Potential:
         """The landscape that steps follow: the potential, with the springs of the run."""
         return self.potential if self.restraints is None else Restrained(self.potential, self.restraints)
+
+    def unwrapped(self, state: State) -> Tensor:
+        """Positions without the wrapping of periodic coordinates, ``(chains, dim)``."""
+        if not self.walls.winds:
+            return state.position
+        periods = torch.as_tensor(self.walls.periods, device=state.position.device)
+        return (state.position + state.memory["winding"] * periods).to(state.position.dtype)
 
     @property
     def scheduled(self) -> bool:
@@ -88,6 +112,13 @@ class Plan:
         amplitude = self.integrator.amplitude(temperature, dt, self.settings)
         table = [np.array(np.broadcast_to(part, amplitude.shape)) for part in (dt, temperature, amplitude)]
         return Settings(*table), times[-1]
+
+    def columns(self, facts: Callable[..., Mapping[str, Any]], state: State) -> dict[str, Tensor]:
+        """Numbers that the integrator states of its memory for the next step, by name, as columns ``(chains, 1)``."""
+        settings, _ = self.settings_of(state.step, state.time, 1)
+        found = facts(settings.temperature[0], settings.dt[0], self.settings)
+        rows = {name: np.array(np.broadcast_to(value, (self.chains,))) for name, value in found.items()}
+        return {name: torch.as_tensor(row).to(state.position)[:, None] for name, row in rows.items()}
 
     def temperature_at(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
         """Temperatures ``(1 or n, chains)`` at times ``(n, chains)``."""
@@ -187,6 +218,20 @@ class Engine(ABC):
     def positions(self) -> NDArray[Any]:
         """Position of every chain, ``(chains, dim)``."""
         return self.state.position.cpu().numpy()
+
+    def gradient(self) -> Tensor:
+        """What the next step follows at the present positions, ``(chains, dim)``."""
+        plan, state = self.plan, self.state
+        with torch.no_grad():
+            return plan.followed.step_gradient(state.position, step=state.step, keys=plan.keys_at(state.step))
+
+    def full_step_memory(self) -> Memory:
+        """The memory as of the present positions: that of rules that lag by half a kick, with it."""
+        lacking = self.plan.columns(self.plan.integrator.half_kick, self.state)
+        if not lacking or self.state.step == 0:  # the very first kick is a half one
+            return self.state.memory
+        gradient, memory = self.gradient(), self.state.memory
+        return memory | {name: memory[name] - factor * gradient for name, factor in lacking.items()}
 
     def replaced(self) -> None:  # noqa: B027  # only engines that keep something between steps care
         """Told when the state was changed from outside."""

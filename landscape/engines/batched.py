@@ -30,7 +30,7 @@ class BatchedEngine(Engine):
             potential=self.followed, gradient=self._gradient, increment=self._increment,
             draw=plan.integrator.thermal_noise.draw, seed=plan.seed,
             chains=torch.arange(plan.chains, device=plan.device), dtype=plan.dtype,
-            fold=walls.apply if walls.any else None, outside=walls.beyond if walls.any else None,
+            fold=self._fold if walls.any else None, outside=walls.beyond if walls.any else None,
         )  # fmt: skip
         self._constant: list[Tensor] | None = None
         self._repeated: RepeatedStep | None = None
@@ -83,6 +83,7 @@ class BatchedEngine(Engine):
         """One step of rule, crossings and walls, with the settings and the number that the context has."""
         plan, state, at = self.plan, self.state, self.context
         before = state.position
+        at.turns = torch.zeros_like(before, dtype=torch.float64) if plan.walls.winds else None
         if self.crossings is None:
             state.position = plan.integrator.step(before, state.memory, at)
         else:
@@ -90,9 +91,11 @@ class BatchedEngine(Engine):
             after = plan.integrator.step(before, state.memory, at)
             self.crossings.freeze(former, state.memory)
             state.position = self.crossings.apply(before, after, state.memory, at)
+        if plan.walls.winds:
+            state.memory["winding"] = state.memory["winding"] + plan.walls.turns(state.position)
         if plan.walls.folds:
             state.position, mirrored = plan.walls.apply(state.position)
-            for name in plan.integrator.turned_by_walls:
+            for name in plan.integrator.flips_on_reflection:
                 value = state.memory[name]
                 state.memory[name] = torch.where(mirrored, -value, value)
 
@@ -137,6 +140,13 @@ class BatchedEngine(Engine):
     def _gradient(self, position: Tensor) -> Tensor:
         at = self.context
         return self.followed.step_gradient(position, step=at.step, keys=at.keys)
+
+    def _fold(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Walls within a step, whose windings count if its proposal is taken."""
+        walls, at = self.plan.walls, self.context
+        if at.turns is not None:
+            at.turns = at.turns + walls.turns(position)
+        return walls.apply(position)
 
     def _increment(self, position: Tensor, memory: dict[str, Tensor]) -> Tensor:
         return self.plan.integrator.thermal_noise.increment(position, memory, self.context)

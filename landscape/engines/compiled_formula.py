@@ -93,6 +93,10 @@ class CompiledFormula(CompiledEngine):
         drawing = np.uint64(plan.seed), refinement, scale, paired, *self.layout
         shaping = None if self.shaping is None else (*self.shaping, np.empty((dim, n)))
         walls = plan.walls.kinds, plan.walls.lows, plan.walls.highs
+        turns = empty_rows((dim, n))
+        turns[:] = 0.0
+        if plan.walls.winds:
+            turns[:] = memory["winding"][chains].T
         dt, temperature, amplitude = (
             np.ascontiguousarray(part[:, chains]) for part in (settings.dt, settings.temperature, settings.amplitude)
         )
@@ -108,22 +112,25 @@ class CompiledFormula(CompiledEngine):
             counting = self.scheme, self.leapfrog, memory["accepted"][chains]
             rows = dt, amplitude, temperature
             run_metropolis(
-                dim, program, registers, *noises, rows, walls, self._exits(chains, memory), counting, when, kept
-            )
+                dim, program, registers, *noises, rows, (*walls, turns), self._exits(chains, memory), counting, when,
+                kept,
+            )  # fmt: skip
         else:
             m, v = self.rule_memory(chains)
             first, second, idle = (empty_rows((dim, n)) for _ in range(3))
             first[:], second[:] = m.T, v.T
-            turned = first if plan.integrator.turned_by_walls else idle
+            turned = first if plan.integrator.flips_on_reflection else idle
             remembers = self.scheme not in MEMORYLESS
             rule = self.scheme, np.ascontiguousarray(self.settings[:, chains]), np.empty(3)
             run_block(
                 n if n > 1 else None, dim, program, registers, (first, second) if remembers else None, *noises,
-                (dt, amplitude), (*walls, turned) if plan.walls.kinds.any() else None, self._exits(chains, memory),
+                (dt, amplitude), (*walls, turned, turns) if plan.walls.folds else None, self._exits(chains, memory),
                 rule, when, kept,
             )  # fmt: skip
             m[:], v[:] = first.T, second.T
         x[:] = registers[:dim].T
+        if plan.walls.winds:
+            memory["winding"][chains] = turns.T
         if energy_every:
             points = visited if apart else positions
             energies[:] = evaluate(self.energy_tape, points.reshape(-1, dim)).reshape(energies.shape)
@@ -135,7 +142,7 @@ class CompiledFormula(CompiledEngine):
         walls, step, wall = self.plan.walls, memory["exit_step"][chains], memory["exit_wall"][chains]
         dim, n = self.plan.potential.dim, len(wall)
         before, word = np.empty((dim, n)), np.empty((4, 1), np.uint32)
-        crossing = walls.exit_lows, walls.exit_highs, bool(self.bridge), step, wall, before, word
+        crossing = walls.exits, bool(self.bridge), step, wall, before, word
         return crossing, (np.empty(n), np.empty((2, dim, n)))
 
     def energies(self) -> NDArray[np.float64]:

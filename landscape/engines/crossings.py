@@ -20,41 +20,50 @@ class Crossings:
 
     Between two points at distances d1 and d2 inside a wall a Brownian path of variance s^2 per step has crossed it with
     probability exp(-2 d1 d2/s^2), which is exp(-d1 d2/(T dt)) for thermal noise. The time of the crossing is
-    interpolated: the fraction d1/(d1 + d2) of the step.
+    interpolated: the fraction d1/(d1 + d2) of the step. Positions are those before mirrors fold them back, and the
+    images of the walls in the mirrors are walls too.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        (walls, stays, sides), dim = plan.walls.exits, plan.potential.dim
         self.walls = [
-            (int(d), side, float(value))
-            for d in range(plan.potential.dim)
-            for side, value in ((-1, plan.walls.exit_lows[d]), (1, plan.walls.exit_highs[d]))
-            if np.isfinite(value)
+            (int(d), k, float(walls[k, d]), float(stays[k, d]), int(sides[k, d]))
+            for d in range(dim)
+            for k in (0, 1)
+            if np.isfinite(walls[k, d])
         ]
         self.bridge = plan.integrator.brownian and plan.integrator.thermal_noise.white
 
     def apply(self, before: Tensor, after: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """The positions after the step: of chains that left, those where they left."""
         gone = memory["exit_wall"] != 0
-        left = gone
-        for d, side, value in self.walls:
+        end = after.clone()
+        first = torch.full_like(gone, 2.0, dtype=torch.float64)
+        wall, stays = memory["exit_wall"], torch.zeros_like(after[:, 0])
+        for d, k, value, stay, exit_side in self.walls:
+            side = 2 * k - 1
             inside, beyond = side * (value - before[:, d]), side * (value - after[:, d])
-            crossed = beyond <= 0
+            crossed = (beyond <= 0) | (inside < 0)
+            inside = inside.clamp_min(0.0)
+            end[:, d] = torch.where(beyond < 0, stay, end[:, d])  # where it may have met another wall first
             if self.bridge:
                 variance = at.amplitude.squeeze(1).square() * self._spread(before, d, at)
                 chance = torch.exp(-2.0 * inside * beyond / variance)
-                draw = random.uniforms(at.seed, at.chains, at.counter, stream=random.CROSSING, call=2 * d + (side > 0))
+                call = 2 * d + k + (2 * after.shape[1] if side != exit_side else 0)
+                draw = random.uniforms(at.seed, at.chains, at.counter, stream=random.CROSSING, call=call)
                 moved = after[:, d] != before[:, d]  # not where a proposal was rejected
                 crossed = crossed | (moved & (draw < chance))
-            new = crossed & ~left
-            fraction = inside / (inside + beyond.abs()).clamp_min(torch.finfo(inside.dtype).tiny)
-            exit_step = at.counter + fraction.to(torch.float64)
-            memory["exit_step"] = torch.where(new, exit_step, memory["exit_step"])
-            memory["exit_wall"] = torch.where(new, side * (d + 1), memory["exit_wall"])
-            after = after.clone()
-            after[:, d] = torch.where(new, value, after[:, d])
-            left = left | new
-        return torch.where(gone.unsqueeze(1), before, after)
+            fraction = (inside / (inside + beyond.abs()).clamp_min(torch.finfo(inside.dtype).tiny)).to(torch.float64)
+            new = crossed & ~gone & (fraction < first)
+            first = torch.where(new, fraction, first)
+            wall, stays = torch.where(new, exit_side * (d + 1), wall), torch.where(new, stay, stays)
+        left = first <= 1.0
+        memory["exit_step"] = torch.where(left, at.counter + first, memory["exit_step"])
+        memory["exit_wall"] = wall
+        for d in {d for d, *_ in self.walls}:
+            end[:, d] = torch.where(left & (wall.abs() == d + 1), stays, end[:, d])
+        return torch.where(gone.unsqueeze(1), before, torch.where(left.unsqueeze(1), end, after))
 
     def freeze(self, former: Memory, memory: Memory) -> None:
         """Take back what a step did to the memory of chains that had left before it."""

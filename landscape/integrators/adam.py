@@ -22,7 +22,7 @@ class _Moments(Integrator):
     eps: float
 
     memory_names: ClassVar[tuple[str, ...]] = ("first_moment", "second_moment")
-    turned_by_walls: ClassVar[tuple[str, ...]] = ("first_moment",)
+    flips_on_reflection: ClassVar[tuple[str, ...]] = ("first_moment",)
 
     def __post_init__(self) -> None:
         check_positive("lr", self.lr)

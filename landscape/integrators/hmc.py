@@ -86,6 +86,10 @@ class HMC(Integrator):
         """Standard deviation of the momenta, sqrt(T)."""
         return temperature**0.5 + 0.0 * dt
 
+    def reach(self, temperature: Any, dt: Any, settings: dict[str, Any]) -> Any:
+        """sqrt(T) leapfrog_steps dt."""
+        return temperature**0.5 * self.time_per_step(dt)
+
     def time_per_step(self, dt: Any) -> Any:
         """leapfrog_steps dt."""
         return self.leapfrog_steps * dt

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
@@ -21,7 +23,9 @@ class LeimkuhlerMatthews(Integrator):
     x' = x - dt grad V(x) + sqrt(2 T dt) (xi_n + xi_{n+1})/2
 
     On a quadratic the stationary variance T/k is exact for any stable step. The state carries xi_n, the half of the
-    noise that is still to come; a reflecting wall turns it round with the position.
+    noise that is still to come; a reflecting wall turns it round with the position. It is the momentum of `BAOAB` at
+    infinite friction, before the second half of its kick: xi_n - sqrt(dt/(2T)) grad V(x_n) is independent of x_n on a
+    quadratic, with variance 1 - dt k/2 at any temperature.
 
     Parameters
     ----------
@@ -53,7 +57,7 @@ class LeimkuhlerMatthews(Integrator):
     samples_boltzmann: ClassVar[bool] = True
     thermal: ClassVar[bool] = True
     memory_names: ClassVar[tuple[str, ...]] = ("pending_noise",)
-    turned_by_walls: ClassVar[tuple[str, ...]] = ("pending_noise",)
+    flips_on_reflection: ClassVar[tuple[str, ...]] = ("pending_noise",)
 
     def __post_init__(self) -> None:
         check_positive("dt", self.dt)
@@ -63,6 +67,11 @@ class LeimkuhlerMatthews(Integrator):
     def step_size(self) -> PerChain | Schedule:
         """`dt`."""
         return self.dt
+
+    def half_kick(self, temperature: Any, dt: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """sqrt(dt/(2T)); 0 without noise."""
+        with np.errstate(divide="ignore"):
+            return {"pending_noise": np.where(temperature > 0, np.sqrt(dt / (2.0 * temperature)), 0.0)}
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """x - dt grad V(x) + sqrt(2 T dt) (xi_n + xi_{n+1})/2."""

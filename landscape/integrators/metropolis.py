@@ -31,5 +31,7 @@ def accept(
     taken = at.uniform().log() < log_ratio
     memory["accepted"] += taken
     column = taken.unsqueeze(1)
+    if at.turns is not None:
+        memory["winding"] = memory["winding"] + torch.where(column, at.turns, 0.0)
     at.cache["here"] = (torch.where(taken, energies[1], energies[0]), torch.where(column, gradients[1], gradients[0]))
     return torch.where(column, proposal, position)

@@ -115,9 +115,9 @@ class Preconditioned(Integrator):
         return self.inner.memory_names  # type: ignore[no-any-return]
 
     @property
-    def turned_by_walls(self) -> tuple[str, ...]:  # type: ignore[override]
+    def flips_on_reflection(self) -> tuple[str, ...]:  # type: ignore[override]
         """As the inner rule."""
-        return self.inner.turned_by_walls  # type: ignore[no-any-return]
+        return self.inner.flips_on_reflection  # type: ignore[no-any-return]
 
     @property
     def per_chain(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -54,7 +54,7 @@ class SGD(Integrator):
     weight_decay: PerChain = 0.0
 
     memory_names: ClassVar[tuple[str, ...]] = ("momentum",)
-    turned_by_walls: ClassVar[tuple[str, ...]] = ("momentum",)
+    flips_on_reflection: ClassVar[tuple[str, ...]] = ("momentum",)
     per_chain: ClassVar[tuple[str, ...]] = ("momentum", "weight_decay")
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,8 +29,20 @@ class SGLD(Integrator):
 
     x' = x - lr grad V_batch(x) + sqrt(2 T lr) xi
 
-    Minibatches add noise of their own, which does not vanish relative to the thermal one unless lr goes to 0: with
-    gradient noise of covariance C the two heat a direction together to T + lr C/2. On all data it is `EulerMaruyama`.
+    Minibatches add noise of their own, which does not vanish relative to the thermal one unless lr goes to 0. For
+    samples of one curvature k, whose gradients differ by constants, with rho = 1 - lr k:
+
+    * ``sampling="replacement"``, C the variance of a batch gradient, S^2/B for gradients of variance S^2 and B samples:
+      k <x^2> = (T + lr C/2)/(1 - lr k/2), so that the two heat a direction to T + lr C/2.
+    * ``sampling="epoch"``, the default, with M = N/B batches of which each sample is in one: the batch gradients of an
+      epoch sum to that of all data, and the heat nearly cancels. With C = (S^2/B)(N - B)/(N - 1) and
+      s(j) = [M sum_{i<j} rho^{2i} - (sum_{i<j} rho^i)^2]/(M - 1), after j batches of an epoch
+      <x^2> = (T/k)/(1 - lr k/2) + lr^2 C [s(j) + rho^{2j} s(M)/(1 - rho^{2M})].
+      Averaged over the steps of an epoch, for lr k M << 1, it heats to T + lr C (lr k)(M + 1)/6: less than with
+      replacement by lr k (M + 1)/3, different for each k, and next to nothing at the ends of epochs (M > 1).
+
+    Where curvatures differ between samples, or the last batch of an epoch is short, neither is exact. On all data it is
+    `EulerMaruyama`.
 
     Parameters
     ----------
@@ -84,6 +97,9 @@ class SGHMC(Integrator):
     On all data a quadratic of stiffness k has <x^2> = (T/k)/[1 - lr k/(2 (2 - friction))]. In the physicist's units
     the time step is sqrt(lr) and the friction coefficient friction/sqrt(lr).
 
+    The observable ``"momentum"`` is that of the time of the position, m - lr/(2 - friction) grad V(x): on a quadratic
+    it is independent of the position, with <m^2> = 2 lr T/(2 - friction) at any k. The state carries m itself.
+
     Parameters
     ----------
     lr : float, one per chain, or a schedule
@@ -115,7 +131,7 @@ class SGHMC(Integrator):
     samples_boltzmann: ClassVar[bool] = True  # as lr -> 0
     thermal: ClassVar[bool] = True
     memory_names: ClassVar[tuple[str, ...]] = ("momentum",)
-    turned_by_walls: ClassVar[tuple[str, ...]] = ("momentum",)
+    flips_on_reflection: ClassVar[tuple[str, ...]] = ("momentum",)
     per_chain: ClassVar[tuple[str, ...]] = ("friction",)
 
     def __post_init__(self) -> None:
@@ -131,6 +147,18 @@ class SGHMC(Integrator):
     def amplitude(self, temperature: Any, dt: Any, settings: dict[str, Any]) -> Any:
         """sqrt(2 friction lr T)."""
         return (2.0 * settings["friction"] * dt * temperature) ** 0.5
+
+    def reach(self, temperature: Any, dt: Any, settings: dict[str, Any]) -> Any:
+        """sqrt(2 lr T/(2 - friction))."""
+        return (2.0 * dt * temperature / (2.0 - settings["friction"])) ** 0.5
+
+    def half_kick(self, temperature: Any, dt: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """lr/(2 - friction)."""
+        return {"momentum": dt / (2.0 - settings["friction"])}
+
+    def exchanged(self, temperature: Any, dt: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """sqrt(2 lr T/(2 - friction))."""
+        return {"momentum": (2.0 * dt * temperature / (2.0 - settings["friction"])) ** 0.5}
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """Friction, kick and noise, then a move by the momentum."""

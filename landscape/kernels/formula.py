@@ -41,14 +41,18 @@ def _shape(n, dim, registers, shaping, noise):  # type: ignore[no-untyped-def]
 
 @exact_inner
 def absorb(n, dim, registers, exits, shaping, amplitude, at, seed, chain, step):  # type: ignore[no-untyped-def]
-    """Mark chains that crossed an absorbing wall in this step, keep them where they left; returns how many stay."""
-    lows, highs, bridge, exit_step, exit_wall, before, word = exits
+    """Mark chains that crossed an absorbing wall in this step, keep them where they left; returns how many stay.
+
+    ``walls (3, 2, dim)`` are those of `constraints.Walls.exits`: mirrors come later, and their images are walls too.
+    """
+    walls, bridge, exit_step, exit_wall, before, word = exits
     inside = 0
     for i in range(n):
         if exit_wall[i] != 0.0:
             for d in range(dim):
                 registers[d, i] = before[d, i]
             continue
+        first, place, end = 2.0, 0, 0.0
         for d in range(dim):
             spread = amplitude[at, i] * amplitude[at, i]
             if shaping is not None:
@@ -61,22 +65,30 @@ def absorb(n, dim, registers, exits, shaping, amplitude, at, seed, chain, step):
                     for e in range(dim):
                         total += mixing[d, e] * mixing[d, e]
                     spread *= total
-            for side in range(-1, 2, 2):
-                value = lows[d] if side < 0 else highs[d]
-                if math.isinf(value) or exit_wall[i] != 0.0:
+            for k in range(2):
+                side, value = 2 * k - 1, walls[0, k, d]
+                if math.isinf(value):
                     continue
                 near, far = side * (value - before[d, i]), side * (value - registers[d, i])
-                crossed = far <= 0.0
+                crossed = far <= 0.0 or near < 0.0
+                near = max(near, 0.0)
                 if bridge and not crossed and near != far and 2.0 * near * far < 40.0 * spread:
-                    fill_words(word, seed, _CROSSING, chain + i, step, 2 * d + (1 if side > 0 else 0), 0, 0, 0)
+                    image = 2 * dim if side != walls[2, k, d] else 0
+                    fill_words(word, seed, _CROSSING, chain + i, step, image + 2 * d + k, 0, 0, 0)
                     chance = exponential(-2.0 * near * far / spread)
                     crossed = uniform(word, 0) < chance
-                if crossed:
-                    exit_step[i] = step + near / max(near + abs(far), 1e-300)
-                    exit_wall[i] = side * (d + 1.0)
-                    registers[d, i] = value
+                fraction = near / max(near + abs(far), 1e-300)
+                if crossed and fraction < first:
+                    first, place, end = fraction, d, walls[1, k, d]
+                    exit_wall[i] = walls[2, k, d] * (d + 1.0)
         if exit_wall[i] == 0.0:
             inside += 1
+            continue
+        exit_step[i] = step + first
+        registers[place, i] = end
+        for d in range(dim):  # it met another wall later in the step
+            if d != place and (registers[d, i] < walls[0, 0, d] or registers[d, i] > walls[0, 1, d]):
+                registers[d, i] = walls[1, 0, d] if registers[d, i] < walls[0, 0, d] else walls[1, 1, d]
     return inside
 
 
@@ -124,11 +136,11 @@ def run_block(  # type: ignore[no-untyped-def]
         it; either may be empty. The scratch is ``(dim, n)``.
     rows : (dt, amplitude)
         Arrays ``(1 or steps, n)``.
-    walls : (kinds, lows, highs, turned) or None
-        `turned` is what mirrors turn round, the first memory or scratch.
-    exits : (lows, highs, bridge, exit_step, exit_wall, before, word), (gone, held) or None
-        Absorbing walls; `bridge` tests for crossings between steps. ``exit_step`` and ``exit_wall (n,)``; scratch
-        ``before (dim, n)``, ``word (4, 1)``, ``gone (n,)``, ``held (2, dim, n)``.
+    walls : (kinds, lows, highs, turned, turns) or None
+        `turned` is what mirrors turn round, the first memory or scratch; ``turns (dim, n)`` counts periods.
+    exits : (walls, bridge, exit_step, exit_wall, before, word), (gone, held) or None
+        Absorbing walls ``(3, 2, dim)``, see `absorb`; `bridge` tests for crossings between steps. ``exit_step`` and
+        ``exit_wall (n,)``; scratch ``before (dim, n)``, ``word (4, 1)``, ``gone (n,)``, ``held (2, dim, n)``.
     rule : (scheme, settings, typed)
         See `update`.
     when : (chain, first_step, steps)
@@ -167,9 +179,9 @@ def run_block(  # type: ignore[no-untyped-def]
             at = k
         if exits is not None:
             crossing, (gone, held) = exits
-            before = crossing[5]
+            before = crossing[4]
             for i in range(n):
-                gone[i] = crossing[4][i]
+                gone[i] = crossing[3][i]
             for d in range(dim):
                 for i in range(n):
                     before[d, i] = registers[d, i]
@@ -202,10 +214,10 @@ def run_block(  # type: ignore[no-untyped-def]
                         if gone[i] != 0.0:
                             first[d, i], second[d, i] = held[0, d, i], held[1, d, i]
         if walls is not None:
-            kinds, lows, highs, turned = walls
+            kinds, lows, highs, turned, turns = walls
             for d in range(dim):
                 if kinds[d] != OPEN:
-                    wall(n, kinds[d], registers, d, lows[d], highs[d], turned)
+                    wall(n, kinds[d], registers, d, lows[d], highs[d], turned, turns)
         to_keep -= 1
         if to_keep == 0:
             keep(n, dim, registers, kept, draws)

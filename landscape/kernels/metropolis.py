@@ -37,11 +37,17 @@ def _gradients(n, code, library, registers):  # type: ignore[no-untyped-def]
 @exact_inner
 def _propose(  # type: ignore[no-untyped-def]
     n, dim, scheme, leapfrog, code, library, outputs, registers, walls, lows, highs, noise, dt, amplitude, temperature,
-    at, momentum, kept, slopes, energy, ratio, uniforms, accepted,
+    at, momentum, kept, slopes, energy, ratio, uniforms, accepted, turns,
 ):  # fmt: skip
-    """One proposal of MALA or HMC, taken or not; ``kept``, ``slopes`` and ``energy`` are those of the present state."""
+    """One proposal of MALA or HMC, taken or not; ``kept``, ``slopes`` and ``energy`` are those of the present state.
+
+    ``turns (dim, n)`` then tells by how many periods each chain went round.
+    """
     for i in range(n):
         ratio[i] = 0.0
+    for d in range(dim):
+        for i in range(n):
+            turns[d, i] = 0.0
     if scheme == MALA:
         for d in range(dim):
             for i in range(n):
@@ -50,7 +56,7 @@ def _propose(  # type: ignore[no-untyped-def]
                 registers[d, i] = kept[d, i] + move
                 ratio[i] += 0.5 * float(noise[d, i]) * float(noise[d, i])
             if walls[d] == PERIODIC:
-                wall(n, walls[d], registers, d, lows[d], highs[d], momentum)
+                wall(n, walls[d], registers, d, lows[d], highs[d], momentum, turns)
         _gradients(n, code, library, registers)
         for d in range(dim):
             for i in range(n):
@@ -67,7 +73,7 @@ def _propose(  # type: ignore[no-untyped-def]
                 for i in range(n):
                     registers[d, i] = registers[d, i] + dt[at, i] * momentum[d, i]
                 if walls[d] == REFLECT or walls[d] == PERIODIC:
-                    wall(n, walls[d], registers, d, lows[d], highs[d], momentum)
+                    wall(n, walls[d], registers, d, lows[d], highs[d], momentum, turns)
             _gradients(n, code, library, registers)
             kick = 0.5 if number == leapfrog - 1 else 1.0
             for d in range(dim):
@@ -91,6 +97,7 @@ def _propose(  # type: ignore[no-untyped-def]
                 slopes[d, i] = registers[outputs[d], i]
             else:
                 registers[d, i] = kept[d, i]
+                turns[d, i] = 0.0
         if taken:
             energy[i] = registers[outputs[dim], i]
             accepted[i] += 1.0
@@ -103,15 +110,16 @@ def run_metropolis(  # type: ignore[no-untyped-def]
     """Advance a block of chains by `steps` proposals, with the arguments of `formula.run_block`.
 
     The program gives the gradient and then the energy; ``rule = (scheme, leapfrog, accepted)``, of which the last
-    ``(n,)`` counts, ``rows = (dt, amplitude, temperature)``.
+    ``(n,)`` counts, ``rows = (dt, amplitude, temperature)``, ``walls = (kinds, lows, highs, winding)``, of which the
+    last ``(dim, n)`` counts periods.
     """
     n = registers.shape[1]
     code, library, outputs = program
-    (dt, amplitude, temperature), (kinds, lows, highs) = rows, walls
+    (dt, amplitude, temperature), (kinds, lows, highs, winding) = rows, walls
     (scheme, leapfrog, accepted), (chain, first_step, steps) = rule, when
     (often, seldom), since, (kept, also_kept) = records
     seed, noise, counted = drawing[0], drawn[3], np.empty(n)
-    present, slopes, momentum = np.empty((dim, n)), np.empty((dim, n)), np.empty((dim, n))
+    present, slopes, momentum, turns = np.empty((dim, n)), np.empty((dim, n)), np.empty((dim, n)), np.empty((dim, n))
     energy, ratio, uniforms, chance = np.empty(n), np.empty(n), np.empty(n), np.empty((4, n), np.uint32)
     _gradients(n, code, library, registers)
     _remember(n, dim, outputs, registers, present, slopes, energy)
@@ -124,9 +132,9 @@ def run_metropolis(  # type: ignore[no-untyped-def]
         tile_start = draw(n, step, drawing, tile_start, drawn, chain)
         if exits is not None:
             crossing, (gone, _) = exits
-            before = crossing[5]
+            before = crossing[4]
             for i in range(n):
-                counted[i], gone[i] = accepted[i], crossing[4][i]
+                counted[i], gone[i] = accepted[i], crossing[3][i]
             for d in range(dim):
                 for i in range(n):
                     before[d, i] = registers[d, i]
@@ -135,7 +143,7 @@ def run_metropolis(  # type: ignore[no-untyped-def]
             uniforms[i] = uniform(chance, i)
         _propose(
             n, dim, scheme, leapfrog, code, library, outputs, registers, kinds, lows, highs, noise, dt, amplitude,
-            temperature, at, momentum, present, slopes, energy, ratio, uniforms, accepted,
+            temperature, at, momentum, present, slopes, energy, ratio, uniforms, accepted, turns,
         )  # fmt: skip
         if exits is not None:
             absorb(n, dim, registers, crossing, shaping, amplitude, at, seed, chain, step)
@@ -143,7 +151,11 @@ def run_metropolis(  # type: ignore[no-untyped-def]
                 if gone[i] != 0.0:
                     accepted[i] = counted[i]
                 for d in range(dim):
+                    turns[d, i] = 0.0 if gone[i] != 0.0 else turns[d, i]
                     present[d, i] = registers[d, i]
+        for d in range(dim):
+            for i in range(n):
+                winding[d, i] += turns[d, i]
         to_keep -= 1
         if to_keep == 0:
             keep(n, dim, registers, kept, draws)

@@ -113,10 +113,11 @@ def update(  # type: ignore[no-untyped-def]
 
 
 @exact_inline
-def wall(n, kind, x, row, low, high, m):  # type: ignore[no-untyped-def]
+def wall(n, kind, x, row, low, high, m, turns):  # type: ignore[no-untyped-def]
     """Fold a row back between its walls (reflecting) or around its period.
 
     ``m[row]`` points along the coordinate (a momentum, a mean gradient, noise still to come): a mirror turns it round.
+    ``turns[row]`` counts the periods.
     """
     width = high - low
     if kind == REFLECT and math.isinf(low):
@@ -141,4 +142,5 @@ def wall(n, kind, x, row, low, high, m):  # type: ignore[no-untyped-def]
         for i in range(n):
             y = (x[row, i] - low) / width
             inside = x[row, i] >= low and x[row, i] < high
+            turns[row, i] += 0.0 if inside else np.floor(y)
             x[row, i] = x[row, i] if inside else low + (y - math.floor(y)) * width

@@ -31,11 +31,15 @@ class Noise(ABC):
         Standard variates per coordinate and step.
     white : bool
         Whether the displacements of successive steps are independent, so that the path between steps is Brownian.
+    samples_boltzmann : bool
+        Whether it is that of a heat bath, of covariance 2 T dt along every coordinate: then a rule that samples the
+        Boltzmann law does so with it.
     """
 
     memory_names: ClassVar[tuple[str, ...]] = ()
     variates: ClassVar[int] = 1
     white: ClassVar[bool] = True
+    samples_boltzmann: ClassVar[bool] = False
 
     @abstractmethod
     def draw(self, seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:

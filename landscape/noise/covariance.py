@@ -66,6 +66,11 @@ class CovarianceNoise(Noise):
         object.__setattr__(self, "matrix", matrix)
 
     @property
+    def samples_boltzmann(self) -> bool:  # type: ignore[override]
+        """Only where C is the unit matrix."""
+        return bool(np.array_equal(self.matrix, np.eye(len(self.matrix))))
+
+    @property
     def root(self) -> NDArray[np.float64]:
         """The symmetric L with L L = C."""
         values, vectors = np.linalg.eigh(self.matrix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -65,6 +66,8 @@ class ThermalNoise(Noise):
     precision: Precision = "float32"
     refinement: int = 1
     antithetic: bool = False
+
+    samples_boltzmann: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_precision(self.precision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -33,6 +34,8 @@ class TwoPointNoise(Noise):
     >>> sorted(set(run.last_position.values.ravel()))
     [np.float64(-1.0), np.float64(1.0)]
     """
+
+    samples_boltzmann: ClassVar[bool] = True
 
     def draw(self, seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:
         """Signs of one step, ``(chains, dim)``."""

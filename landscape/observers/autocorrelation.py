@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,7 +42,7 @@ class Autocorrelation(Observer):
     Parameters
     ----------
     of : str, sequence of str, or callable
-        See `Observer`.
+        See `Observer`. Periodic coordinates are unwrapped: position plus the periods that the chain went round.
     points : int
         Points p of a level, even.
     levels : int
@@ -90,6 +90,8 @@ class Autocorrelation(Observer):
     points: int = 16
     levels: int = 12
     every: int | None = None
+
+    unwraps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_observer(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -23,7 +23,7 @@ Variables: TypeAlias = dict[str, tuple[tuple[str, ...], NDArray[Any], dict[str, 
 FloatArray: TypeAlias = NDArray[np.float64]
 
 # Names that stand for many columns, and the dimension these have in a run.
-_WIDE = {"position": "coordinate", "momentum": "coordinate", "sample_energies": "sample"}
+_WIDE = {"position": "coordinate", "unwrapped": "coordinate", "momentum": "coordinate", "sample_energies": "sample"}
 _ENERGIES = ("energy", "batch_energy", "evaluation_energy", "sample_energies", "gradient_norm")
 
 
@@ -37,9 +37,12 @@ class Observer(ABC):
         a callable (potential, position ``(chains, dim)``) -> tensor ``(chains,)`` or ``(chains, width)``.
     every : int or None
         Steps between samples; None is the cadence of the record.
+    unwraps : bool
+        Whether coordinates of a period are observed without the wrapping: where sums of them are taken.
     """
 
     __slots__ = ()
+    unwraps: ClassVar[bool] = False
     of: Source
     every: int | None
 

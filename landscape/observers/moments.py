@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +26,7 @@ class Moments(Observer):
     Parameters
     ----------
     of : str, sequence of str, or callable
-        See `Observer`.
+        See `Observer`. Periodic coordinates are unwrapped: position plus the periods that the chain went round.
     covariance : bool
         Whether to keep the matrix of covariances as well.
     every : int, optional
@@ -68,6 +68,8 @@ class Moments(Observer):
     of: Source = "position"
     covariance: bool = False
     every: int | None = None
+
+    unwraps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_observer(self)

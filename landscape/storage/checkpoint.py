@@ -57,6 +57,8 @@ def restore(driver: Driver, numbers: Mapping[str, Any], arrays: Arrays) -> None:
     """
     groups, engine = _grouped(arrays), driver.engine
     own, memory = groups[""], groups.get("memory", {})
+    for name in {"winding"} & (set(engine.state.memory) - set(memory)):  # older runs did not count
+        memory = memory | {name: np.full(tuple(engine.state.memory[name].shape), np.nan)}
     if set(memory) != set(engine.state.memory):
         raise ValueError(f"its memory is {sorted(memory)}, not {sorted(engine.state.memory)}")
     engine.state = State(

@@ -13,6 +13,7 @@ from tests.cases import BACKENDS
 
 DOCUMENTED = {
     "position",
+    "unwrapped",
     "energy",
     "batch_energy",
     "gradient_norm",

@@ -4,10 +4,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from scipy.integrate import quad
 
 import landscape as ls
-from landscape import potentials
+from landscape import potentials, random
 from landscape.probes import free_energy
 from tests.cases import LONG_ONLY
 
@@ -193,7 +194,6 @@ def test_first_passage_of_the_reduced_barrier():
 
 def test_constrained_walks_draw_counted_numbers(monkeypatch):
     """Noise and tests of acceptance are functions of (seed, stream, walker, step) alone: torch is not asked for any."""
-    from landscape import random
 
     def refuse(*_, **__):
         raise AssertionError("a draw from torch's generator")
