@@ -17,10 +17,8 @@ from landscape.errors import ConfigError
 __all__ = ["COMPOSED", "COMPOSED_THRICE"]
 
 
-def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor | None:
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     """g v / |v|: the backward of the fused kernel leaves out how its own norms change (torch 2.14)."""
-    if v.ndim < 2:
-        return None  # the fused kernel has another idea of its norm
     norm = torch.norm_except_dim(v, 2, dim)
     return v * (g.reshape(norm.shape) / norm)
 

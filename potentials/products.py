@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any, Final
 
 import torch
@@ -15,6 +14,7 @@ from landscape.errors import ConfigError
 from landscape.potentials.batch import Inputs
 from landscape.potentials.graph_memory import graph_bytes
 from landscape.potentials.missing_derivatives import agree, custom_functions, derivatives_named, refuse
+from landscape.potentials.parts import columns, flat, parts
 from landscape.potentials.sampled_loss import SampledLoss
 from landscape.potentials.twice_differentiable import TwiceDifferentiable
 
@@ -202,49 +202,6 @@ class _Products(ABC):
         return graph_bytes(lambda: self._product(self.loss.inputs[rows], self.loss.targets[rows], rows), self._leaves)
 
 
-# -- vectors and their parts by parameter: functions, so that a kept product does not refer to who keeps it -----------
-
-
-def _flat(leaves: Sequence[Tensor], gradients: Sequence[Tensor | None], count: int) -> Tensor:
-    """Rows ``(count, size)`` from their parts by leaf."""
-    parts = [
-        leaf.new_zeros(count, leaf.numel()) if gradient is None else gradient.reshape(count, leaf.numel())
-        for gradient, leaf in zip(gradients, leaves, strict=True)
-    ]
-    return torch.cat(parts, dim=-1)
-
-
-def _parts(leaves: Sequence[Tensor], vectors: Tensor) -> list[Tensor]:
-    """Parts by leaf ``(k, *shape)`` of rows ``(k, size)``."""
-    split = vectors.split([leaf.numel() for leaf in leaves], dim=1)
-    parts = [part.reshape(len(vectors), *leaf.shape) for part, leaf in zip(split, leaves, strict=True)]
-    # pairs that may be seen as complex numbers lie at even places only
-    return [part.clone() if part.shape[-1] == 2 and part.ndim > 1 else part for part in parts]
-
-
-def _columns(
-    outputs: Sequence[Tensor | None], leaves: Sequence[Tensor], vectors: Sequence[Tensor]
-) -> list[Tensor | None]:
-    """Vector-Jacobian products of `outputs` with each of `vectors` ``(k, ...)``, by leaf; the graph stays."""
-    pairs = [(one, along) for one, along in zip(outputs, vectors, strict=True) if one is not None]
-    pairs = [(one, along) for one, along in pairs if one.requires_grad]
-    if not pairs:
-        return [None] * len(leaves)
-    ends, along = [one for one, _ in pairs], [one for _, one in pairs]
-    if len(vectors[0]) > 1:
-        try:
-            return list(_pulled(ends, leaves, along, is_grads_batched=True))
-        except RuntimeError:  # operations that cannot be batched, or not in this memory
-            pass
-    found = [_pulled(ends, leaves, [one[k] for one in along]) for k in range(len(vectors[0]))]
-    if len(found) == 1:
-        return [None if part is None else part.unsqueeze(0) for part in found[0]]
-    return [None if parts[0] is None else torch.stack(parts) for parts in zip(*found, strict=True)]
-
-
-_pulled = partial(torch.autograd.grad, retain_graph=True, allow_unused=True)
-
-
 def _one_tensor(outputs: Any) -> Tensor:
     if isinstance(outputs, Tensor):
         return outputs
@@ -294,7 +251,7 @@ class HessianProducts(_Products):
             return torch.zeros_like
         slopes = torch.autograd.grad(mean, leaves, create_graph=True, allow_unused=True)
         self._look_at(slopes)
-        return lambda vectors: _flat(leaves, _columns(slopes, leaves, _parts(leaves, vectors)), len(vectors))
+        return lambda vectors: flat(leaves, columns(slopes, leaves, parts(leaves, vectors)), len(vectors))
 
     def _check_custom_functions(self, position: Tensor) -> None:
         """Compare a product for a few samples with the central difference of the gradient.
@@ -357,10 +314,10 @@ class Sandwich(_Products):
         middle = self._middle(inner.detach(), inputs, targets)
 
         def product(vectors: Tensor) -> Tensor:
-            (pushed,) = _columns(slopes, [dummy], _parts(leaves, vectors))
+            (pushed,) = columns(slopes, [dummy], parts(leaves, vectors))
             if pushed is None:
                 return torch.zeros_like(vectors)
-            return _flat(leaves, _columns([inner], leaves, [middle(pushed)]), len(vectors))
+            return flat(leaves, columns([inner], leaves, [middle(pushed)]), len(vectors))
 
         return product
 
@@ -399,7 +356,7 @@ class GaussNewtonProducts(Sandwich):
         (slope,) = torch.autograd.grad(mean, outputs, create_graph=True, allow_unused=True)
 
         def curved(vectors: Tensor) -> Tensor:
-            (product,) = _columns([slope], [outputs], [vectors])
+            (product,) = columns([slope], [outputs], [vectors])
             return torch.zeros_like(vectors) if product is None else product
 
         return curved

@@ -190,6 +190,7 @@ LAYERS = {
     "weight norm of columns": lambda: normed(nn.Linear(4, 5), dim=1),
     "weight norm of the whole": lambda: normed(nn.Linear(4, 5), dim=None),
     "weight norm of kernels": lambda: nn.Sequential(nn.Unflatten(1, (2, 2)), normed(nn.ConvTranspose1d(2, 3, 2))),
+    "weight norm of a vector": through(parametrizations.weight_norm(nn.LayerNorm(6))),
     "hard sigmoid": through(nn.Hardsigmoid()),
     "hard sigmoid in place": through(nn.Hardsigmoid(inplace=True)),
     "bag, sum": lambda: Bag(mode="sum"),
