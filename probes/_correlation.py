@@ -18,13 +18,27 @@ import scipy.special
 from landscape.observers.blocking import student_factor
 from landscape.probes._series import BoolArray, FloatArray, IntArray
 
-__all__ = ["LongRun", "Variance", "combine", "fft_size", "long_run", "power", "products", "student_factor", "widen"]
+__all__ = [
+    "LongRun",
+    "Variance",
+    "combine",
+    "fft_size",
+    "long_run",
+    "power",
+    "products",
+    "student_factor",
+    "taper",
+    "widen",
+]
 
 _NORMAL = 1.959963984540054  # 97.5 % quantile of the normal law
 _SOKAL = 5.0  # Sokal (1997), section 3: the window is the least W with W >= 5 tau(W)
 _SIGNIFICANT = 0.99
 _LARGER = 0.8
 _ROUNDS = 3
+_NEGATIVE = 5.0  # standard errors (Bartlett's) below zero from which a correlation changes sign
+_DEEP = 0.6  # correlation below which it does whatever its noise: few periods make much of it
+_ENVELOPE = 8.0  # integrals of |rho| summed then: exp(-k/t) |cos| has 2 t/pi, of whose end a part of exp(-5) is left
 
 
 def fft_size(draws: int, max_lag: int) -> int:
@@ -65,6 +79,8 @@ class LongRun:
         What a slow tail beyond the window may add to tau, as a fraction of it.
     correlation : array, shape ``(group, lag)``
         rho_k, corrected alike.
+    envelope : array
+        1/2 + sum |rho_k| beyond noise where rho changes sign, which says how long a chain has to be; else 0.
     """
 
     total: FloatArray
@@ -75,6 +91,7 @@ class LongRun:
     closed: BoolArray
     tail: FloatArray
     correlation: FloatArray
+    envelope: FloatArray
 
     @property
     def time_error(self) -> FloatArray:
@@ -90,7 +107,10 @@ def long_run(sums: FloatArray, draws: IntArray, chains: IntArray, *, removed: in
     The window is the larger of two: Sokal's least W >= 5 tau(W), and the last lag before a pair rho_{2m} +
     rho_{2m+1} turns negative (Geyer's initial positive sequence, valid for reversible dynamics). Sokal's alone
     cuts off the tail of spectra that span decades: the error bar of the energy of 20 directions with stiffness
-    spread over a factor 100 would be 10 % too small. Subtracting the mean of n draws lowers every autocovariance by
+    spread over a factor 100 would be 10 % too small. Where the correlation changes sign (some rho_k is 5 of Bartlett's
+    standard errors below zero) neither knows: the window is then the least W >= 8 (1/2 + sum |rho_k|), noise
+    subtracted, and the lags are weighted with (1 + cos(pi k/(W + 1)))/2, without which what oscillates would leak into
+    the sum. Subtracting the mean of n draws lowers every autocovariance by
     C/n, so the sum is divided by 1 - (2W + 1)/n [1].
 
     Parameters
@@ -118,19 +138,34 @@ def long_run(sums: FloatArray, draws: IntArray, chains: IntArray, *, removed: in
         with np.errstate(divide="ignore", invalid="ignore"):
             rho = gamma / gamma[:, :1]
             time = 0.5 + np.cumsum(rho[:, 1:], axis=1)
-        window, closed = _window(rho, time, last)
-        shrink = 1.0 - np.minimum(removed * (2.0 * window + 1.0) / np.maximum(draws, 1), 0.6)
+        window, closed, envelope = _window(rho, time, last, draws * np.maximum(chains, 1))
+        terms = 2.0 * window + 1.0
         plain = raw[:, 0] + 2.0 * np.cumsum(raw[:, 1:], axis=1)[np.arange(groups), window - 1]
-        # Noise can bring the sum below zero; a tenth of white noise is the floor.
-        total = np.maximum(plain, 0.1 * raw[:, 0]) / shrink
+        for row in np.flatnonzero(envelope > 0):
+            weight = taper(int(window[row]))
+            plain[row] = raw[row, 0] + 2.0 * float(weight @ raw[row, 1 : window[row] + 1])
+            terms[row] = 2.0 * weight.sum() + 1.0
+        shrink = 1.0 - np.minimum(removed * terms / np.maximum(draws, 1), 0.6)
+        # Noise can bring the sum below zero; a tenth of white noise is the floor, a thousandth where signs change.
+        floor = np.where(envelope > 0, 0.001, 0.1)
+        total = np.maximum(plain, floor * raw[:, 0]) / shrink
         gamma = raw + (removed * total / np.maximum(draws, 1))[:, None]
     variance = gamma[:, 0]
     with np.errstate(divide="ignore", invalid="ignore"):
         corrected = gamma / variance[:, None]
         time_corrected = 0.5 * total / variance
-    degrees = draws * chains / (2.0 * window + 1.0)
+    summed = 2.0 * window + 1.0
+    for row in np.flatnonzero(envelope > 0):
+        summed[row] = 2.0 * float((taper(int(window[row])) ** 2).sum()) + 1.0
+    degrees = draws * chains / summed
     closed = closed & np.isfinite(time_corrected)
-    return LongRun(total, variance, time_corrected, window, degrees, closed, _tail(corrected, window), corrected)
+    tail = np.where(envelope > 0, 0.0, _tail(corrected, window))
+    return LongRun(total, variance, time_corrected, window, degrees, closed, tail, corrected, envelope)
+
+
+def taper(window: int) -> FloatArray:
+    """Weights (1 + cos(pi k/(W + 1)))/2 of lags 1..W: an abrupt end would let in what oscillates (von Hann)."""
+    return np.asarray(0.5 * (1.0 + np.cos(np.pi * np.arange(1, window + 1) / (window + 1.0))))
 
 
 def _tail(rho: FloatArray, window: IntArray) -> FloatArray:
@@ -149,7 +184,9 @@ def _tail(rho: FloatArray, window: IntArray) -> FloatArray:
     return np.asarray(np.nan_to_num(2.0 * np.maximum(excess, 0.0)))
 
 
-def _window(rho: FloatArray, time: FloatArray, last: IntArray) -> tuple[IntArray, BoolArray]:
+def _window(
+    rho: FloatArray, time: FloatArray, last: IntArray, draws: IntArray
+) -> tuple[IntArray, BoolArray, FloatArray]:
     lag = np.arange(1, rho.shape[1])
     allowed = lag[None, :] <= last[:, None]
     enough = (lag >= _SOKAL * time) & allowed
@@ -159,7 +196,19 @@ def _window(rho: FloatArray, time: FloatArray, last: IntArray) -> tuple[IntArray
     negative = pairs <= 0
     positive = np.where(negative.any(axis=1), 2 * negative.argmax(axis=1) - 1, last)
     window = np.clip(np.maximum(sokal, positive), 1, np.maximum(last, 1))
-    return window.astype(np.intp), np.asarray(enough.any(axis=1))
+    closed, envelope = np.asarray(enough.any(axis=1)), np.zeros(len(rho))
+    # A correlation that is clearly below zero somewhere may come back: the sum goes on until its size has decayed.
+    with np.errstate(invalid="ignore"):
+        noise = np.sqrt((1.0 + 2.0 * np.where(allowed, rho[:, 1:] ** 2, 0.0).sum(axis=1)) / np.maximum(draws, 1))
+        below = (rho[:, 1:] < -_NEGATIVE * noise[:, None]) | (rho[:, 1:] < -_DEEP)
+        turning = (below & allowed).any(axis=1)
+    for row in np.flatnonzero(turning):
+        size = 0.5 + np.cumsum(np.maximum(np.abs(rho[row, 1:]) - noise[row], 0.0))
+        decayed = (lag >= _ENVELOPE * size) & allowed[row]
+        closed[row] = decayed.any()
+        window[row] = max(int(decayed.argmax()) + 1 if closed[row] else int(last[row]), 1)
+        envelope[row] = size[window[row] - 1]
+    return window.astype(np.intp), closed, envelope
 
 
 def widen(estimate: FloatArray, stderr: FloatArray, share: float = 1.0) -> FloatArray:

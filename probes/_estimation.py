@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.signal
 
-from landscape.probes._correlation import LongRun, Variance, combine, fft_size, long_run, power, products, widen
+from landscape.probes._correlation import LongRun, Variance, combine, fft_size, long_run, power, products, taper, widen
 from landscape.probes._gamma import GammaFit, fit_gamma, tail_factor
 from landscape.probes._influence import Influence, between_chains, masked
 from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray
@@ -150,7 +151,8 @@ def correlations(bundle: Bundle, m: Moments, max_lag: int | None = None) -> Corr
     run = long_run(autocovariance(bundle, m, longest), m.draws, np.maximum(m.chains, 1))
     half = half_crossing(run.correlation)
     # One standard error is added to the time, because short runs underestimate it and would let themselves pass.
-    doubtful = run.time + run.time_error
+    # What oscillates has to forget its phase as well.
+    doubtful = np.maximum(run.time + run.time_error, run.envelope)
     with np.errstate(divide="ignore", invalid="ignore"):
         lengths = m.draws / doubtful
     resolved = run.closed & (lengths * m.chains > _LONGER_THAN) & (lengths > _EACH_LONGER_THAN) & (m.chains > 0)
@@ -196,10 +198,13 @@ def _integral_series(y: FloatArray, owner: IntArray, run: LongRun) -> FloatArray
     out = np.zeros_like(y)
     for g, rows in _runs(owner):
         w, part = int(run.window[g]), y[rows]
-        running = np.cumsum(part, axis=1)
         earlier = np.zeros_like(part)
-        earlier[:, 1:] = running[:, :-1]
-        earlier[:, w + 1 :] -= running[:, : -w - 1]
+        if run.envelope[g] > 0:
+            earlier[:, 1:] = scipy.signal.fftconvolve(part, taper(w)[None], axes=1)[:, : part.shape[1] - 1]
+        else:
+            running = np.cumsum(part, axis=1)
+            earlier[:, 1:] = running[:, :-1]
+            earlier[:, w + 1 :] -= running[:, : -w - 1]
         with np.errstate(divide="ignore", invalid="ignore"):
             out[rows] = part * (earlier - (run.time[g] - 0.5) * part) / run.variance[g]
     return out
