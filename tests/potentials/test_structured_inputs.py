@@ -254,3 +254,26 @@ def test_a_batch_behaves_as_a_tensor_along_its_first_axes():
     assert back(leaves).tree()["x"] is A
     cast = batch.to(torch.device("cpu"), torch.float32)
     assert [leaf.dtype for leaf in cast.leaves] == [torch.float32, torch.float32, torch.int64]
+
+
+class Sparse(nn.Module):
+    """A graph convolution whose adjacency matrix is a sparse buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3).double()
+        adjacency = (torch.rand(5, 5, generator=torch.Generator().manual_seed(0)) < 0.4).double()
+        self.register_buffer("adjacency", adjacency.to_sparse())
+
+    def forward(self, nodes):
+        return torch.stack([self.layer(torch.sparse.mm(self.adjacency, one)).mean(0) for one in nodes])
+
+
+def test_sparse_buffers():
+    module, nodes = Sparse(), draws(SAMPLES, 5, 4)
+    loss = NetworkLoss(module, nodes, Y)
+    dense = torch.einsum("ij,njk->nik", module.adjacency.to_dense(), nodes).mean(1)
+    expected = NetworkLoss(nn.Sequential(module.layer, nn.Identity()), dense, Y)
+    at = loss.position() + 0.1 * draws(3, loss.dim)
+    for name in ("energy", "gradient", "hessian", "sample_gradients"):
+        torch.testing.assert_close(getattr(loss, name)(at), getattr(expected, name)(at))
