@@ -288,6 +288,7 @@ def test_times_that_differ_by_chain_or_in_time():
     np.testing.assert_allclose(scheduled.projection_time, [0.0, 0.1, 0.3, 0.5])
 
 
+@pytest.mark.filterwarnings("ignore:a step goes")  # long against the way between the walls
 def test_walls_and_a_path_together():
     flat = ls.potentials.Expression("0*x + 0*y", ["x", "y"])
     line = straight_line([0.0, 0.0], [1.0, 0.0])
