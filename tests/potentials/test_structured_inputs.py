@@ -50,6 +50,7 @@ class Answer(Parts):
 USED = torch.ones(SAMPLES, dtype=torch.int64)
 FORMS = {
     "tuple": (Parts, (A, B)),
+    "list": (Parts, [A, B]),
     "arrays": (Parts, (A.numpy(), B.numpy())),
     "dict": (Parts, {"first": A, "second": B, "used": USED}),
     "named None": (Parts, {"first": A, "second": B, "used": None}),
@@ -231,7 +232,7 @@ def test_targets_among_the_inputs(source):
         ({"first": A, "labels": Y, "targets": Y}, None, ConfigError, "exactly one"),
         ((A, B, A, B), Y, ShapeError, "cannot take"),
         ({"first": A, "wrong": B}, Y, ShapeError, "wrong"),
-        ([A, B], Y, ShapeError, "tuple"),
+        ([A, B[:, :1], A], Y[:3], ShapeError, "tuple"),
         ((A, B * float("nan")), Y, ShapeError, "finite"),
     ],
 )
