@@ -14,7 +14,9 @@ from landscape.errors import ConfigError
 from landscape.potentials.batch import Inputs
 from landscape.potentials.graph_memory import graph_bytes
 from landscape.potentials.missing_derivatives import agree, custom_functions, derivatives_named, refuse
+from landscape.potentials.mlp_products import mlp_product, mlp_product_bytes
 from landscape.potentials.parts import columns, flat, parts
+from landscape.potentials.plain_mlp import PlainMLP
 from landscape.potentials.sampled_loss import SampledLoss
 from landscape.potentials.twice_differentiable import TwiceDifferentiable
 
@@ -245,6 +247,8 @@ class HessianProducts(_Products):
         self._check_custom_functions(position)
 
     def _product(self, inputs: Inputs, targets: Tensor, rows: slice) -> Product:
+        if self._plain is not None and isinstance(inputs, Tensor):
+            return self._written_out(self._plain, inputs, targets)
         mean = self._losses(inputs, targets).sum() / self.loss.samples
         leaves = self._leaves
         if not mean.requires_grad:
@@ -252,6 +256,24 @@ class HessianProducts(_Products):
         slopes = torch.autograd.grad(mean, leaves, create_graph=True, allow_unused=True)
         self._look_at(slopes)
         return lambda vectors: flat(leaves, columns(slopes, leaves, parts(leaves, vectors)), len(vectors))
+
+    @property
+    def _plain(self) -> PlainMLP | None:
+        """The plain perceptron that the network is, where the matrix is of all its weights."""
+        whole = self.size == self.loss.dim and isinstance(self.loss.inputs, Tensor) and len(self.loss.inputs) > 0
+        found: PlainMLP | None = getattr(self.loss, "plain_mlp", None) if whole else None
+        return found
+
+    def _written_out(self, mlp: PlainMLP, inputs: Tensor, targets: Tensor) -> Product:
+        position = torch.cat([leaf.detach().reshape(-1) for leaf in self._leaves])
+        product = mlp_product(mlp, position, inputs.flatten(1), targets)
+        share = len(inputs) / self.loss.samples
+        return product if share == 1.0 else lambda vectors: product(vectors).mul_(share)
+
+    def _measured(self) -> tuple[torch.memory_format, int]:
+        if self._plain is not None:
+            return torch.contiguous_format, mlp_product_bytes(self._plain, self.loss.dtype)
+        return super()._measured()
 
     def _check_custom_functions(self, position: Tensor) -> None:
         """Compare a product for a few samples with the central difference of the gradient.

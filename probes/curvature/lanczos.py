@@ -15,7 +15,6 @@ from landscape.probes.curvature.rows import dot, dots, less
 
 _FEWEST = 5  # products before a residual is believed
 _ALWAYS: Final = 2**14  # order up to which every vector is made orthogonal to all before it: that costs nothing there
-_HELD: Final = 2**25  # numbers in a basis that is held for a quadrature, which can do without
 _BLOCK: Final = 16  # basis vectors that memory is taken for at once
 _TINY: Final = 1e-30  # squares of what is smaller vanish in float32
 _GHOST: Final = 1e2  # roundings of the largest value within which Ritz values are copies of one eigenvalue
@@ -96,7 +95,7 @@ class Tridiagonal:
         product = self.linear.one(own)
         self.diagonal.append(dot(own, product))
         before = [] if self._last is None else [(self.below[-1], self._last)]
-        rest, square = less(product, [(self.diagonal[-1], own), *before])
+        rest, square = less(product, [(self.diagonal[-1], own), *before], in_place=self.linear.makes_new)
         if self._keep and self._always:
             for _ in range(2):
                 self._orthogonalise(rest)
@@ -143,7 +142,7 @@ class Tridiagonal:
         """The next vector, of unit norm, in its place in the basis."""
         count = len(self.diagonal)
         if not self._keep or count == self.limit:
-            return vector / norm
+            return vector.div_(norm) if count else vector / norm
         if count % _BLOCK == 0:
             self._blocks.append(vector.new_empty(min(_BLOCK, self.limit - count), self.linear.size))
         return torch.div(vector, norm, out=self._blocks[-1][count % _BLOCK])
@@ -186,9 +185,8 @@ def _length(vector: Tensor, square: float) -> float:
 
 
 def tridiagonalise(linear: LinearMap, start: Tensor, steps: int) -> Tridiagonal:
-    """So many steps, or fewer where the Krylov space ends. For a quadrature: a basis of gigabytes is not held."""
-    held = linear.size <= _ALWAYS or steps * linear.size <= _HELD
-    krylov = Tridiagonal(linear, start, steps, keep=held)
+    """So many steps, or fewer where the Krylov space ends. For a quadrature: of long vectors no basis is held."""
+    krylov = Tridiagonal(linear, start, steps, keep=linear.size <= _ALWAYS)
     while len(krylov.diagonal) < krylov.limit and not krylov.ended:
         krylov.step()
     return krylov

@@ -32,6 +32,8 @@ class LinearMap:
         Of the vectors that it takes.
     products : int
         How many vectors have been multiplied.
+    makes_new : bool
+        Whether nobody else holds a product, so that it may be overwritten.
     """
 
     size: int
@@ -39,6 +41,7 @@ class LinearMap:
     device: torch.device
     multiply: Callable[[Tensor], Tensor]
     products: int = 0
+    makes_new: bool = False
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """Products with the rows of ``(k, size)``, of the same shape."""
@@ -77,7 +80,8 @@ def as_linear(operator: Any) -> LinearMap:
             operator, dtype = operator.to(torch.float64), torch.float64
         device = torch.device(getattr(operator, "device", "cpu"))
         whole = isinstance(operator, Tensor) or getattr(operator, "takes_matrices", False)
-        return LinearMap(int(shape[0]), dtype, device, _in_torch(operator, whole=whole))
+        own = bool(getattr(operator, "makes_new", False))
+        return LinearMap(int(shape[0]), dtype, device, _in_torch(operator, whole=whole), makes_new=own)
     if dtype is not None and np.dtype(dtype).kind not in "fiu":
         raise ShapeError(f"the matrix must hold real numbers, got dtype {dtype}")
     whole = isinstance(operator, np.ndarray | LinearOperator) or scipy.sparse.issparse(operator)

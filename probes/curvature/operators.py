@@ -68,6 +68,11 @@ class _Operator(Operator):
     potential: Any
     _products: Any
 
+    @property
+    def makes_new(self) -> bool:
+        """Whether nobody else holds a product; of a potential of someone else's that is not known."""
+        return isinstance(self.potential, NetworkLoss)
+
     def __init__(
         self, potential: Potential, position: Any, *, block: str | None, chunk_size: int | None, dtype: Any
     ) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 __all__ = ["dot", "dots", "gram", "less", "orthonormal", "remove"]
 
-_PIECE: Final = 2**16  # numbers of a piece of one sum: its rounding errors stay those of a short vector
+_PIECE: Final = 2**17  # numbers of a piece of one sum: its rounding errors stay those of a short vector
 _TILE: Final = 2**12  # columns of a piece of a Gram matrix, which fit into a cache for some dozen rows
 _EVEN: Final = 100.0  # condition of a Gram matrix whose rows one round makes orthonormal to some hundred roundings
 _SMALL: Final = 1e-24
@@ -34,7 +34,7 @@ def dot(first: Tensor, second: Tensor) -> float:
     return sum(float(torch.dot(one, other)) for one, other in pieces)
 
 
-def less(vector: Tensor, parts: Sequence[tuple[float, Tensor]]) -> tuple[Tensor, float]:
+def less(vector: Tensor, parts: Sequence[tuple[float, Tensor]], *, in_place: bool = False) -> tuple[Tensor, float]:
     """A vector less multiples of others, and the square of its length; piece by piece, in one pass.
 
     Examples
@@ -42,15 +42,14 @@ def less(vector: Tensor, parts: Sequence[tuple[float, Tensor]]) -> tuple[Tensor,
     >>> less(torch.tensor([3.0, 4.0]), [(1.0, torch.tensor([3.0, 0.0])), (2.0, torch.tensor([0.0, 1.0]))])
     (tensor([0., 2.]), 4.0)
     """
-    rest = torch.empty_like(vector)
-    step = _PIECE // 2 if vector.device.type == "cpu" else len(vector)
+    rest = vector if in_place else vector.clone()
+    step = _PIECE if vector.device.type == "cpu" else len(vector)
     square = 0.0
     others = [part.split(step) for _, part in parts]
-    for number, (own, into) in enumerate(zip(vector.split(step), rest.split(step), strict=True)):
-        taken = own
+    for number, own in enumerate(rest.split(step)):
         for (factor, _), pieces in zip(parts, others, strict=True):
-            taken = torch.sub(taken, pieces[number], alpha=factor, out=into)
-        square += dot(taken, taken)
+            own.sub_(pieces[number], alpha=factor)
+        square += dot(own, own)
     return rest, square
 
 
@@ -89,7 +88,7 @@ def _wide(first: Tensor, second: Tensor) -> Tensor:
     return total
 
 
-def remove(vectors: Tensor, basis: Tensor) -> Tensor:
+def remove(vectors: Tensor, basis: Tensor, *, in_place: bool = False) -> Tensor:
     """Rows without their components along orthonormal rows; once more where little was left.
 
     Once suffices unless it cancels: what is left over along the basis is rounding of what was taken away (Kahan and
@@ -103,9 +102,10 @@ def remove(vectors: Tensor, basis: Tensor) -> Tensor:
     if not len(basis):
         return vectors
     inside = gram(vectors, basis)
-    left = torch.addmm(vectors, inside.to(vectors.dtype), basis, alpha=-1.0)
-    before = torch.linalg.vector_norm(vectors, dim=1).double()
-    again = inside.square().sum(1) > 0.5 * before.square()
+    square = dots(vectors, vectors).to(inside.device)
+    mixing = inside.to(vectors.dtype)
+    left = vectors.addmm_(mixing, basis, alpha=-1.0) if in_place else torch.addmm(vectors, mixing, basis, alpha=-1.0)
+    again = inside.square().sum(1) > 0.5 * square
     if bool(again.any()):
         rest = left[again]
         left[again] = torch.addmm(rest, gram(rest, basis).to(rest.dtype), basis, alpha=-1.0)

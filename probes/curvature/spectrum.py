@@ -354,9 +354,9 @@ def _ends(
 def _start(linear: LinearMap, seed: int, vectors: Tensor | None, which: str) -> Tensor:
     """A random vector; beside a neighbour's vectors, half as long as they are."""
     random: Tensor = uniform_probes(linear, 1, seed)[0]
-    random = random / torch.linalg.vector_norm(random)
     if vectors is None:
         return random
+    random = random / torch.linalg.vector_norm(random)
     known = vectors[0] if which == "largest" else vectors.sum(0)
     length = torch.linalg.vector_norm(known)
     if length > 0:

@@ -72,7 +72,7 @@ def _samples(linear: LinearMap, count: int, seed: int, without: Tensor | None = 
     # as many at once as those rows, which are passed over once for all of them
     for first, few in pieces(linear, count, least=1 if without is None else len(without)):
         z = sign_probes(linear, few, seed, first=first)
-        z = z if without is None else remove(z, without)
+        z = z if without is None else remove(z, without, in_place=True)
         found += [dots(part, linear(part)) for part in z.split(at_once(linear))]
     return torch.cat(found)
 

@@ -305,10 +305,14 @@ def test_estimators_cost_little_more_than_their_products(make, products):
         slopes = torch.autograd.grad(value(*parameters), parameters, create_graph=True)
         return [torch.autograd.grad(slopes, parameters, vectors, retain_graph=True) for _ in range(count)][-1]
 
+    def signs() -> None:
+        for number in range(products):
+            sign_probes(linear, 1, 0, first=number)
+
     found = seconds(
         **{
             "bare products": lambda: bare(products),
-            "vectors of signs": lambda: [sign_probes(linear, 1, 0, first=number) for number in range(products)],
+            "vectors of signs": signs,
             "Hutchinson": lambda: curvature.trace(loss, at, method="hutchinson", probes=products),
             "Hutch++": lambda: curvature.trace(loss, at, probes=products),
             "density": lambda: curvature.spectral_density(loss, at, probes=2, steps=products // 2),
