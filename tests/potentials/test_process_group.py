@@ -20,11 +20,22 @@ GUIDE = ROOT / "docs" / "many_devices.md"
 
 SAMPLES, FIRST = 23, 14  # on rank 0; the other has 9
 PARTS = (slice(0, FIRST), slice(FIRST, SAMPLES))
-KINDS = ("plain", "general")
+KINDS = ("plain", "general", "several")
 
 
 def draws(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+class Several(nn.Module):
+    """Takes its inputs by name, and returns a dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
+
+    def forward(self, first, second):
+        return {"logits": self.net(torch.cat([first, second], 1))}
 
 
 def network(kind, seed=1):
@@ -32,19 +43,28 @@ def network(kind, seed=1):
         return architectures.mlp([5, 6, 3], activation="tanh", seed=seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
+        if kind == "several":
+            return Several()
         return nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 3))
 
 
 def noisy(inputs, words):
     """An augmentation that depends on the random words of each sample."""
+    if isinstance(inputs, dict):
+        return {name: noisy(part, words) for name, part in inputs.items()}
     return inputs + words[:, :1].to(inputs) / 2**32
+
+
+def arranged(kind, inputs):
+    return {"first": inputs[:, :2], "second": inputs[:, 2:]} if kind == "several" else inputs
 
 
 def loss_on(part, group=None, kind="plain", **settings):
     labels = torch.randint(3, (SAMPLES,), generator=torch.Generator().manual_seed(1))
-    held_out = (draws(SAMPLES, 5, seed=2)[part], labels.flip(0)[part])
+    inputs, others = (arranged(kind, draws(SAMPLES, 5, seed=seed)[part]) for seed in (0, 2))
+    held_out = (others, labels.flip(0)[part])
     return NetworkLoss(
-        settings.pop("module", None) or network(kind), draws(SAMPLES, 5)[part], labels[part], evaluation=held_out,
+        settings.pop("module", None) or network(kind), inputs, labels[part], evaluation=held_out,
         dtype=torch.float64, process_group=group, **settings,
     )  # fmt: skip
 
