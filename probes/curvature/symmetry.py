@@ -99,7 +99,7 @@ class Watch:
             if not square > 0:
                 continue
             if self._witness is None:
-                self._witness = (vector / square**0.5).clone(), (product / square**0.5).clone()
+                self._witness = vector / square**0.5, product / square**0.5
                 continue
             witness, image = self._witness
             self._gaps.append((dot(witness, product) - dot(vector, image)) / square**0.5)

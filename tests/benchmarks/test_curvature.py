@@ -292,9 +292,12 @@ def torchvision_network() -> potentials.NetworkLoss:
     return potentials.NetworkLoss(resnet18(num_classes=10), images, labels, batchnorm="frozen")
 
 
-@pytest.mark.parametrize(("make", "products"), [(wide_network, 30), (torchvision_network, 12)])
-def test_estimators_cost_little_more_than_their_products(make, products):
-    """Beside bare products by double backward in plain torch, with vectors that are there already."""
+@pytest.mark.parametrize(("make", "products", "lanczos"), [(wide_network, 30, 1.8), (torchvision_network, 12, 1.3)])
+def test_estimators_cost_little_more_than_their_products(make, products, lanczos):
+    """Beside bare products by double backward in plain torch, with vectors that are there already.
+
+    A product of the perceptron takes as long as 20 passes over its weights, of which Lanczos makes a dozen by itself.
+    """
     loss = make()
     at = loss.position()
     value, parameters = plain(loss)
@@ -329,7 +332,7 @@ def test_estimators_cost_little_more_than_their_products(make, products):
     assert found["vectors of signs"] < 0.1 * found["bare products"]
     for name in ("Hutchinson", "Hutch++", "density"):
         assert found[name] < 1.3 * found["bare products"], name
-    assert ten["Lanczos, 10 products"] < 1.3 * ten["10 bare products"]
+    assert ten["Lanczos, 10 products"] < lanczos * ten["10 bare products"]
 
 
 def test_eigenpairs_in_products():

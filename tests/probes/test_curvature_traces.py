@@ -37,11 +37,11 @@ def test_traces_lie_within_their_error_bars(name, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_error_bars_of_half_the_size_would_not_cover(method):
+def test_error_bars_of_a_third_of_the_size_would_not_cover(method):
     """Control."""
     hessian = dense_hessian(loss := NETWORKS["convnet tanh"].loss(), loss.position())
     z, _, _ = z_scores(hessian, float(hessian.trace()), method, seeds=100)
-    assert np.mean(np.abs(2 * z) < 1.96) < 0.88
+    assert np.mean(np.abs(3 * z) < 1.96) < 0.8
 
 
 @pytest.mark.parametrize("method", METHODS)
