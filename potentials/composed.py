@@ -69,10 +69,9 @@ def _embedding_bag(
     _check_table(scale_grad_by_freq)
     if not isinstance(ids, Tensor) or ids.ndim == 0 or (ids.ndim == 1) != (offsets is not None):
         return None  # torch says what is wrong
-    if ids.ndim == 2:
+    if offsets is None:
         inside = torch.ones_like(ids, dtype=torch.bool)
     else:
-        assert offsets is not None
         places, inside = _bags(offsets, len(ids), include_last_offset)
         ids = ids[places] if len(ids) else places
         per_sample_weights = None if per_sample_weights is None else per_sample_weights[places]

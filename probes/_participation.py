@@ -56,8 +56,9 @@ def participation_ratio(
     -------
     xarray.Dataset
         `participation_ratio` with its error, and `participating_fraction` = phi / n with its error; the attribute
-        `samples` is n. `resolved` and `chains_agree` as in `summary`. Errors are NaN for a single draw and where `resolved` is False with fewer than four chains. A
-        chain with a draw whose losses are all zero has no phi and is NaN.
+        `samples` is n. `resolved` and `chains_agree` as in `summary`. Errors are NaN for a single draw and where
+        `resolved` is False with fewer than four chains. A chain with a draw whose losses are all zero has no phi and
+        is NaN.
 
     Raises
     ------

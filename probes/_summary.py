@@ -84,7 +84,8 @@ def summary(
         * `correlation_times`, `length`, `discarded`, `chains_used`, `chains_dropped`, `mean_variance_correlation`.
 
         Where `resolved` is False both times are NaN, and so are standard errors unless four or more chains give them
-        by their scatter, which chains that rest at the same value do not. Gamma quantities are NaN where an energy is not positive.
+        by their scatter, which chains that rest at the same value do not. Gamma quantities are NaN where an energy is
+        not positive.
 
     Raises
     ------
