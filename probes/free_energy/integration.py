@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import sympy
@@ -226,12 +226,6 @@ def varied(potential: Potential | Sequence[Potential], parameter: str | None, va
     return Mixture(first, second, value)
 
 
-@overload
-def slope_of(potential: Potential | Sequence[Potential], parameter: str | None, value: float) -> Potential: ...
-@overload
-def slope_of(
-    potential: Potential | Sequence[Potential], parameter: str | None, value: float, order: int
-) -> Potential | None: ...
 def slope_of(
     potential: Potential | Sequence[Potential], parameter: str | None, value: float, order: int = 1
 ) -> Potential | None:
