@@ -205,18 +205,20 @@ class NetworkLoss(NetworkFunction):
 
         kept = {name: buffer.clone() for name, buffer in self._buffers.items()}
         with checked_call(self.inputs):
-            losses(spread)
-        self._check_weights_stay(start)
+            parameters = self.layout.unflatten(start)
+            with self._quiet():
+                self.forward(parameters, self.inputs[spread], self._buffers)
+        self._check_weights_stay(parameters)
         for name, buffer in self._buffers.items():
             buffer.copy_(kept[name])
         self._written = frozenset(check_function(lambda: losses(spread), self._buffers))
         self._interacting = self.batchnorm is None and samples_interact(losses, spread)
 
-    def _check_weights_stay(self, start: Tensor) -> None:
+    def _check_weights_stay(self, called_with: Mapping[str, Tensor]) -> None:
         """Refuse a module that changes its own weights when it is called, such as an embedding with `max_norm`."""
         parameters = self.layout.unflatten(self.snapshot_position())
-        for name, found in self.layout.unflatten(start).items():
-            if not torch.equal(found, parameters[name]):
+        for name, found in called_with.items():
+            if not torch.allclose(found, parameters[name], rtol=0, atol=0, equal_nan=True):
                 raise ConfigError(
                     f"the module changes its own weight {name!r} when it is called, so its energy is no function of "
                     "the weights: leave that out (an embedding: max_norm=None)"

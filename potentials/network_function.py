@@ -70,6 +70,7 @@ class NetworkFunction(Potential):
     _nested = False
     _tensor_outputs = True
     _on_trial = False
+    _inputs_written = False
     _written: frozenset[str] = frozenset()
 
     def __init__(
@@ -238,7 +239,10 @@ class NetworkFunction(Potential):
         named = {**self._fixed, **self.layout.as_parameters(parameters)}
         for name, buffer in buffers.items():
             named[name] = buffer.clone() if name in self._written else buffer
-        inputs = inputs.detach() if isinstance(inputs, Tensor) else inputs.map(Tensor.detach)  # it may ask for slopes
+        # a module may ask for slopes, or work in place
+        own = Tensor.clone if self._on_trial or self._inputs_written else Tensor.detach
+        inputs = own(inputs) if isinstance(inputs, Tensor) else inputs.map(own)
+        started = [(leaf, leaf._version) for leaf in unwrapped(inputs)[0]] if self._on_trial else []
         positional, by_name = arguments(inputs)
         if self.call is not None:
             module, named = CallingModule(module, self.call), {f"module.{name}": one for name, one in named.items()}
@@ -246,6 +250,7 @@ class NetworkFunction(Potential):
         before = {name: buffer._version for name, buffer in buffers.items() if not buffer.is_inference()}
         with composite_attention(nested=self._nested):
             outputs = functional_call(module, named, positional, by_name)
+        self._inputs_written |= any(leaf._version != version for leaf, version in started)
         self._watch_buffers(buffers, before, named)
         return read_outputs(outputs, as_tensor=self._tensor_outputs)
 

@@ -278,3 +278,24 @@ def test_sparse_buffers():
     at = loss.position() + 0.1 * draws(3, loss.dim)
     for name in ("energy", "gradient", "hessian", "sample_gradients"):
         torch.testing.assert_close(getattr(loss, name)(at), getattr(expected, name)(at))
+
+
+def test_a_module_that_works_in_place_on_its_inputs_leaves_the_data_alone():
+    """An activation in place as the first layer would change the data at every evaluation."""
+    module = nn.Sequential(nn.CELU(inplace=True), nn.Linear(3, 3)).double()
+    given, expected = A.clone(), NetworkLoss(nn.Sequential(nn.CELU(), module[1]), A, Y)
+    loss = NetworkLoss(module, given, Y)
+    at = loss.position() + 0.1 * draws(2, loss.dim)
+    for name in ("energy", "gradient", "energy", "hessian", "sample_gradients", "energy"):
+        torch.testing.assert_close(getattr(loss, name)(at), getattr(expected, name)(at))
+    assert torch.equal(given, A)
+    assert torch.equal(loss.inputs, A)
+    assert not torch.allclose(nn.functional.celu(nn.functional.celu(A)), nn.functional.celu(A))  # control
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_embeddings_that_rescale_their_rows_are_refused(width):
+    """Of whatever width: pairs are copied on the way to the module."""
+    module = nn.Sequential(nn.Embedding(6, width, max_norm=0.1), nn.Flatten(), nn.Linear(2 * width, 3)).double()
+    with pytest.raises(ConfigError, match="its own weight"):
+        NetworkLoss(module, torch.randint(6, (SAMPLES, 2), generator=torch.Generator().manual_seed(0)), Y)
