@@ -93,6 +93,7 @@ class NetworkFunction(Potential):
         self.batchnorm = check_policy(self.module, batchnorm)
         self._loss_as_given = named_loss(loss)
         self.refresh()
+        self._tensor_outputs = takes_tensor(self.loss)
 
     def refresh(self) -> None:
         """Take the weights and buffers that the user's module has now.
@@ -121,7 +122,6 @@ class NetworkFunction(Potential):
             private.requires_grad_(False)
         self._name_constants()
         self.loss = placed_loss(self._loss_as_given, self.device, self.dtype)
-        self._tensor_outputs = takes_tensor(self.loss)
         self._vmaps = True
         self.measured: dict[Any, Any] = {}
 
