@@ -5,14 +5,7 @@ import re
 import matplotlib.pyplot as plt
 import pytest
 
-from tests.docs.pages import PAGES, ROOT, blocks, differs, play
-
-NOT_RUN = [
-    pytest.param(block.reason, id=f"{page.relative_to(ROOT)}:{block.line}")
-    for page in PAGES
-    for block in blocks(page)
-    if block.kind == "python" and block.reason is not None
-]
+from tests.docs.pages import PAGES, ROOT, differs, play
 
 
 @pytest.mark.slow
@@ -25,11 +18,6 @@ def test_snippets_run(page, tmp_path, monkeypatch):
     if page.name == "README.md":
         assert abs(float(names["exits"].exit_time.mean()) - 33.95) < 4
         assert names["run"].attrs["certificate"] == "passed"
-
-
-@pytest.mark.parametrize("reason", NOT_RUN)
-def test_snippets_that_are_not_run(reason):
-    pytest.skip(reason)
 
 
 def test_an_output_that_differs_is_found():
@@ -59,8 +47,13 @@ def test_a_page_fails_with_its_snippets(tmp_path, monkeypatch):
         play(page)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_tests_that_a_page_names_exist(page):
-    for path, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text("utf-8")):
-        assert (ROOT / path).exists(), path
-        assert not name or f"def {name}(" in (ROOT / path).read_text("utf-8"), f"{path}::{name}"
+def test_tests_that_pages_name_exist():
+    named = [
+        (page, *found)
+        for page in PAGES
+        for found in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text("utf-8"))
+    ]
+    assert named
+    for page, path, name in named:
+        assert (ROOT / path).exists(), (page, path)
+        assert not name or f"def {name}(" in (ROOT / path).read_text("utf-8"), (page, f"{path}::{name}")
