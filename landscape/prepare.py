@@ -18,6 +18,7 @@ from landscape.constraints import SEAM_SHARE, Constraint, Walls, resolve_walls, 
 from landscape.engines.base import Plan, State
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
 from landscape.integrators.base import Integrator, Memory, plain
+from landscape.momenta import given_momenta
 from landscape.per_chain import count_chains, length_of, per_chain
 from landscape.potentials.base import Potential, check_device
 from landscape.potentials.code_fingerprint import code_fingerprint
@@ -39,6 +40,7 @@ def prepare(
     *,
     steps: int,
     start: Any = None,
+    momentum: Any = None,
     chains: int | None = None,
     temperature: Any = 0.0,
     record: Record | None = None,
@@ -63,11 +65,13 @@ def prepare(
         raise ConfigError(f'state must be "fresh" or "keep", got {state!r}')
     _check_decay(potential, integrator)
     positions = _start_positions(potential, start)
+    momenta = None if momentum is None else given_momenta(potential, integrator, momentum, keep=state == "keep")
     seeds = _data_seed_table(data_seed)
     springs, boundaries = take_restraints(constraint)
     count = count_chains(
         chains,
         start=len(positions) if positions.ndim == 2 and len(positions) > 1 else None,  # one is the start of all
+        momentum=len(momenta) if momenta is not None and momenta.ndim == 2 and len(momenta) > 1 else None,
         temperature=_length("temperature", temperature),
         step_size=_length("the step size", integrator.step_size),
         **{name: length_of(name, _attribute(integrator, name)) for name in integrator.per_chain},
@@ -103,6 +107,8 @@ def prepare(
         check_seam(plan, position, type(integrator).__name__)
     _check_exits(plan, steps)
     initial = _initial_state(plan, position, start, state == "keep")
+    if momenta is not None:
+        initial.memory["momentum"] = momenta.to(place, dtype).expand(count, potential.dim).clone().contiguous()
     spec = _spec(
         potential,
         integrator,
@@ -116,6 +122,8 @@ def prepare(
         positions,
         state == "keep",
     )
+    if momenta is not None:
+        spec["momentum"] = _spec_of_positions(momenta)
     return plan, initial, spec
 
 

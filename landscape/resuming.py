@@ -109,9 +109,11 @@ def _resume_training(
 
 
 def _call(spec: Mapping[str, Any], objects: Mapping[str, Any]) -> tuple[Any, list[Any], dict[str, Any]]:
-    """Function, arguments and settings of a stored run; its start is in the checkpoint."""
+    """Function, arguments and settings of a stored run; a start that is a file or a minimum is in the checkpoint."""
     known = _without(spec, objects)
-    prepared = build({key: value for key, value in known.items() if key != "start"})
+    prepared = build(
+        {key: one for key, one in known.items() if key not in ("start", "momentum") or isinstance(one, list)}
+    )
     names = ("potential", "integrator")
     arguments = [objects.get(name, one) for name, one in zip(names, prepared.arguments, strict=False)]
     settings = prepared.settings | {key: one for key, one in objects.items() if key not in names}

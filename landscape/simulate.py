@@ -44,6 +44,7 @@ def simulate(
     *,
     steps: int,
     start: Any = None,
+    momentum: Any = None,
     chains: int | None = None,
     temperature: Any = 0.0,
     record: Record | None = None,
@@ -78,6 +79,9 @@ def simulate(
     start : optional
         None for ``potential.default_start()``, a position ``(dim,)`` for all chains, positions ``(chain, dim)``, or a
         run or minimum.
+    momentum : array, optional
+        Momenta of the first step, ``(dim,)`` for all chains or ``(chain, dim)``; by default the integrator's own start,
+        such as the Maxwell law N(0, T) of `BAOAB`. Many chains from one state are shots from it.
     chains : int, optional
         Number of chains; by default what `start`, `temperature` or the step size give one value each for, else 1.
     temperature : float, one per chain, or a schedule
@@ -160,8 +164,8 @@ def simulate(
             raise ConfigError("certify=True takes chains for independent, and those of a pair ride opposite noise")
         record = with_samples(record, isinstance(potential, NetworkLoss))
     plan, initial, spec = prepare(
-        potential, integrator, steps=steps, start=start, chains=chains, temperature=temperature, record=record,
-        constraint=walls or None, seed=seed, data_seed=data_seed, state=state, dtype=dtype, device=device,
+        potential, integrator, steps=steps, start=start, momentum=momentum, chains=chains, temperature=temperature,
+        record=record, constraint=walls or None, seed=seed, data_seed=data_seed, state=state, dtype=dtype, device=device,
     )  # fmt: skip
     if on_nonfinite != "raise":
         spec["on_nonfinite"] = on_nonfinite
@@ -181,7 +185,7 @@ def simulate(
         aside = None if folder is None else folder.path / "half-step"
         finer = replace(record, every=2 * record.every, observables=["energy"], snapshots=None)
         halved = simulate(
-            potential, halved_step(integrator), steps=2 * steps, start=start, chains=plan.chains,
+            potential, halved_step(integrator), steps=2 * steps, start=start, momentum=momentum, chains=plan.chains,
             temperature=temperature, record=finer, constraint=constraint, seed=(seed + 2**63) % 2**64,
             data_seed=data_seed, backend=backend, dtype=dtype, device=device, output=aside,
             checkpoint_every=checkpoint_every, progress=progress, on_nonfinite=on_nonfinite,

@@ -65,6 +65,7 @@ class SimulateSpec(_Strict):
     record: RecordSpec = Field(default_factory=RecordSpec)
     constraint: list[Table] | Table | None = None
     start: Table | list[float] | list[list[float]] | None = None
+    momentum: list[float] | list[list[float]] | None = None
     seed: StrictInt = 0
     data_seed: StrictInt | list[StrictInt] | list[tuple[int, Any]] | None = None
     backend: Literal["auto", "compiled", "batched"] = "auto"

@@ -1,0 +1,48 @@
+"""Momenta that a run is given to start with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from landscape.errors import ConfigError, ShapeError
+from landscape.integrators.base import Integrator
+from landscape.potentials.base import Potential
+
+__all__ = ["given_momenta"]
+
+
+def given_momenta(potential: Potential, integrator: Integrator, momentum: Any, *, keep: bool) -> Tensor:
+    """Momenta ``(dim,)`` of all chains or ``(chain, dim)``, checked.
+
+    Raises
+    ------
+    ConfigError
+        If the rule has no momentum, or the run that it goes on from has its own; for values that are not finite.
+    ShapeError
+    """
+    if "momentum" not in integrator.memory_names:
+        raise ConfigError(f"{type(integrator).__name__} has no momentum: give one to BAOAB, SGHMC or SGD, or none")
+    if keep:
+        raise ConfigError('state="keep" goes on with the momenta of the run: give momentum with state="fresh"')
+    if isinstance(momentum, xr.DataArray):
+        if momentum.name == "last_momentum":
+            raise ConfigError(
+                'last_momentum may lack half a kick: record the observable "momentum" and give its last draw, or go on '
+                'with state="keep"'
+            )
+        momentum = momentum.values
+    try:
+        values = torch.as_tensor(momentum, dtype=torch.float64).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise ConfigError(f"momentum must be numbers, ({potential.dim},) or (chain, {potential.dim})") from None
+    if values.ndim not in (1, 2) or values.shape[-1] != potential.dim or not values.numel():
+        raise ShapeError(
+            f"momentum must be ({potential.dim},) or (chain, {potential.dim}), got shape {tuple(values.shape)}"
+        )
+    if not bool(torch.isfinite(values).all()):
+        raise ConfigError("momentum must be finite numbers")
+    return values
