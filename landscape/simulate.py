@@ -165,7 +165,8 @@ def simulate(
         record = with_samples(record, isinstance(potential, NetworkLoss))
     plan, initial, spec = prepare(
         potential, integrator, steps=steps, start=start, momentum=momentum, chains=chains, temperature=temperature,
-        record=record, constraint=walls or None, seed=seed, data_seed=data_seed, state=state, dtype=dtype, device=device,
+        record=record, constraint=walls or None, seed=seed, data_seed=data_seed, state=state, dtype=dtype,
+        device=device,
     )  # fmt: skip
     if on_nonfinite != "raise":
         spec["on_nonfinite"] = on_nonfinite
