@@ -32,6 +32,7 @@ from .observers import Moments as Moments
 from .observers import Residence as Residence
 from .opening import open as open
 from .per_chain import grid as grid
+from .potentials import Drift as Drift
 from .projection import ProjectOntoPath as ProjectOntoPath
 from .record import Record as Record
 from .restraints import Restrain as Restrain
@@ -62,6 +63,7 @@ __all__ = [
     "ColoredNoise",
     "CovarianceNoise",
     "Diffusion",
+    "Drift",
     "EulerMaruyama",
     "HessianNoise",
     "Heun",

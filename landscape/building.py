@@ -36,9 +36,11 @@ Table = dict[str, Any]
 def build_potential(table: Table) -> Potential:
     """A potential from its table."""
     kinds: dict[str, Callable[..., Any]] = {name: getattr(toys, name) for name in toys.__all__}
-    kinds["Expression"] = potentials.Expression
+    kinds |= {"Expression": potentials.Expression, "Drift": potentials.Drift}
     if table.get("kind") == "NetworkLoss":
         return _network(table)
+    if isinstance(table.get("potential"), Mapping):
+        table = table | {"potential": build_potential(dict(table["potential"]))}
     if table.get("kind") == "python":
         raise ConfigError(
             f"the potential is the Python object {table.get('name')!r}, which plain data cannot rebuild: run it from "

@@ -297,6 +297,9 @@ class Driver:
     def _check_start(self) -> None:
         if getattr(self.engine.plan.potential, "sampler", None) is not None:
             return  # all data may be many times what a step looks at; a bad start shows at the first step
+        if not self.engine.plan.potential.has_energy:
+            self._check_force()
+            return
         energies = self.engine.energies()
         bad = np.flatnonzero(~np.isfinite(energies))
         if len(bad):
@@ -306,6 +309,14 @@ class Driver:
                 "start",
                 step=0,
                 chain=chain,
+            )
+
+    def _check_force(self) -> None:
+        bad = torch.nonzero(~torch.isfinite(self.engine.gradient()).all(dim=1))
+        if len(bad):
+            chain = int(bad[0])
+            raise NonFiniteError(
+                f"the force at the start of chain {chain} is not finite: give another start", step=0, chain=chain
             )
 
     def _check(self, before: State, samples: dict[Hashable, Samples]) -> None:

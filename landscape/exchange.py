@@ -18,6 +18,7 @@ from landscape.engines.choice import Backend
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, described
 from landscape.potentials.base import Potential
+from landscape.potentials.checks import needs_energy
 from landscape.prepare import check_seam, prepare
 from landscape.record import Record
 from landscape.schedules import Schedule
@@ -102,6 +103,7 @@ def replica_exchange(
     True
     """
     ladder = _check_ladder(integrator, temperatures)
+    needs_energy("replica_exchange", potential)
     for name, value in (("swap_every", swap_every), ("ladders", ladders)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name} must be a positive integer, got {value!r}")

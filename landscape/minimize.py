@@ -18,6 +18,7 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.integrators.adam import Adam
 from landscape.integrators.sgd import SGD
 from landscape.potentials.base import Potential
+from landscape.potentials.checks import needs_energy
 from landscape.potentials.network import NetworkLoss
 from landscape.progress import progress_bar
 from landscape.results import global_attributes
@@ -84,6 +85,7 @@ def minimize(
         raise ConfigError(f'method must be "adam", "lbfgs" or "gd", got {method!r}')
     if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not tolerance > 0:
         raise ConfigError(f"tolerance must be positive, got {tolerance!r}")
+    needs_energy("minimize", potential)
     limit = DEFAULT_STEPS[method] if steps is None else steps
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise ConfigError(f"steps must be a positive integer, got {steps!r}")

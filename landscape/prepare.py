@@ -21,6 +21,7 @@ from landscape.integrators.base import Integrator, Memory, plain
 from landscape.momenta import given_momenta
 from landscape.per_chain import count_chains, length_of, per_chain
 from landscape.potentials.base import Potential, check_device
+from landscape.potentials.checks import needs_energy
 from landscape.potentials.code_fingerprint import code_fingerprint
 from landscape.potentials.network import NetworkLoss
 from landscape.random import check_seed
@@ -104,6 +105,7 @@ def prepare(
     )
     _check_start(position, walls, potential)
     if integrator.metropolis:
+        needs_energy(type(integrator).__name__, potential)
         check_seam(plan, position, type(integrator).__name__)
     _check_exits(plan, steps)
     initial = _initial_state(plan, position, start, state == "keep")

@@ -50,7 +50,7 @@ class Record:
     every : int
         Steps between draws; the first draw is after `every` steps.
     observables : sequence of names and observers, mapping of name to callable or observer, or None
-        None keeps position and energy of formulas and functions, energy of networks. Names are those of `OBSERVABLES`;
+        None keeps position and energy (where there is one) of formulas and functions, energy of networks. Names are those of `OBSERVABLES`;
         a callable takes (potential, position ``(chains, dim)``) to a tensor ``(chains, ...)``. A mapping may mix both:
         ``{"energy": None, "radius": lambda potential, x: x.norm(dim=-1)}``. ``"unwrapped"`` is the position plus the
         periods that a chain went round (`Periodic`). `Moments`, `Histogram`,
@@ -95,7 +95,8 @@ class Record:
         """
         network = isinstance(potential, NetworkLoss)
         if self.observables is None:
-            return {"energy": None} if network else {"position": None, "energy": None}
+            named = [] if network else ["position"]
+            return dict.fromkeys(named + ["energy"] * potential.has_energy)
         given = self.observables if isinstance(self.observables, Mapping) else dict.fromkeys(self.observables)
         plain: dict[str, Observable | None] = {
             name: one for name, one in given.items() if not isinstance(one, Observer) and not isinstance(name, Observer)
@@ -115,6 +116,7 @@ class Record:
                 )
             if name in _NETWORK_ONLY and not network:
                 raise ConfigError(f"observable {name!r} exists for NetworkLoss only, not {type(potential).__name__}")
+            _check_energy(name, potential)
             if name == "momentum" and "momentum" not in memory_names:
                 raise ConfigError("observable 'momentum' needs an integrator with a momentum")
             if name == "evaluation_energy" and potential.evaluation is None:  # type: ignore[attr-defined]
@@ -162,6 +164,20 @@ class Record:
         return spec
 
 
+def _check_energy(name: str, potential: Potential) -> None:
+    """Refuse energies and their gradients where there are none.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if (name == "energy" and not potential.has_energy) or (name == "gradient_norm" and not potential.conservative):
+        raise ConfigError(
+            f"observable {name!r} needs forces of an energy, and {potential!r} has others: record a callable "
+            "(potential, position) -> tensor, of potential.force(position) say"
+        )
+
+
 def source_key(of: Source, potential: Potential) -> tuple[Hashable, Observable | None]:
     """What has to be sampled for an observer: the name of an observable, or a callable as its own key.
 
@@ -175,6 +191,7 @@ def source_key(of: Source, potential: Potential) -> tuple[Hashable, Observable |
     if isinstance(of, str) and of in OBSERVABLES:
         if of in _NETWORK_ONLY and not isinstance(potential, NetworkLoss):
             raise ConfigError(f"observable {of!r} exists for NetworkLoss only, not {type(potential).__name__}")
+        _check_energy(of, potential)
         return of, None
     for name in [of] if isinstance(of, str) else of:
         potential.coordinate_index(name)

@@ -195,6 +195,7 @@ class Restrained(Potential):
     def __init__(self, potential: Potential, restraints: Restraints) -> None:
         self.potential, self.restraints = potential, restraints
         self.dim, self.coordinates, self.bounds = potential.dim, potential.coordinates, potential.bounds
+        self.has_energy, self.conservative = potential.has_energy, potential.conservative
 
     def _energy(self, position: Tensor) -> Tensor:
         return self.potential._energy(position) + self.restraints.energy(position)

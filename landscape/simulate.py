@@ -24,7 +24,7 @@ from landscape.engines.choice import Backend, make_engine
 from landscape.errors import ConfigError, NonFiniteError
 from landscape.integrators.base import Integrator
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import whole_number
+from landscape.potentials.checks import needs_energy, whole_number
 from landscape.potentials.network import NetworkLoss
 from landscape.prepare import prepare
 from landscape.progress import progress_bar
@@ -157,6 +157,7 @@ def simulate(
     record = record if record is not None else Record()
     walls, projection = separate(constraint)
     if certify:
+        needs_energy("certify=True", potential)
         check_certifiable(integrator, temperature, steps, record)
         if projection is not None or take_restraints(walls)[0]:
             raise ConfigError("certify=True compares with the Boltzmann law, which springs and projections do not keep")

@@ -3,6 +3,7 @@ from . import datasets as datasets
 from . import losses as losses
 from . import toys as toys
 from .base import Potential as Potential
+from .drift import Drift as Drift
 from .expression import Expression as Expression
 from .function import Function as Function
 from .network import NetworkLoss as NetworkLoss
@@ -21,6 +22,7 @@ from .weights import load_weights as load_weights
 
 __all__ = [
     "DoubleWell",
+    "Drift",
     "EntropicBarrier",
     "ExponentialWall",
     "Expression",

@@ -78,8 +78,14 @@ class Potential(ABC):
         Their names; None where they have none (the weights of a network).
     bounds : dict of str to (float, float)
         Hard walls by coordinate name. Closed forms integrate between them and dynamics reflects at them.
+    has_energy : bool
+        Whether there is an energy at all; a `Drift` is a force without one.
+    conservative : bool
+        Whether the force is minus the gradient of that energy, so that heat baths make the law exp(-V/T).
     """
 
+    has_energy: bool = True
+    conservative: bool = True
     dim: int
     coordinates: tuple[str, ...] | None = None
     bounds: dict[str, tuple[float, float]]
@@ -160,6 +166,10 @@ class Potential(ABC):
     def gradient(self, position: ArrayLike) -> Any:
         """Gradient of the energy, shape ``(..., dim)``; the force is its negative."""
         return self._apply(self._gradient, position)
+
+    def force(self, position: ArrayLike) -> Any:
+        """Force -grad V(x), shape ``(..., dim)``."""
+        return -self.gradient(position)
 
     def hvp(self, position: ArrayLike, vector: ArrayLike) -> Any:
         """Hessian-vector product H(x) v, shape ``(..., dim)``; `vector` broadcasts against `position`."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from landscape.errors import ConfigError
 
-__all__ = ["known_options", "one_of", "true_or_false", "whole_number"]
+__all__ = ["known_options", "needs_energy", "one_of", "true_or_false", "whole_number"]
 
 
 def whole_number(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
@@ -81,6 +81,37 @@ def true_or_false(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{name} = {value!r} is not True or False: give one of the two")
     return value
+
+
+def needs_energy(who: str, *potentials: Any) -> None:
+    """Refuse forces that are not minus the gradient of an energy.
+
+    Parameters
+    ----------
+    who : str
+        What relies on the energy, for the message.
+    *potentials : Potential
+        Anything else is left to others to refuse.
+
+    Raises
+    ------
+    ConfigError
+
+    Examples
+    --------
+    >>> from landscape.potentials import Drift
+    >>> needs_energy("minimize", Drift("y", "-x", coordinates=["x", "y"]))
+    Traceback (most recent call last):
+    ...
+    landscape.errors.ConfigError: minimize relies on forces -grad V, whose law in equilibrium is exp(-V/T); those of \
+Drift(drift=['y', '-x'], coordinates=['x', 'y']) are the gradient of no energy: simulate it with EulerMaruyama, say
+    """
+    for one in potentials:
+        if not getattr(one, "conservative", True):
+            raise ConfigError(
+                f"{who} relies on forces -grad V, whose law in equilibrium is exp(-V/T); those of {one!r} are the "
+                "gradient of no energy: simulate it with EulerMaruyama, say"
+            )
 
 
 def known_options(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

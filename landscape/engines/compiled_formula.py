@@ -53,7 +53,7 @@ class CompiledFormula(CompiledEngine):
         self.own = slice(program.parameters - len(self.springs), program.parameters)
         if len(rows):
             rows[chosen] = program.outputs[formula.dim :]
-        self.program, self.energy_tape = _arrays(program), formula.energy_tape
+        self.program, self.formula = _arrays(program), formula
         self.layout = _layout(noise, noise.variates * formula.dim)
         mixing = noise.root if isinstance(noise, CovarianceNoise) else np.zeros((0, 0))
         shaped = len(rows) or len(mixing)
@@ -133,7 +133,7 @@ class CompiledFormula(CompiledEngine):
             memory["winding"][chains] = turns.T
         if energy_every:
             points = visited if apart else positions
-            energies[:] = evaluate(self.energy_tape, points.reshape(-1, dim)).reshape(energies.shape)
+            energies[:] = evaluate(self.formula.energy_tape, points.reshape(-1, dim)).reshape(energies.shape)
 
     def _exits(self, chains: slice, memory: dict[str, NDArray[Any]]) -> Any:
         """Absorbing walls, who crossed them, and scratch; None where there are no such walls."""
@@ -147,7 +147,7 @@ class CompiledFormula(CompiledEngine):
 
     def energies(self) -> NDArray[np.float64]:
         """Energy of every chain, by the same operations as inside the loop."""
-        return evaluate(self.energy_tape, self.positions())[:, 0]
+        return evaluate(self.formula.energy_tape, self.positions())[:, 0]
 
 
 def uncoupled(formula: Expression, noise: HessianNoise) -> bool:

@@ -13,7 +13,7 @@ from landscape.errors import ConfigError, NonFiniteError, ShapeError
 from landscape.paths.evaluation import working_dtype
 from landscape.paths.path import Path, real_tensor
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import whole_number
+from landscape.potentials.checks import needs_energy, whole_number
 
 __all__ = ["initial_pivots", "path_given", "straight_line"]
 
@@ -65,6 +65,7 @@ def initial_pivots(potential: Potential, start: Any, end: Any, pivots: int | Non
     """
     if not isinstance(potential, Potential):
         raise ConfigError(f"expected a potential first, got {type(potential).__name__}")
+    needs_energy("a search for a path", potential)
     given = path_given(start)
     if given is not None:
         if end is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from landscape.errors import ConvergenceError
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import one_of
+from landscape.potentials.checks import needs_energy, one_of
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import check_temperature, chosen_values, curve
 from landscape.probes.free_energy.laplace import CUTOFF, log_determinant
@@ -89,6 +89,7 @@ def effective_potential(
     """
     t, at = check_temperature(temperature), chosen_values("at", at, least=1)
     one_of("noise", noise, ("thermal", "hessian"))
+    needs_energy("effective_potential", potential)
     q = scalar_field(potential, coordinate)
     origin = potential.default_start() if start is None else torch.as_tensor(start)
     rows, points = [], []

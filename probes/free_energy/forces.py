@@ -13,7 +13,7 @@ from torch import Tensor
 from landscape import random
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import whole_number
+from landscape.potentials.checks import needs_energy, whole_number
 from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve
 from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.sampling import inside, onto, place
@@ -104,6 +104,7 @@ def mean_force(
     t, at = check_temperature(temperature), chosen_values("at", at, falling=True)
     whole_number("chains", chains, least=8)
     whole_number("steps", steps, least=8)
+    needs_energy("mean_force", potential)
     q = scalar_field(potential, coordinate)
     origin = potential.default_start() if start is None else torch.as_tensor(start)
     points = place(q, origin.to(torch.float64), at).repeat_interleave(chains, dim=0)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import whole_number
+from landscape.potentials.checks import needs_energy, whole_number
 from landscape.potentials.expression import Expression
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve
@@ -92,6 +92,7 @@ def thermodynamic_integration(
     >>> bool((abs(off) <= 4.5 * found.free_energy_stderr).all())
     True
     """
+    needs_energy("thermodynamic_integration", *(potential if isinstance(potential, Sequence) else [potential]))
     at = chosen_values("values", values, falling=True)
     whole_number("chains", chains, least=8)
     if parameter == "temperature":

@@ -9,6 +9,7 @@ import xarray as xr
 
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
+from landscape.potentials.checks import needs_energy
 from landscape.probes._series import FloatArray
 from landscape.probes.curvature.spectrum import eigenvalues
 from landscape.probes.fluctuations import summary
@@ -58,6 +59,7 @@ def harmonic(potential: Potential, position: Any, temperature: Any, *, cutoff: f
     >>> bool(abs(found.free_energy - spring.free_energy(0.1)) < 1e-12), int(found.stiff)
     (True, 3)
     """
+    needs_energy("harmonic", potential)
     t = positive_temperatures(temperature)
     point = position.position if isinstance(position, xr.Dataset) else position
     values = np.asarray(point, dtype=float)

@@ -14,7 +14,7 @@ from landscape.integrators.base import Integrator
 from landscape.integrators.euler_maruyama import EulerMaruyama
 from landscape.integrators.mala import MALA
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import whole_number
+from landscape.potentials.checks import needs_energy, whole_number
 from landscape.potentials.expression import Expression
 from landscape.probes._series import BoolArray, FloatArray
 from landscape.probes.free_energy.averages import averages, check_temperature, clusters
@@ -93,6 +93,7 @@ def local_learning_coefficient(
     >>> bool(abs(z) < 4.5), found.attrs["warnings"]
     (True, 'none')
     """
+    needs_energy("local_learning_coefficient", potential)
     t = check_temperature(temperature)
     whole_number("chains", chains, least=8)
     whole_number("steps", steps, least=16)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, OverlapError
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import whole_number
+from landscape.potentials.checks import needs_energy, whole_number
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import (
     FEWEST_TIMES,
@@ -109,6 +109,7 @@ def umbrella(
     >>> bool((abs(z) < 4.5).all())
     True
     """
+    needs_energy("umbrella", potential)
     mbar_class = _mbar()
     t, at = check_temperature(temperature), chosen_values("at", at)
     whole_number("chains", chains, least=8)

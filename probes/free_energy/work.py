@@ -12,7 +12,7 @@ from scipy.special import expit, logsumexp
 
 from landscape.errors import ConfigError, OverlapError
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import whole_number
+from landscape.potentials.checks import needs_energy, whole_number
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import check_temperature, clusters
 from landscape.probes.free_energy.integration import varied
@@ -104,6 +104,7 @@ def nonequilibrium_work(
     >>> bool(abs(found.free_energy - 0.05 * np.log(4.0)) < 4.5 * found.free_energy_stderr)
     True
     """
+    needs_energy("nonequilibrium_work", *(potential if isinstance(potential, Sequence) else [potential]))
     t = check_temperature(temperature)
     for name, value in (("stages", stages), ("steps", steps), ("equilibration", equilibration)):
         whole_number(name, value)

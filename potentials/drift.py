@@ -1,0 +1,310 @@
+"""Forces that are the gradient of no energy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import sympy
+import torch
+from torch import Tensor
+
+from landscape.errors import ConfigError, ShapeError
+from landscape.potentials.base import Bounds, Potential, check_bounds
+from landscape.potentials.code_fingerprint import code_fingerprint
+from landscape.potentials.expression import Expression, plain_bounds
+from landscape.potentials.tape import Tape, compile_tape
+
+__all__ = ["Drift"]
+
+Field = Callable[[Tensor], Tensor]
+
+
+class Drift(Potential):
+    r"""A force field f(x) that need not be a gradient: what drives dx = f dt + sqrt(2T) dW in place of -grad V.
+
+    With `potential` the force is -grad V(x) + f(x), and V is the energy. Without it there is no energy at all: runs
+    record positions only, and what relies on an energy refuses. Either way the stationary law is in general not
+    exp(-V/T), there are currents in it, and what relies on that law (`MALA`, `HMC`, `replica_exchange`, `minimize`,
+    free energies, closed forms) refuses. `gradient` is minus the whole force, which is what integrators follow.
+
+    The linear drift f = A x has a Gaussian law of covariance S, A S + S A^T + 2 T = 0, and the current
+    j = (A + T S^-1) x p(x); `EulerMaruyama` samples exactly B S B^T - S + 2 T dt = 0, B = 1 + A dt.
+
+    Parameters
+    ----------
+    drift : str or sympy.Expr, or callable
+        The first component of f as a formula (see `Expression`), further ones following; or all components as one
+        sequence; or ``drift(position)`` for a tensor ``(..., dim)``, which gives a tensor ``(..., dim)``.
+    coordinates : sequence of str, optional
+        Names of the coordinates, in the order of the components; those of `potential` unless given. A callable without
+        names has ``x0, x1, ...``.
+    dim : int, optional
+        Number of coordinates, needed by a callable without coordinates or potential.
+    parameters : mapping of str to float, optional
+        Values of the other names in the formulas.
+    bounds : mapping of str to (low, high), optional
+        Walls at which dynamics reflects; those of `potential` unless given.
+    potential : Potential, or a formula, optional
+        V.
+
+    Raises
+    ------
+    FormulaError
+        For formulas that `Expression` refuses.
+    ConfigError, ShapeError
+        If the components do not fit the coordinates, the potential or each other; on use of an energy or Hessian that
+        is not there; on use, if a callable does not return one vector per position.
+
+    Notes
+    -----
+    Formulas run compiled and batched, callables batched. One gradient is one evaluation of f (and of grad V).
+
+    Examples
+    --------
+    A rotor, of which covariance S = T and current j = a (y, -x) p are known:
+
+    >>> import landscape as ls
+    >>> rotor = ls.Drift("-x + a*y", "-y - a*x", coordinates=["x", "y"], parameters={"a": 2.0})
+    >>> rotor.force([1.0, 1.0])
+    array([ 1., -3.])
+    >>> rotor.jacobian([1.0, 1.0])
+    array([[-1.,  2.],
+           [-2., -1.]])
+    >>> run = ls.simulate(rotor, ls.EulerMaruyama(dt=0.01), temperature=0.5, chains=500, steps=500, seed=1)
+    >>> 0.4 < float((run.last_position**2).mean()) < 0.6
+    True
+    >>> ls.Drift("y", "-x", coordinates=["x", "y"], potential="(x**2 + y**2)/2").energy([1.0, 1.0])
+    array(1.)
+    """
+
+    conservative = False
+    potential: Potential | None
+
+    def __new__(cls, drift: Any = None, *others: Any, **settings: Any) -> Drift:
+        """One of formulas or one of a callable, by what is given."""
+        if cls is Drift:
+            cls = FunctionDrift if callable(drift) else FormulaDrift
+        return object.__new__(cls)
+
+    def __init__(
+        self,
+        drift: str | sympy.Expr | Sequence[str | sympy.Expr] | Field,
+        *others: str | sympy.Expr,
+        coordinates: Sequence[str] | None = None,
+        dim: int | None = None,
+        parameters: Mapping[str, float] | None = None,
+        bounds: Bounds | None = None,
+        potential: Potential | str | None = None,
+    ) -> None:
+        raise NotImplementedError
+
+    @property
+    def has_energy(self) -> bool:  # type: ignore[override]
+        """Whether there is an energy beside the drift."""
+        return self.potential is not None
+
+    def jacobian(self, position: Any) -> Any:
+        """Derivatives of the force, ``J[..., i, j] = d f_i / d x_j``, shape ``(..., dim, dim)``."""
+        return self._apply(self._jacobian, position)
+
+    def _jacobian(self, position: Tensor) -> Tensor:
+        def force(x: Tensor) -> Tensor:
+            return -self._gradient(x)
+
+        flat = position.reshape(-1, self.dim)
+        columns = [
+            torch.func.jvp(force, (flat,), (axis.expand_as(flat),))[1]
+            for axis in torch.eye(self.dim, dtype=flat.dtype, device=flat.device)
+        ]
+        return torch.stack(columns, dim=-1).reshape(*position.shape, self.dim)
+
+    def default_start(self) -> Tensor:
+        """That of the potential, else the origin."""
+        return super().default_start() if self.potential is None else self.potential.default_start()
+
+    def _energy(self, position: Tensor) -> Tensor:
+        if self.potential is None:
+            raise ConfigError(
+                f"{self!r} is a force without an energy: record positions only, or give Drift(..., potential=V)"
+            )
+        return self.potential._energy(position)
+
+    def _hvp(self, position: Tensor, vector: Tensor) -> Tensor:
+        raise self._no_hessian()
+
+    def _hessian(self, position: Tensor) -> Tensor:
+        raise self._no_hessian()
+
+    def _no_hessian(self) -> ConfigError:
+        return ConfigError("a force that is no gradient has no Hessian: its derivatives are Drift.jacobian(position)")
+
+    def _table(self) -> dict[str, Any]:
+        """Bounds and potential as plain data, where there are some."""
+        table: dict[str, Any] = {"bounds": plain_bounds(self.bounds)} if self.bounds else {}
+        return table if self.potential is None else table | {"potential": self.potential.spec()}
+
+
+class FormulaDrift(Drift, Expression):
+    """A drift whose components are formulas."""
+
+    def __init__(
+        self,
+        drift: str | sympy.Expr | Sequence[str | sympy.Expr],
+        *others: str | sympy.Expr,
+        coordinates: Sequence[str] | None = None,
+        dim: int | None = None,
+        parameters: Mapping[str, float] | None = None,
+        bounds: Bounds | None = None,
+        potential: Potential | str | None = None,
+    ) -> None:
+        formulas = [drift, *others] if isinstance(drift, str | sympy.Expr) else [*drift, *others]
+        if coordinates is None:
+            coordinates = getattr(potential, "coordinates", None)
+        if coordinates is None:
+            raise ConfigError('a drift of formulas needs names: Drift("y", "-x", coordinates=["x", "y"])')
+        if isinstance(potential, str):
+            potential = Expression(potential, coordinates, parameters)
+        _check_potential(potential, list(coordinates))
+        if potential is not None and not isinstance(potential, Expression):
+            raise ConfigError(
+                f"the potential of a drift of formulas is a formula too, not a {type(potential).__name__}: give the "
+                "drift as a callable"
+            )
+        own = {} if potential is None else potential.parameters
+        values = _joined(own, parameters or {})
+        parts = [Expression(one, coordinates, values) for one in formulas]
+        self.coordinates, self.dim, self.parameters = parts[0].coordinates, parts[0].dim, parts[0].parameters
+        if len(parts) != self.dim:
+            raise ShapeError(f"got {len(parts)} components of a drift for the coordinates {list(coordinates)}")
+        _check_dim(dim, self.dim)
+        self.bounds = check_bounds(bounds, coordinates) if bounds or potential is None else potential.bounds
+        self.components = [part.expression for part in parts]
+        self.potential = potential
+        self._texts = [part.spec()["energy"] for part in parts]
+        self.gradient_tape  # noqa: B018  # refused here, not at first use
+
+    @property
+    def expression(self) -> sympy.Expr:  # type: ignore[override]
+        """The energy's formula."""
+        if self.potential is None:
+            raise ConfigError("a drift without a potential has no energy")
+        return self.potential.expression  # type: ignore[attr-defined]
+
+    @cached_property
+    def energy_tape(self) -> Tape:
+        """Straight-line program of the energy."""
+        return compile_tape([self.expression], self.coordinates or (), self.parameters)
+
+    @cached_property
+    def jacobian_tape(self) -> Tape:
+        """Straight-line program of the derivatives of the force, row by row."""
+        symbols = self._symbols()
+        entries = [-sympy.diff(slope, symbol) for slope in self._gradient_expressions() for symbol in symbols]
+        return compile_tape(entries, self.coordinates or (), self.parameters)
+
+    def second_derivative(self, row: int, column: int) -> sympy.Expr:
+        """Refused: there is no Hessian."""
+        raise self._no_hessian()
+
+    def _gradient_expressions(self) -> list[sympy.Expr]:
+        slopes = [sympy.S.Zero] * self.dim if self.potential is None else super()._gradient_expressions()
+        return [slope - part for slope, part in zip(slopes, self.components, strict=True)]
+
+    def _jacobian(self, position: Tensor) -> Tensor:
+        flat = torch.stack(self.jacobian_tape.run(position), dim=-1)
+        return flat.reshape(*position.shape, self.dim)
+
+    def spec(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+        spec: dict[str, Any] = {"kind": "Drift", "drift": self._texts, "coordinates": list(self.coordinates or ())}
+        if self.parameters:
+            spec["parameters"] = dict(self.parameters)
+        return spec | self._table()
+
+    def __repr__(self) -> str:
+        """Kind and arguments, as in the specification."""
+        table = {key: value for key, value in self.spec().items() if key != "kind"}
+        if self.potential is not None:
+            table["potential"] = self.potential
+        return f"Drift({', '.join(f'{key}={value!r}' for key, value in table.items())})"
+
+
+class FunctionDrift(Drift):
+    """A drift given by a torch callable."""
+
+    def __init__(
+        self,
+        drift: Field,
+        *others: Any,
+        coordinates: Sequence[str] | None = None,
+        dim: int | None = None,
+        parameters: Mapping[str, float] | None = None,
+        bounds: Bounds | None = None,
+        potential: Potential | str | None = None,
+    ) -> None:
+        if others or parameters:
+            raise ConfigError("a callable gives all components of a drift and keeps its own parameters: give it alone")
+        if isinstance(potential, str):
+            if coordinates is None:
+                raise ConfigError("the formula of a potential needs the names of its coordinates")
+            potential = Expression(potential, coordinates)
+        _check_potential(potential, None if coordinates is None else list(coordinates))
+        if coordinates is not None:
+            length = len(coordinates)
+        elif potential is not None:
+            length = potential.dim
+        elif dim is not None:
+            length = dim
+        else:
+            raise ConfigError("a drift of a callable needs dim, coordinates or a potential")
+        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+            raise ConfigError(f"dim must be a positive integer, got {dim!r}")
+        _check_dim(dim, length)
+        names = coordinates or (None if potential is None else potential.coordinates)
+        self.dim, self.coordinates = length, tuple(names or (f"x{i}" for i in range(length)))
+        self.bounds = check_bounds(bounds, self.coordinates) if bounds or potential is None else potential.bounds
+        self.field, self.potential = drift, potential
+
+    def _gradient(self, position: Tensor) -> Tensor:
+        force = self.field(position)
+        if not isinstance(force, Tensor) or force.shape != position.shape:
+            got = f"shape {tuple(force.shape)}" if isinstance(force, Tensor) else type(force).__name__
+            raise ShapeError(f"the drift returned {got}; expected a tensor of shape {tuple(position.shape)}")
+        return -force if self.potential is None else self.potential._gradient(position) - force
+
+    def spec(self) -> dict[str, Any]:
+        """Where the callable lives; a stored run names it but cannot rebuild it."""
+        name = f"{getattr(self.field, '__module__', '?')}:{getattr(self.field, '__qualname__', '?')}"
+        sha256 = code_fingerprint(self.field)
+        return {"kind": "python", "name": name, "sha256": sha256, "dim": self.dim} | self._table()
+
+    def __repr__(self) -> str:
+        """Name of the callable, and what else was given."""
+        of = "" if self.potential is None else f", potential={self.potential!r}"
+        return f"Drift({getattr(self.field, '__qualname__', self.field)}, dim={self.dim}{of})"
+
+
+def _check_potential(potential: Potential | None, names: Sequence[str] | None) -> None:
+    if potential is None:
+        return
+    if not isinstance(potential, Potential) or not (potential.has_energy and potential.conservative):
+        raise ConfigError(f"the potential of a drift must be an energy or its formula, got {potential!r}")
+    if names is not None and list(potential.coordinates or ()) != list(names):
+        raise ConfigError(f"the drift has the coordinates {list(names)}, its potential {potential.coordinates}")
+    if getattr(potential, "sampler", None) is not None:
+        raise ConfigError("the potential of a drift has minibatches: give that of all data, loss.full_batch()")
+
+
+def _check_dim(dim: int | None, length: int) -> None:
+    if dim is not None and dim != length:
+        raise ShapeError(f"dim = {dim}, but there are {length} coordinates")
+
+
+def _joined(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+    """Parameters of the potential and of the drift, refused where they differ."""
+    for name in first.keys() & second.keys():
+        if first[name] != second[name]:
+            raise ConfigError(f"the parameter {name!r} is {first[name]} in the potential and {second[name]} in the drift")
+    return {**first, **second}
