@@ -1,4 +1,4 @@
-"""Settings that change in time: temperature, dt and lr as functions of the time at the start of a step."""
+"""Settings that change in time: temperature, step size, numbers of an energy, by the time at the start of a step."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Schedule(ABC):
     def levels(self) -> list[Any]:
         """The settings that may be given per chain."""
 
-    def at(self, time: NDArray[np.float64], chains: int) -> NDArray[np.float64]:
-        """Values ``(n, chains)`` at times ``(n, chains)``.
+    def at(self, time: NDArray[np.float64], chains: int, *, signed: bool = False) -> NDArray[np.float64]:
+        """Values ``(n, chains)`` at times ``(n, chains)``; only `signed` ones may be negative.
 
         Raises
         ------
@@ -44,10 +44,9 @@ class Schedule(ABC):
                 f"the schedule must take an array of times ({len(time)}, 1) to values of the same shape, or with one "
                 f"column per chain; write it with numpy ({error})"
             ) from None
-        if not np.isfinite(table).all() or (table < 0).any():
-            raise ConfigError(
-                f"the schedule gives {table.min():g} to {table.max():g}; expected finite values, 0 or more"
-            )
+        if not np.isfinite(table).all() or (not signed and (table < 0).any()):
+            bound = "" if signed else ", 0 or more"
+            raise ConfigError(f"the schedule gives {table.min():g} to {table.max():g}; expected finite values{bound}")
         return table
 
     def length(self) -> int | None:
@@ -69,8 +68,13 @@ class Schedule(ABC):
             )
         return spec
 
+    def __repr__(self) -> str:
+        """The call that makes it."""
+        given = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__.lower()}({given})"
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Ramp(Schedule):
     """See `ramp`."""
 
@@ -88,7 +92,7 @@ class Ramp(Schedule):
         return start + (end - start) * np.minimum(time / self.duration, 1.0)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Cosine(Schedule):
     """See `cosine`."""
 
@@ -106,7 +110,7 @@ class Cosine(Schedule):
         return end + (start - end) * (1.0 + np.cos(np.pi * np.minimum(time / self.duration, 1.0))) / 2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Cycle(Schedule):
     """See `cycle`."""
 
@@ -124,7 +128,7 @@ class Cycle(Schedule):
         return low + (high - low) * (1.0 - np.cos(2 * np.pi * time / self.period)) / 2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Piecewise(Schedule):
     """See `piecewise`."""
 
@@ -142,7 +146,20 @@ class Piecewise(Schedule):
         return np.select([which == i for i in range(len(levels))], levels)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Clock(Schedule):
+    """The time itself."""
+
+    def levels(self) -> list[Any]:
+        """It is the same for any number of chains."""
+        return []
+
+    def values(self, time: NDArray[np.float64]) -> Any:
+        """The time."""
+        return time
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Callback(Schedule):
     """A user's function of time."""
 
@@ -161,6 +178,10 @@ class Callback(Schedule):
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
         return {"kind": "python", "name": f"{self.function.__module__}:{name}"}
 
+    def __repr__(self) -> str:
+        """The function."""
+        return repr(self.function)
+
 
 def ramp(start: Any, end: Any, duration: float) -> Schedule:
     """Linear from `start` to `end` over a time, constant afterwards.
@@ -176,12 +197,13 @@ def ramp(start: Any, end: Any, duration: float) -> Schedule:
     Returns
     -------
     Schedule
-        For a temperature or a step size.
+        For a temperature, a step size, a parameter of an `Expression`, or a number of a `Restrain`.
 
     Raises
     ------
     ConfigError
-        If a value is negative or not finite, or a time makes no sense.
+        If a value is not finite or a time makes no sense; where it is used, if a temperature or a step size is
+        negative.
     ShapeError
         If values are for different numbers of chains.
 
@@ -207,12 +229,13 @@ def cosine(start: Any, end: Any, duration: float) -> Schedule:
     Returns
     -------
     Schedule
-        For a temperature or a step size.
+        For a temperature, a step size, a parameter of an `Expression`, or a number of a `Restrain`.
 
     Raises
     ------
     ConfigError
-        If a value is negative or not finite, or a time makes no sense.
+        If a value is not finite or a time makes no sense; where it is used, if a temperature or a step size is
+        negative.
     ShapeError
         If values are for different numbers of chains.
 
@@ -242,12 +265,13 @@ def cycle(low: Any, high: Any, period: float) -> Schedule:
     Returns
     -------
     Schedule
-        For a temperature or a step size.
+        For a temperature, a step size, a parameter of an `Expression`, or a number of a `Restrain`.
 
     Raises
     ------
     ConfigError
-        If a value is negative or not finite, or a time makes no sense.
+        If a value is not finite or a time makes no sense; where it is used, if a temperature or a step size is
+        negative.
     ShapeError
         If values are for different numbers of chains.
 
@@ -270,12 +294,13 @@ def piecewise(table: Mapping[float, Any]) -> Schedule:
     Returns
     -------
     Schedule
-        For a temperature or a step size.
+        For a temperature, a step size, a parameter of an `Expression`, or a number of a `Restrain`.
 
     Raises
     ------
     ConfigError
-        If a value is negative or not finite, or a time makes no sense.
+        If a value is not finite or a time makes no sense; where it is used, if a temperature or a step size is
+        negative.
     ShapeError
         If values are for different numbers of chains.
 
@@ -295,15 +320,18 @@ def piecewise(table: Mapping[float, Any]) -> Schedule:
     return _checked(Piecewise(times))
 
 
-def as_schedule(name: str, value: Any) -> Schedule | None:
+def as_schedule(name: str, value: Any, *, signed: bool = False) -> Schedule | None:
     """The schedule that a setting is, None for plain numbers.
 
     Raises
     ------
     ConfigError
-        For a mapping that is no schedule.
+        If a value that it is given is negative, and the setting is not `signed`.
     """
     if isinstance(value, Schedule):
+        negative = [level for level in value.levels() if (np.asarray(level) < 0).any()]
+        if negative and not signed:
+            raise ConfigError(f"{name} cannot be negative, got {negative[0]!r} in {value!r}")
         return value
     if callable(value):
         return Callback(value)
@@ -313,8 +341,8 @@ def as_schedule(name: str, value: Any) -> Schedule | None:
 def _checked(schedule: Schedule) -> Schedule:
     for level in schedule.levels():
         array = numbers("a value of a schedule", level)
-        if not np.isfinite(array).all() or (array < 0).any():
-            raise ConfigError(f"the values of a schedule must be finite, 0 or more, got {level!r}")
+        if not np.isfinite(array).all():
+            raise ConfigError(f"the values of a schedule must be finite, got {level!r}")
     schedule.length()
     return schedule
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
@@ -82,10 +83,13 @@ class Potential(ABC):
         Whether there is an energy at all; a `Drift` is a force without one.
     conservative : bool
         Whether the force is minus the gradient of that energy, so that heat baths make the law exp(-V/T).
+    varying : mapping of str to schedule or array ``(chains,)``
+        Numbers of the energy that change in time or differ by chain, which a run fills in.
     """
 
     has_energy: bool = True
     conservative: bool = True
+    varying: Mapping[str, Any] = MappingProxyType({})
     dim: int
     coordinates: tuple[str, ...] | None = None
     bounds: dict[str, tuple[float, float]]

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import keyword
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import sympy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.errors import ConfigError, FormulaError
+from landscape.errors import ConfigError, FormulaError, LandscapeError, ShapeError
+from landscape.per_chain import count_chains, numbers
 from landscape.potentials.base import Bounds, Potential, check_bounds
 from landscape.potentials.formula import CONSTANTS, FUNCTIONS, absolute, parse_formula, signum
 from landscape.potentials.tape import Tape, compile_tape, real_number
+from landscape.schedules import Clock, Schedule, as_schedule
 
-__all__ = ["Expression"]
+__all__ = ["Expression", "timeless"]
+
+TIME = "t"  # in a formula, unless it is a coordinate or a parameter
 
 
 class Expression(Potential):
@@ -27,6 +33,11 @@ class Expression(Potential):
     in the compiled kernels (float64). A subclass that overrides a derivative in torch must keep to the formula,
     which is what the kernels run; to change the derivative itself it overrides `_gradient_expressions`.
 
+    A parameter may change in time, by a schedule, or differ by chain; and ``t`` in a formula that has no coordinate or
+    parameter of that name is the time at the start of a step. `simulate` fills them in. By itself such a formula has no
+    energy that changes in time, and one for each chain where numbers differ by chain: `at` gives the formula of a
+    moment, and of a chain, with which everything can be done that takes a fixed energy.
+
     Parameters
     ----------
     energy : str or sympy.Expr
@@ -35,8 +46,9 @@ class Expression(Potential):
         max, heaviside, softplus, sigmoid and ``where(a < b, x, y)``. Text is parsed against this list, not run.
     coordinates : sequence of str
         Names of the coordinates, in the order of the position vector.
-    parameters : mapping of str to float, optional
-        Values of the other names in the formula.
+    parameters : mapping of str to float, one per chain, or a schedule, optional
+        Values of the other names in the formula. Schedules are `ramp`, `cycle`, `cosine`, `piecewise` or a callable of
+        the time, of either sign.
     bounds : mapping of str to (low, high), optional
         Hard walls; None leaves a side open. Closed forms integrate between them and dynamics reflects at them.
 
@@ -45,7 +57,10 @@ class Expression(Potential):
     FormulaError
         For unknown names or functions, complex or non-finite constants, towers of powers, absurd lengths.
     ConfigError
-        For names that are repeated or reserved, and for bounds that make no sense.
+        For names that are repeated or reserved, and for bounds that make no sense; on use, for an energy that changes
+        in time (see `at`).
+    ShapeError
+        On use, if numbers differ by chain and the positions are not ``(..., chain, dim)``.
 
     Examples
     --------
@@ -55,22 +70,34 @@ class Expression(Potential):
     >>> spring.hessian([1.0, 0.0])
     array([[ 3., -3.],
            [-3.,  3.]])
+
+    A force that oscillates, and its energy a quarter of a period later:
+
+    >>> driven = Expression("x**2/2 - a*cos(w*t)*x", ["x"], {"a": 0.5, "w": 2.0})
+    >>> round(float(driven.at(np.pi / 4).energy([1.0])), 12)
+    0.5
     """
 
     def __init__(
         self,
         energy: str | sympy.Expr,
         coordinates: Sequence[str],
-        parameters: Mapping[str, float] | None = None,
+        parameters: Mapping[str, Any] | None = None,
         bounds: Bounds | None = None,
     ) -> None:
         self.coordinates = _check_names(coordinates, parameters or {})
         self.dim = len(self.coordinates)
-        self.parameters = {name: _check_parameter(name, value) for name, value in (parameters or {}).items()}
+        values = {name: _check_parameter(name, value) for name, value in (parameters or {}).items()}
+        self.parameters = {name: value for name, value in values.items() if isinstance(value, float)}
+        self.varying = {name: value for name, value in values.items() if not isinstance(value, float)}
         self.bounds = check_bounds(bounds, self.coordinates)
-        names = [*self.coordinates, *self.parameters]
+        names = dict.fromkeys([*self.coordinates, *values, TIME])
         given = parse_formula(energy, names) if isinstance(energy, str) else _check_sympy(energy, names)
         self.expression = _real_arithmetic(given)
+        if TIME not in (*self.coordinates, *values) and self.expression.has(sympy.Symbol(TIME, real=True)):
+            self.varying[TIME] = Clock()
+        lengths = {name: one.length() if isinstance(one, Schedule) else len(one) for name, one in self.varying.items()}
+        count_chains(None, **{f"parameter {name!r}": length for name, length in lengths.items()})
         self.energy_tape  # noqa: B018  # a formula that cannot run is refused here, not at first use
 
     # Tapes are compiled at first use: a Hessian in many dimensions costs time that a simulation never needs.
@@ -78,18 +105,22 @@ class Expression(Potential):
     @cached_property
     def energy_tape(self) -> Tape:
         """Straight-line program of the energy."""
-        return compile_tape([self.expression], self.coordinates or (), self.parameters)
+        return self._tape([self.expression])
 
     @cached_property
     def gradient_tape(self) -> Tape:
         """Straight-line program of the gradient."""
-        return compile_tape(self._gradient_expressions(), self.coordinates or (), self.parameters)
+        return self._tape(self._gradient_expressions())
 
     def tape_with(self, others: Sequence[sympy.Expr]) -> Tape:
         """Straight-line program of the gradient, then of other expressions in the same coordinates and parameters."""
         if not others:
             return self.gradient_tape
-        return compile_tape([*self._gradient_expressions(), *others], self.coordinates or (), self.parameters)
+        return self._tape([*self._gradient_expressions(), *others])
+
+    def _tape(self, expressions: Sequence[sympy.Expr]) -> Tape:
+        """Program of expressions; its inputs are the coordinates and then the numbers of `varying`."""
+        return compile_tape(expressions, [*(self.coordinates or ()), *self.varying], self.parameters)
 
     def second_derivative(self, row: int, column: int) -> sympy.Expr:
         """An entry of the Hessian as an expression."""
@@ -102,7 +133,7 @@ class Expression(Potential):
         symbols = self._symbols()
         gradient = self._gradient_expressions()
         upper = [sympy.diff(gradient[i], symbols[j]) for i in range(self.dim) for j in range(i, self.dim)]
-        return compile_tape(upper, self.coordinates or (), self.parameters)
+        return self._tape(upper)
 
     def _symbols(self) -> list[sympy.Symbol]:
         return [sympy.Symbol(name, real=True) for name in self.coordinates or ()]
@@ -111,13 +142,99 @@ class Expression(Potential):
         return [sympy.diff(self.expression, symbol) for symbol in self._symbols()]
 
     def _energy(self, position: Tensor) -> Tensor:
-        return self.energy_tape.run(position)[0]
+        return self._run(self.energy_tape, position)[0]
 
     def _gradient(self, position: Tensor) -> Tensor:
-        return torch.stack(self.gradient_tape.run(position), dim=-1)
+        return torch.stack(self._run(self.gradient_tape, position), dim=-1)
+
+    def _run(self, tape: Tape, position: Tensor) -> list[Tensor]:
+        """Outputs of a tape at positions, with the numbers of each chain."""
+        if not self.varying:
+            return tape.run(position)
+        numbers = self._present(position)
+        return tape.run(torch.cat([position, numbers.expand(*position.shape[:-1], -1)], dim=-1))
+
+    def _present(self, position: Tensor) -> Tensor:
+        """The numbers of `varying` for positions, ``(numbers,)`` or ``(chains, numbers)``.
+
+        Raises
+        ------
+        ConfigError, ShapeError
+        """
+        held: Tensor | None = self.__dict__.get("_held")
+        if held is None:
+            changing = [name for name, value in self.varying.items() if isinstance(value, Schedule)]
+            if changing:
+                raise ConfigError(
+                    f"the energy changes in time ({', '.join(changing)}): take formula.at(time) for that of a moment"
+                )
+            held = torch.as_tensor(np.stack(list(self.varying.values()), axis=-1))
+        chains = len(held) if held.ndim == 2 else 1
+        if chains > 1 and position.shape[-2:-1] != held.shape[:1]:
+            raise ShapeError(
+                f"the formula has numbers for {chains} chains and positions are {tuple(position.shape)}: expected "
+                f"(..., {chains}, {self.dim}), or take formula.at(chain=number) for that of one chain"
+            )
+        return held.to(position)
+
+    def holding(self) -> Expression:
+        """A copy that `hold` gives its numbers for positions of all chains, as a run does step by step."""
+        self.gradient_tape  # noqa: B018  # the copy shares it
+        return copy.copy(self)
+
+    def hold(self, numbers: Tensor) -> None:
+        """Take these ``(numbers, chains or 1)`` for those of `varying` from now on."""
+        self.__dict__["_held"] = numbers.T if numbers.shape[1] > 1 else numbers[:, 0]
+
+    def at(self, time: float = 0.0, *, chain: int | None = None) -> Expression:
+        """The formula at one time, and of one chain: an energy that does not change.
+
+        Parameters
+        ----------
+        time : float
+            What ``t`` and the schedules of parameters are taken at.
+        chain : int, optional
+            Whose numbers, where they differ by chain; without it they still do.
+
+        Returns
+        -------
+        Expression
+            With the values of that time among its `parameters`, ``t`` too.
+
+        Raises
+        ------
+        ConfigError
+            If the time is not finite or there is no such chain.
+
+        Examples
+        --------
+        >>> import landscape as ls
+        >>> trap = Expression("k*x**2/2", ["x"], {"k": ls.ramp(1.0, 3.0, duration=10.0)})
+        >>> trap.at(5.0).energy([1.0])
+        array(1.)
+        """
+        if isinstance(time, bool) or not isinstance(time, int | float | np.number) or not np.isfinite(time):
+            raise ConfigError(f"time must be one finite number, got {time!r}")
+        values = dict(self.varying)
+        for name, value in values.items():
+            length = value.length() if isinstance(value, Schedule) else len(value)
+            row = value
+            if isinstance(value, Schedule):
+                row = value.at(np.full((1, length or 1), float(time)), length or 1, signed=True)[0]
+            if chain is not None and length is not None:
+                if isinstance(chain, bool) or not isinstance(chain, int | np.integer) or not 0 <= chain < length:
+                    raise ConfigError(f"no chain {chain!r}: the parameter {name!r} has values for {length}")
+                row = row[chain : chain + 1]
+            values[name] = float(row[0]) if len(row) == 1 else np.array(row)
+        other = copy.copy(self)
+        other.parameters = self.parameters | {name: value for name, value in values.items() if isinstance(value, float)}
+        other.varying = {name: value for name, value in values.items() if not isinstance(value, float)}
+        for name in ("energy_tape", "gradient_tape", "hessian_tape", "_held"):
+            other.__dict__.pop(name, None)
+        return other
 
     def _hessian(self, position: Tensor) -> Tensor:
-        upper = self.hessian_tape.run(position)
+        upper = self._run(self.hessian_tape, position)
         row, column = np.triu_indices(self.dim)
         place = np.empty((self.dim, self.dim), dtype=np.int64)
         place[row, column] = place[column, row] = np.arange(len(row))
@@ -134,16 +251,40 @@ class Expression(Potential):
             "energy": _formula_text(self.expression),
             "coordinates": list(self.coordinates or ()),
         }
-        if self.parameters:
-            spec["parameters"] = dict(self.parameters)
+        if self._given():
+            spec["parameters"] = {
+                name: value.spec() if isinstance(value, Schedule) else np.asarray(value).tolist()
+                for name, value in self._given().items()
+            }
         if self.bounds:
             spec["bounds"] = plain_bounds(self.bounds)
         return spec
 
+    def _given(self) -> dict[str, Any]:
+        """Parameters of all kinds."""
+        return self.parameters | {name: one for name, one in self.varying.items() if not isinstance(one, Clock)}
+
     def __repr__(self) -> str:
         """Kind and arguments, as in the specification."""
-        arguments = ", ".join(f"{key}={value!r}" for key, value in self.spec().items() if key != "kind")
-        return f"{type(self).__name__}({arguments})"
+        table = {key: value for key, value in self.spec().items() if key != "kind"}
+        if self.varying and "parameters" in table:
+            table["parameters"] |= {name: one for name, one in self._given().items() if isinstance(one, Schedule)}
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in table.items())})"
+
+
+def timeless(formula: Expression) -> Expression:
+    """The formula, if its energy is one and the same for all times and chains.
+
+    Raises
+    ------
+    FormulaError
+    """
+    if formula.varying:
+        raise FormulaError(
+            f"the formula depends on {', '.join(formula.varying)}, which changes in time or by chain: expected one "
+            "that does not"
+        )
+    return formula
 
 
 def plain_bounds(bounds: Mapping[str, tuple[float, float]]) -> dict[str, list[float | None]]:
@@ -169,17 +310,20 @@ def _check_names(coordinates: Sequence[str], parameters: Mapping[str, float]) ->
     return tuple(coordinates)
 
 
-def _check_parameter(name: str, value: float) -> float:
+def _check_parameter(name: str, value: Any) -> float | NDArray[np.float64] | Schedule:
+    schedule = as_schedule(f"parameter {name!r}", value, signed=True)
+    if schedule is not None:
+        return schedule
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ConfigError(f"parameter {name!r} must be a number, got {value!r}") from None
-    if not np.isfinite(number):
-        raise ConfigError(f"parameter {name!r} must be finite, got {number}")
-    return number
+        given = numbers(f"parameter {name!r}", value)
+    except LandscapeError as error:
+        raise ConfigError(f"{error}; expected a number, one per chain, or a schedule") from None
+    if not np.isfinite(given).all():
+        raise ConfigError(f"parameter {name!r} must be finite, got {value!r}")
+    return float(given) if given.ndim == 0 else given
 
 
-def _check_sympy(expression: Any, names: Sequence[str]) -> sympy.Expr:
+def _check_sympy(expression: Any, names: Iterable[str]) -> sympy.Expr:
     if not isinstance(expression, sympy.Expr):
         raise FormulaError(f"a formula must be text or a SymPy expression, got {type(expression).__name__}")
     unknown = sorted(str(symbol) for symbol in expression.free_symbols if str(symbol) not in names)

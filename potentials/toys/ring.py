@@ -11,7 +11,7 @@ from scipy.special import ndtr
 from torch import Tensor
 
 from landscape.errors import FormulaError
-from landscape.potentials.expression import Expression
+from landscape.potentials.expression import Expression, timeless
 from landscape.potentials.quadrature import Array, average
 from landscape.potentials.toys._closed_forms import (
     Law,
@@ -84,7 +84,8 @@ class Ring(Toy):
     def __init__(self, stiffness: str | sympy.Expr = "50*(1 + 0.8*cos(theta))", radius: float = 1.0) -> None:
         check_positive("Ring", radius=radius)
         try:
-            self.profile = Expression(stiffness if isinstance(stiffness, sympy.Expr) else str(stiffness), ["theta"])
+            given = stiffness if isinstance(stiffness, sympy.Expr) else str(stiffness)
+            self.profile = timeless(Expression(given, ["theta"]))
         except FormulaError as error:
             raise FormulaError(f"stiffness must be a formula in theta alone, got {str(stiffness)!r}: {error}") from None
         check_profile(self.profile, -math.pi, math.pi, name="k")

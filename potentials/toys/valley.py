@@ -8,7 +8,7 @@ import sympy
 
 from landscape.errors import FormulaError
 from landscape.potentials.base import Bounds
-from landscape.potentials.expression import Expression, plain_bounds
+from landscape.potentials.expression import Expression, plain_bounds, timeless
 from landscape.potentials.toys._entropic import EntropicToy, confinement_value
 
 __all__ = ["Valley"]
@@ -67,7 +67,7 @@ class Valley(EntropicToy):
 
     def __init__(self, g: str | sympy.Expr, confinement: float = 0.0, bounds: Bounds | None = None) -> None:
         try:
-            profile = Expression(g if isinstance(g, sympy.Expr) else str(g), ["y"])
+            profile = timeless(Expression(g if isinstance(g, sympy.Expr) else str(g), ["y"]))
         except FormulaError as error:
             raise FormulaError(f"g must be a formula in y alone, got {str(g)!r}: {error}") from None
         self._formula = g if isinstance(g, str) else profile.spec()["energy"]

@@ -55,6 +55,8 @@ def level(module):
         return 0
     for prefix, height in (
         ("landscape.potentials", 1),
+        ("landscape.per_chain", 1),
+        ("landscape.schedules", 1),
         ("landscape.probes", 3),
         *((f"landscape.{name}", 4) for name in TASKS),
         ("landscape.cli", 5),
