@@ -2,28 +2,37 @@
 
 A first run is mostly compilation. A function is compiled by itself, again in each that calls it, and with wrappers for
 Python: hence few functions, wrappers only where they are used, and scratch that is allocated outside.
+
+What is compiled is kept on disk. Numba finds it stale when the file of the function has changed, not when that of a
+function that it calls has: here the sources of all kernels count.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from numba import njit
 
 __all__ = ["exact", "exact_inline", "exact_inner", "reordered"]
 
+_HERE = Path(__file__).parent
+# those of the kernels, and the constants that they take from the reference form of the random numbers
+_SOURCES = [*sorted(_HERE.glob("*.py")), _HERE.parent / "random.py", _HERE.parent / "observers" / "kernels.py"]
+_STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES if path.exists())).hexdigest()
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
 
 
 def exact(function: Callable[..., Any], **options: bool) -> Callable[..., Any]:
     """IEEE arithmetic as written: the same bits for any block size, thread and machine."""
-    return njit(nogil=True, error_model="numpy", fastmath=False, cache=True, **options)(function)  # type: ignore[no-any-return]
+    return _stamped(njit(nogil=True, error_model="numpy", fastmath=False, cache=True, **options)(function))
 
 
 def exact_inner(function: Callable[..., Any]) -> Callable[..., Any]:
     """Like `exact`, for functions that only other kernels call and that allocate nothing."""
-    return njit(error_model="numpy", fastmath=False, cache=True, **_INNER)(function)  # type: ignore[no-any-return]
+    return _stamped(njit(error_model="numpy", fastmath=False, cache=True, **_INNER)(function))
 
 
 def exact_inline(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,4 +47,12 @@ def exact_inline(function: Callable[..., Any]) -> Callable[..., Any]:
 def reordered(function: Callable[..., Any]) -> Callable[..., Any]:
     """Sums may be reordered and multiply-adds fused; infinities and NaN keep their meaning."""
     flags = {"contract", "reassoc", "nsz", "arcp"}
-    return njit(nogil=True, error_model="numpy", fastmath=flags, cache=True)(function)  # type: ignore[no-any-return]
+    return _stamped(njit(nogil=True, error_model="numpy", fastmath=flags, cache=True)(function))
+
+
+def _stamped(dispatcher: Callable[..., Any]) -> Callable[..., Any]:
+    """Let what is kept on disk depend on all sources; a Numba that keeps it elsewhere goes by its own rule."""
+    kept = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+    if hasattr(kept, "_source_stamp"):
+        kept._source_stamp = (kept._source_stamp, _STAMP)  # type: ignore[union-attr]
+    return dispatcher

@@ -56,7 +56,7 @@ def _round(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
 def fill_words(words, seed, stream, chain, step, call, chain_stride, step_stride, call_stride):  # type: ignore[no-untyped-def]
     """Words of counter (call, step, stream, chain) + i * strides into ``words[:, i]``, uint32 ``(4, n)``.
 
-    `step` must not cross a multiple of 2^32 on the way.
+    `step` carries into its high word where it crosses a multiple of 2^32; it and its strides stay below 2^56.
     """
     k0, k1 = uint32(seed), uint32(seed >> _32)
     # Round keys in scalars, ahead of the loop: inside it they would be read from memory for every element.
@@ -76,7 +76,7 @@ def fill_words(words, seed, stream, chain, step, call, chain_stride, step_stride
     for i in range(w0.size):
         n = uint32(i)
         c0, c1 = uint32(first_call + n * d_call), uint32(low + n * d_step)
-        c2, c3 = high, uint32(first_chain + n * d_chain)
+        c2, c3 = uint32(high + uint32(c1 < low)), uint32(first_chain + n * d_chain)
         c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
         c0, c1, c2, c3 = _round(c0, c1, c2, c3, a1, b1)
         c0, c1, c2, c3 = _round(c0, c1, c2, c3, a2, b2)
