@@ -27,6 +27,7 @@ from .noise import HessianNoise as HessianNoise
 from .noise import ThermalNoise as ThermalNoise
 from .noise import TwoPointNoise as TwoPointNoise
 from .observers import Autocorrelation as Autocorrelation
+from .observers import CoreSets as CoreSets
 from .observers import Histogram as Histogram
 from .observers import Moments as Moments
 from .observers import Residence as Residence
@@ -61,6 +62,7 @@ __all__ = [
     "AdamW",
     "Autocorrelation",
     "ColoredNoise",
+    "CoreSets",
     "CovarianceNoise",
     "Diffusion",
     "Drift",

@@ -86,7 +86,7 @@ def build_record(table: Table) -> Record:
     table = dict(table)
     given = table.get("observables")
     if given is not None:
-        kinds = {name: getattr(observers, name) for name in ("Moments", "Histogram", "Autocorrelation", "Residence")}
+        kinds = {name: getattr(observers, name) for name in ("Moments", "Histogram", "Autocorrelation", "Residence", "CoreSets")}
         build = partial(_construct, kinds=kinds, where="record.observables", group="observers")
         if any(isinstance(one, Mapping) and "name" in one for one in given):
             tables = [{"name": one} if isinstance(one, str) else dict(one) for one in given]

@@ -251,4 +251,6 @@ def _plain(value: Any) -> Any:
         return {"kind": "python", "name": name}
     if isinstance(value, tuple | list):
         return [_plain(one) for one in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
     return value.item() if isinstance(value, np.generic) else value

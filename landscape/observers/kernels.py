@@ -6,7 +6,15 @@ import numpy as np
 
 from landscape.kernels.compilation import exact, exact_inline
 
-__all__ = ["correlate", "count_one", "count_two", "follow_visits", "pair_products", "pair_squares"]
+__all__ = [
+    "correlate",
+    "count_one",
+    "count_two",
+    "follow_cores",
+    "follow_visits",
+    "pair_products",
+    "pair_squares",
+]
 
 
 @exact
@@ -186,3 +194,44 @@ def follow_visits(  # type: ignore[no-untyped-def]
             else:
                 start_cell[c] = now
             cell[c], length[c] = now, 1
+
+
+@exact
+def follow_cores(  # type: ignore[no-untyped-def]
+    labels, samples, core, coarse_core, length, left, first_core, first_sample, spent, transitions, coarse, ended,
+    watched,
+):  # fmt: skip
+    """Follow each chain from core to core by the labels ``(chain, record)`` of its samples; below -1 they are left out.
+
+    ``core`` is the one it was in last (-1 before the first), ``length`` for how many samples, and ``left`` how many
+    cores it has left. Of dwells with a known beginning, ``ended`` counts those that ended at an age of 2^k to 2^(k+1)
+    samples, and ``watched`` the samples at such an age. ``coarse_core`` and ``coarse`` are of every second sample.
+    """
+    chains, records = labels.shape
+    for c in range(chains):
+        for r in range(records):
+            label = labels[c, r]
+            if label < -1:
+                continue
+            before = core[c]
+            if label >= 0 and label != before:
+                if before >= 0:
+                    transitions[c, before, label] += 1
+                    if left[c] > 0:
+                        octave = 0
+                        while octave < ended.shape[2] - 1 and length[c] >> (octave + 1):
+                            watched[c, before, octave] += 1 << octave
+                            octave += 1
+                        watched[c, before, octave] += length[c] - (1 << octave) + 1
+                        ended[c, before, octave] += 1
+                    left[c] += 1
+                else:
+                    first_core[c], first_sample[c] = label, samples + r
+                core[c], length[c] = label, 0
+            if core[c] >= 0:
+                spent[c, core[c]] += 1
+                length[c] += 1
+            if (samples + r) & 1 and label >= 0:
+                if coarse_core[c] >= 0 and coarse_core[c] != label:
+                    coarse[c, coarse_core[c], label] += 1
+                coarse_core[c] = label

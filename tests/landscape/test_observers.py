@@ -28,6 +28,8 @@ OBSERVERS = {
     "autocorrelation": (ls.Autocorrelation("energy", points=6, levels=4), 1),
     "autocorrelation of two": (ls.Autocorrelation(["x", "y"], points=4, levels=5), 2),
     "residence": (ls.Residence("x", edges=[-0.5, 0.5]), 1),
+    "core sets": (ls.CoreSets({"A": "x < 0", "B": "x > 0.5"}), 1),
+    "core sets of two": (ls.CoreSets({"A": "x**2 + y**2 < 0.1", "B": "x > 0.9", "C": "x < -1"}), 2),
 }
 EVERY = pytest.mark.parametrize(("observer", "width"), OBSERVERS.values(), ids=list(OBSERVERS))
 
