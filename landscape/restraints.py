@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from landscape.constraints import Walls, seam_rises
 from landscape.errors import ConfigError, ShapeError
-from landscape.per_chain import length_of, per_chain
 from landscape.potentials.base import Potential
-from landscape.potentials.expression import Expression
+from landscape.potentials.expression import Expression, timeless
 from landscape.potentials.function import Function
 from landscape.potentials.tape import Tape, compile_tape
+from landscape.schedules import Schedule, as_schedule, in_time, length_in_time
 
 __all__ = [
     "Coordinate",
@@ -43,17 +43,21 @@ class Restrain:
     .. math:: V(x) + \frac{k}{2} (q(x) - c)^2 ,
 
     while recorded energies are V alone. Where q jumps by P as a periodic coordinate closes (`Periodic`; P is the period
-    itself for the coordinate, n times it for n of it), q - c is the minimum image, between -P/2 and P/2.
+    itself for the coordinate, n times it for n of it), or where q has a `period` of its own, as an angle ``"atan2(y,
+    x)"`` has, q - c is the minimum image, between -P/2 and P/2.
 
     Parameters
     ----------
     coordinate : str, int, vector or callable
         q(x): a coordinate by name or number, a formula in the coordinates such as ``"sqrt(x**2 + y**2)"``, a vector u
         ``(dim,)`` for u . x, or a callable on tensors ``(..., dim) -> (...)`` that torch can differentiate.
-    center : float, or one per chain
-        c, in units of q.
-    stiffness : float, or one per chain
+    center : float, one per chain, or a schedule
+        c, in units of q. A schedule is `ramp`, `cycle`, `piecewise`, `cosine` or a callable of the time at the start of
+        a step; of either sign here.
+    stiffness : float, one per chain, or a schedule
         k, not negative, in units of energy per square of q.
+    period : float, optional
+        P, in units of q, of a q that has one by itself.
 
     Raises
     ------
@@ -63,8 +67,8 @@ class Restrain:
 
     Notes
     -----
-    For formulas with q a name, number, formula or vector the run stays on the compiled backend, where chains of one
-    center and stiffness should stand side by side; a callable q takes the batched backend.
+    For formulas with q a name, number, formula or vector the run stays on the compiled backend; a callable q takes the
+    batched backend. The observable ``"work"`` is that of a spring whose center or stiffness is moved, too.
 
     Examples
     --------
@@ -81,6 +85,7 @@ class Restrain:
     coordinate: Coordinate
     center: Any
     stiffness: Any
+    period: float | None = None
 
     def spec(self) -> dict[str, Any]:
         """Plain data; a callable is named, and cannot be rebuilt from its name."""
@@ -89,8 +94,12 @@ class Restrain:
             q = {"kind": "python", "name": getattr(q, "__qualname__", type(q).__qualname__)}
         elif not isinstance(q, str | int):
             q = np.asarray(q, dtype=float).tolist()
-        numbers = {name: np.asarray(getattr(self, name), dtype=float).tolist() for name in ("center", "stiffness")}
-        return {"kind": "Restrain", "coordinate": q} | numbers
+        numbers: dict[str, Any] = {}
+        for name in ("center", "stiffness"):
+            schedule = as_schedule(name, getattr(self, name), signed=True)
+            numbers[name] = schedule.spec() if schedule else np.asarray(getattr(self, name), dtype=float).tolist()
+        own = {} if self.period is None else {"period": float(self.period)}
+        return {"kind": "Restrain", "coordinate": q} | numbers | own
 
 
 def scalar_field(potential: Potential, coordinate: Coordinate) -> Potential:
@@ -108,7 +117,7 @@ def scalar_field(potential: Potential, coordinate: Coordinate) -> Potential:
     if isinstance(coordinate, str):
         if names is None:
             potential.coordinate_index(coordinate)  # says that there are no names
-        return Expression(coordinate, names or ())
+        return timeless(Expression(coordinate, names or ()))
     if callable(coordinate):
         return Function(coordinate, potential.dim)
     if isinstance(coordinate, int | np.integer):
@@ -128,13 +137,19 @@ def scalar_field(potential: Potential, coordinate: Coordinate) -> Potential:
 class Restraints:
     """The springs of a run: functions of position, and arrays ``(restraint, chain)`` of centers and stiffnesses.
 
-    `periods` are those of the functions, 0 without one.
+    `periods` are those of the functions, 0 without one. ``rows`` are center and stiffness of the first, of the second,
+    ...: arrays ``(chain,)``, or schedules, of which the arrays hold the values of a moment (see `held`).
     """
 
     fields: tuple[Potential, ...]
-    centers: NDArray[np.float64]
-    stiffnesses: NDArray[np.float64]
+    centers: Any
+    stiffnesses: Any
     periods: tuple[float, ...]
+    rows: tuple[NDArray[np.float64] | Schedule, ...]
+
+    def held(self, numbers: Tensor) -> Restraints:
+        """The springs with the values ``(2 restraints, chain or 1)`` of a moment."""
+        return replace(self, centers=numbers[0::2], stiffnesses=numbers[1::2])
 
     @property
     def symbolic(self) -> bool:
@@ -162,8 +177,21 @@ class Restraints:
     def tape(self, formula: Expression, others: Sequence[sympy.Expr], *, energy: bool) -> Tape:
         """Program of the gradient with springs, then of others; or of the energy with springs.
 
-        Centers and stiffnesses are its last parameters, in the order of `numbers`.
+        Its inputs are coordinates, varying numbers of the formula, then centers and stiffnesses in the order of `rows`.
         """
+        bias, images, pulls, names = self._terms(formula)
+        gradient = zip(formula._gradient_expressions(), formula._symbols(), pulls, strict=True)
+        outputs = [along + sympy.diff(bias, symbol) + pull for along, symbol, pull in gradient]
+        outputs += [formula.expression + bias + images] if energy else list(others)
+        return compile_tape(outputs, [*(formula.coordinates or ()), *formula.varying, *names], formula.parameters)
+
+    def expression(self, formula: Expression) -> tuple[sympy.Expr, list[str]]:
+        """Energy of the springs as an expression, and the names of its numbers in the order of `rows`."""
+        bias, images, _, names = self._terms(formula)
+        return bias + images, names
+
+    def _terms(self, formula: Expression) -> tuple[sympy.Expr, sympy.Expr, list[sympy.Expr], list[str]]:
+        """Energies without and with images, the gradient of the latter, and the names of the numbers."""
         bias, images, names = sympy.Float(0.0), sympy.S.Zero, []
         pulls = [sympy.S.Zero] * formula.dim
         for i, field in enumerate(self.fields):
@@ -178,15 +206,7 @@ class Restraints:
             images += stiffness * away**2 / 2
             slopes = [sympy.diff(q, symbol) for symbol in formula._symbols()]
             pulls = [pull + stiffness * away * slope for pull, slope in zip(pulls, slopes, strict=True)]
-        gradient = zip(formula._gradient_expressions(), formula._symbols(), pulls, strict=True)
-        outputs = [along + sympy.diff(bias, symbol) + pull for along, symbol, pull in gradient]
-        outputs += [formula.expression + bias + images] if energy else list(others)
-        return compile_tape(outputs, formula.coordinates or (), formula.parameters | dict.fromkeys(names, 0.0))
-
-    @property
-    def numbers(self) -> NDArray[np.float64]:
-        """Center and stiffness of the first, of the second, ..., ``(2 restraints, chains)``."""
-        return np.stack([self.centers, self.stiffnesses], axis=1).reshape(-1, self.centers.shape[1])
+        return bias, images, pulls, names
 
 
 class Restrained(Potential):
@@ -217,7 +237,7 @@ def take_restraints(constraint: Any) -> tuple[list[Restrain], list[Any]]:
 def restraint_lengths(springs: Sequence[Restrain]) -> dict[str, int | None]:
     """How many chains the springs speak of."""
     return {
-        f"the {name} of restraint {i}": length_of(name, getattr(spring, name))
+        f"the {name} of restraint {i}": length_in_time(name, getattr(spring, name), signed=name == "center")
         for i, spring in enumerate(springs)
         for name in ("center", "stiffness")
     }
@@ -234,13 +254,40 @@ def resolve_restraints(
     """
     if not springs:
         return None
-    centers = np.stack([per_chain("center", spring.center, chains) for spring in springs])
-    stiffnesses = np.stack([per_chain("stiffness", spring.stiffness, chains) for spring in springs])
+    rows: list[NDArray[np.float64] | Schedule] = []
+    for spring in springs:
+        rows += [in_time("center", spring.center, chains, signed=True), in_time("stiffness", spring.stiffness, chains)]
+    start = np.zeros((1, chains))
+    values = [row.at(start, chains, signed=True)[0] if isinstance(row, Schedule) else row for row in rows]
+    centers, stiffnesses = np.stack(values[0::2]), np.stack(values[1::2])
     if not np.isfinite(centers).all() or not np.isfinite(stiffnesses).all() or (stiffnesses < 0).any():
         raise ConfigError("a restraint needs a finite center and a finite stiffness that is not negative")
     fields = tuple(scalar_field(potential, spring.coordinate) for spring in springs)
-    periods = tuple(_period(field, walls, points, potential.coordinates) for field in fields)
-    return Restraints(fields, centers, stiffnesses, periods)
+    periods = tuple(
+        _own_period(spring.period, _period(field, walls, points, potential.coordinates))
+        for spring, field in zip(springs, fields, strict=True)
+    )
+    return Restraints(fields, centers, stiffnesses, periods, tuple(rows))
+
+
+def _own_period(given: Any, found: float) -> float:
+    """The period that a restraint says its function has, by which any jump where coordinates close has to be whole.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if given is None:
+        return found
+    number = isinstance(given, int | float | np.integer | np.floating) and not isinstance(given, bool)
+    if not (number and np.isfinite(given) and given > 0):
+        raise ConfigError(f"the period of a restraint must be one positive number, such as 2 pi, got {given!r}")
+    if abs(found / given - round(found / given)) > SEAM_TOLERANCE:
+        raise ConfigError(
+            f"the restrained coordinate jumps by {found:g} where a period closes, not by a multiple of its own "
+            f"period {given:g}"
+        )
+    return float(given)
 
 
 def _period(field: Potential, walls: Walls, points: Tensor, names: Sequence[str] | None) -> float:

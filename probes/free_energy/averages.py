@@ -10,7 +10,7 @@ import scipy.special
 import xarray as xr
 
 from landscape.errors import ConfigError, ConvergenceError, ShapeError
-from landscape.probes._correlation import student_factor
+from landscape.probes._correlation import combine, fft_size, long_run, power, products, student_factor
 from landscape.probes._estimation import correlations, moments
 from landscape.probes._influence import Influence
 from landscape.probes._series import BoolArray, FloatArray, Groups, IntArray, as_series, bundles
@@ -19,6 +19,7 @@ __all__ = [
     "Averages",
     "Resolution",
     "averages",
+    "by_correlations",
     "check_temperature",
     "chosen_values",
     "clusters",
@@ -138,6 +139,25 @@ def clusters(influence: FloatArray) -> FloatArray:
     scatter = influence - influence.mean(axis=0)
     variance = (scatter**2).sum(axis=0) * chains / max(chains - 1.0, 1.0)
     return np.asarray(np.sqrt(variance) * student_factor(np.array(chains - 1.0)))
+
+
+def by_correlations(values: FloatArray, believed: bool) -> FloatArray:
+    """Standard errors of the means of columns ``(chain, stretch, column)`` from correlations along few chains.
+
+    From their scatter alone where correlations are not to be believed: NaN for fewer than four chains.
+    """
+    chains, count, _ = values.shape
+    means = values.mean(axis=1)
+    size, lags = fft_size(count, count // 4 + 1), count // 4 + 1
+    sums = np.array([products(power(column.T, size).sum(axis=0), size, lags) for column in (values - means[:, None]).T])
+    each = np.full(len(sums), count, dtype=np.intp), np.full(len(sums), chains, dtype=np.intp)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        run = long_run(sums, *each)
+        within = np.where(run.closed & believed, run.total * (1.0 + run.tail) / (count * chains), np.nan)
+    between = means.var(axis=0, ddof=1) / chains if chains > 1 else np.zeros(len(sums))
+    error = combine(within, run.degrees, between, each[1]).stderr
+    exact = (np.ptp(values, axis=(0, 1)) == 0.0) & believed  # the zero itself
+    return np.asarray(np.where(exact, 0.0, error))
 
 
 def curve(at: FloatArray, name: str, variables: dict[str, Any], attributes: dict[str, Any]) -> xr.Dataset:

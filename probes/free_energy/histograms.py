@@ -13,18 +13,19 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, ConvergenceError, ShapeError
-from landscape.probes._correlation import combine, fft_size, long_run, power, products, student_factor
+from landscape.probes._correlation import student_factor
 from landscape.probes._pairs import refuse_pairs
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import (
     FEWEST_CHAINS,
     FEWEST_TIMES,
+    by_correlations,
     check_temperature,
     refuse_still,
     resolution,
 )
 
-__all__ = ["profile"]
+__all__ = ["limits_of_run", "profile", "zero_of"]
 
 STRETCHES, ROOM = 4096, 2**24  # of each chain, where correlations tell the errors of few; numbers held of all bins
 FEWEST_DRAWS = 20  # of few chains
@@ -142,7 +143,7 @@ def profile(
         free_energy = -t * np.log(np.where(mean > 0, mean / (volume / volume.max()), np.nan))
         # dF = -T dP/P to first order, chain by chain, so that the zero's own error is in the difference
         slopes = -t * (fraction - mean) / np.where(mean > 0, mean, np.nan)
-    reference, reference_slopes = _zero(zero, free_energy, slopes, counts.edges)
+    reference, reference_slopes = zero_of(zero, free_energy, slopes, counts.edges)
     known = 1.0 if counts.times >= FEWEST_TIMES else np.nan
     if counts.stretches is None:
         errors = _stderr(slopes - reference_slopes[:, None]), _stderr(fraction)
@@ -150,11 +151,11 @@ def profile(
         pieces = counts.stretches.reshape(*counts.stretches.shape[:2], -1)
         with np.errstate(divide="ignore", invalid="ignore"):
             along = -t * (pieces - mean) / np.where(mean > 0, mean, np.nan)
-        lowest = _zero(zero, free_energy, along.reshape(-1, along.shape[2]), counts.edges)[1]
+        lowest = zero_of(zero, free_energy, along.reshape(-1, along.shape[2]), counts.edges)[1]
         believed = bool(counts.agree and known == 1.0)
         errors = (
-            _by_correlations(along - lowest.reshape(*along.shape[:2], 1), believed),
-            _by_correlations(pieces, believed),
+            by_correlations(along - lowest.reshape(*along.shape[:2], 1), believed),
+            by_correlations(pieces, believed),
         )
     columns = {
         "free_energy": (free_energy - reference, "free energy", "energy"),
@@ -197,7 +198,7 @@ def _values(
         if coordinate is None:
             raise ShapeError('profile takes one coordinate, such as coordinate="y", not a whole run')
         chosen = coordinate if isinstance(coordinate, tuple | list) else [coordinate]
-        walls, periods = _of_run(samples)
+        walls, periods = limits_of_run(samples)
         known = [[of.get(one) if isinstance(one, str) else None for one in chosen] for of in (walls, periods)]
         count = "_".join(map(str, chosen)) + "_count"
         if "position" in samples:
@@ -211,7 +212,7 @@ def _values(
     return [_labelled(one) for one in (samples if pair else [samples])], None, None
 
 
-def _of_run(run: xr.Dataset) -> tuple[dict[str, Limits], dict[str, Limits]]:
+def limits_of_run(run: xr.Dataset) -> tuple[dict[str, Limits], dict[str, Limits]]:
     """Walls and periods of a run's coordinates, from what it was made of."""
     try:
         spec = json.loads(run.attrs["spec"])
@@ -419,25 +420,6 @@ def _along_chains(places: NDArray[np.intp], bins: int) -> FloatArray:
     return np.asarray(found.reshape(chains, count, bins) / length)
 
 
-def _by_correlations(values: FloatArray, believed: bool) -> FloatArray:
-    """Standard errors of the means of columns ``(chain, stretch, column)`` from correlations along few chains.
-
-    From their scatter alone where correlations are not to be believed: NaN for fewer than four chains.
-    """
-    chains, count, _ = values.shape
-    means = values.mean(axis=1)
-    size, lags = fft_size(count, count // 4 + 1), count // 4 + 1
-    sums = np.array([products(power(column.T, size).sum(axis=0), size, lags) for column in (values - means[:, None]).T])
-    each = np.full(len(sums), count, dtype=np.intp), np.full(len(sums), chains, dtype=np.intp)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        run = long_run(sums, *each)
-        within = np.where(run.closed & believed, run.total * (1.0 + run.tail) / (count * chains), np.nan)
-    between = means.var(axis=0, ddof=1) / chains if chains > 1 else np.zeros(len(sums))
-    error = combine(within, run.degrees, between, each[1]).stderr
-    exact = (np.ptp(values, axis=(0, 1)) == 0.0) & believed  # the zero itself
-    return np.asarray(np.where(exact, 0.0, error))
-
-
 def _edges(columns: list[FloatArray], bins: Any, limits: Any, periods: list[Limits | None]) -> list[FloatArray]:
     counts = list(bins) if np.ndim(bins) else [bins] * len(columns)
     pairs = [period or (column.min(), column.max()) for column, period in zip(columns, periods, strict=True)]
@@ -460,7 +442,9 @@ def _stderr(deviations: FloatArray) -> FloatArray:
     return np.asarray(deviations.std(axis=0, ddof=1) / np.sqrt(groups) * student_factor(np.array(groups - 1.0)))
 
 
-def _zero(zero: Any, free_energy: FloatArray, slopes: FloatArray, edges: list[FloatArray]) -> tuple[float, FloatArray]:
+def zero_of(
+    zero: Any, free_energy: FloatArray, slopes: FloatArray, edges: list[FloatArray]
+) -> tuple[float, FloatArray]:
     """F at the zero, and its deviations by group."""
     seen = np.isfinite(free_energy)
     if isinstance(zero, str) and zero == "mean":

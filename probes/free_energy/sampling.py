@@ -126,8 +126,10 @@ def inside(potential: Potential, position: Tensor) -> Tensor:
     return allowed
 
 
-def place(field: Potential, start: Tensor, at: FloatArray, *, pieces: int = 16) -> Tensor:
+def place(field: Potential, start: Tensor, at: FloatArray, *, pieces: int = 16, period: float = 0.0) -> Tensor:
     """One position for each value of q, ``(at, dim)``, reached from `start` along the gradient of q.
+
+    With a period, q is reached up to multiples of it.
 
     Raises
     ------
@@ -137,14 +139,19 @@ def place(field: Potential, start: Tensor, at: FloatArray, *, pieces: int = 16) 
     if start.ndim == 2:
         if len(start) != len(at):
             raise ConfigError(f"start has {len(start)} positions for {len(at)} values: give one, or one for each")
-        return onto(field, start, torch.as_tensor(at))[0]
-    nearest = int(np.argmin(np.abs(at - float(field.energy(start)))))
+        return onto(field, start, torch.as_tensor(at), period=period)[0]
+
+    def short_of(goal: Any, point: Tensor) -> Any:
+        apart = goal - float(field.energy(point))
+        return apart - period * np.round(apart / period) if period else apart
+
+    nearest = int(np.argmin(np.abs(short_of(at, start))))
     found: dict[int, Tensor] = {}
     for order in (range(nearest, len(at)), range(nearest - 1, -1, -1)):
         point = start if order.start == nearest else found[nearest]
         for index in order:
-            for target in np.linspace(float(field.energy(point)), at[index], pieces + 1)[1:]:
-                moved, reached = onto(field, point[None], torch.full((1,), target).to(point))
+            for target in np.linspace(at[index] - short_of(at[index], point), at[index], pieces + 1)[1:]:
+                moved, reached = onto(field, point[None], torch.full((1,), target).to(point), period=period)
                 if not bool(reached.all()):
                     raise ConvergenceError(
                         f"no position of {at[index]:g} found from {point.tolist()}: give start, one for each value",
@@ -155,19 +162,29 @@ def place(field: Potential, start: Tensor, at: FloatArray, *, pieces: int = 16) 
     return torch.stack([found[index] for index in range(len(at))])
 
 
-def onto(field: Potential, position: Tensor, target: Tensor, along: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Positions ``(chains, dim)`` moved onto q(x) = target along given directions or grad q, and where it succeeded."""
+def onto(
+    field: Potential, position: Tensor, target: Tensor, along: Tensor | None = None, *, period: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Positions ``(chains, dim)`` moved onto q(x) = target along given directions or grad q, and where it succeeded.
+
+    With a period, onto target plus any multiple of it.
+    """
+
+    def beyond(point: Tensor) -> Tensor:
+        miss = field.energy(point) - target
+        return miss - period * torch.round(miss / period) if period else miss
+
     point = position
     for _ in range(NEWTON):
         gradient = field.gradient(point)
         direction = gradient if along is None else along
-        miss = field.energy(point) - target
+        miss = beyond(point)
         slope = (gradient * direction).sum(dim=-1)
         move = torch.where(miss.abs() > 1e-11 * (1.0 + target.abs()), miss / slope, torch.zeros_like(miss))
         if not bool(move.any()):
             break
         point = point - torch.nan_to_num(move)[:, None] * direction
-    reached = (field.energy(point) - target).abs() <= 1e-9 * (1.0 + target.abs())
+    reached = beyond(point).abs() <= 1e-9 * (1.0 + target.abs())
     return point, reached & torch.isfinite(point).all(dim=-1)
 
 

@@ -11,7 +11,9 @@ from landscape.errors import ConfigError, ConvergenceError, OverlapError, ShapeE
 from landscape.probes import free_energy
 from landscape.probes.free_energy.averages import averages
 from landscape.probes.free_energy.quadrature import bends, integrate
-from landscape.probes.free_energy.windows import _mbar, _Windows
+from landscape.probes.free_energy.multistate import Block, Multistate, pymbar_solver
+from landscape.probes.free_energy.smoothing import Axis
+from landscape.probes.free_energy.windows import along_first
 from landscape.probes.free_energy.work import acceptance_ratio, exponential_average
 from tests.cases import LONG
 
@@ -54,10 +56,22 @@ def by_averages(rng):
 def by_windows(rng):
     centers, beta_k = np.array([0.0, 0.3, 0.6]), 10.0  # on a spring of 1 at T = 0.1: (q + c)/2, variance 1/20
     series = correlated(rng, (3, 12, 250)) / np.sqrt(20.0) + 0.5 * centers[:, None, None]
-    found = _Windows(series.reshape(3, -1), centers, beta_k, 12)
-    found.solve(OwnMBAR)
-    value, error = found.profile(0.3)
+    value, error = of_windows(series.reshape(3, -1), centers, beta_k, 12, 0.3)
     return T * value[-1], T * error[-1]
+
+
+def pooled(samples, centers, beta_k, chains, solver):
+    """MBAR of windows ``(window, sample)``, chain after chain."""
+    energy = 0.5 * beta_k * (samples.ravel() - centers[:, None]) ** 2
+    block = Block(
+        np.repeat(np.arange(len(centers)), chains), np.arange(len(centers) * chains), samples.shape[1] // chains
+    )
+    return Multistate(energy, [block], [f"{c:g}" for c in centers], solver)
+
+
+def of_windows(samples, centers, beta_k, chains, width, walls=(-np.inf, np.inf)):
+    found = pooled(samples, centers, beta_k, chains, OwnMBAR)
+    return along_first(found, found.resolution([samples.ravel()]), Axis("q", centers, width, walls), samples.ravel())
 
 
 class OwnMBAR:
@@ -161,10 +175,8 @@ def test_own_iteration_is_mbar():
     rng = np.random.default_rng(5)
     series = rng.normal(0.5 * np.array([[0.0], [0.3], [0.6]]), 20**-0.5, (3, 600))
     results = []
-    for solver in (OwnMBAR, _mbar()):
-        found = _Windows(series, np.array([0.0, 0.3, 0.6]), 10.0, 12)
-        found.solve(solver)
-        results.append(found.f - found.f[0])
+    for solver in (OwnMBAR, pymbar_solver()):
+        results.append(pooled(series, np.array([0.0, 0.3, 0.6]), 10.0, 12, solver).f)
     assert np.allclose(*results, atol=1e-8)
 
 

@@ -7,8 +7,8 @@ import landscape as ls
 from landscape import potentials
 from landscape.errors import ConfigError
 from landscape.probes import free_energy
-from landscape.probes.free_energy.windows import _kernel, _Windows
-from tests.probes.test_free_energy_coverage import OwnMBAR
+from landscape.probes.free_energy.smoothing import kernel
+from tests.probes.test_free_energy_coverage import of_windows
 
 BOX = potentials.Expression("0*x", ["x"], bounds={"x": (0.0, 1.0)})
 LN2 = np.log(2.0)
@@ -21,9 +21,7 @@ def windows_in_a_box(rng, slope, walls=(0.0, 1.0)):
     for center in centers:
         weight = np.exp(-0.5 * k * (grid - center) ** 2 - slope * grid)
         samples.append(grid[np.searchsorted(np.cumsum(weight) / weight.sum(), rng.random(12 * 100))])
-    found = _Windows(np.array(samples), centers, k, 12, walls)
-    found.solve(OwnMBAR)
-    value, error = found.profile(0.2)
+    value, error = of_windows(np.array(samples), centers, k, 12, 0.2, walls)
     return value - slope * centers, error
 
 
@@ -52,10 +50,10 @@ def test_umbrella_in_a_box():
 def test_kernels_have_their_moments():
     for low, high in ((-1.0, 1.0), (0.0, 1.0), (-0.3, 1.0), (-1.0, 0.5)):
         u = np.linspace(low, high, 20001)
-        k = np.polynomial.polynomial.polyval(u, _kernel(low, high))
+        k = np.polynomial.polynomial.polyval(u, kernel(low, high))
         moments = [np.trapezoid(k * u**p, u) for p in range(3)]
         assert np.allclose(moments, [1.0, 0.0, 0.0], atol=1e-6)
-    assert np.allclose(_kernel(-1.0, 1.0), [9 / 8, 0.0, -15 / 8])
+    assert np.allclose(kernel(-1.0, 1.0), [9 / 8, 0.0, -15 / 8])
 
 
 def test_each_window_may_have_its_stiffness():

@@ -1,0 +1,82 @@
+"""Kernels that read a density at points along one or two coordinates, walls and periods minded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from landscape.probes._series import FloatArray, IntArray
+from landscape.probes.free_energy.multistate import Multistate
+
+__all__ = ["Axis", "Smoothed", "kernel", "nearest_image", "readings", "smoothed"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Axis:
+    """Points on a coordinate, the width of the kernel, its walls and its period (0 without one)."""
+
+    name: str
+    points: FloatArray
+    width: float
+    walls: tuple[float, float] = (-np.inf, np.inf)
+    period: float = 0.0
+
+    def weights(self, values: FloatArray, point: float) -> tuple[IntArray, FloatArray]:
+        """Samples near a point, and the kernel at each: a parabola of the part inside the walls, 0 beyond it."""
+        half = 0.5 * self.width
+        apart = nearest_image(values - point, self.period) / half
+        ends = (-1.0, 1.0) if self.period else [float(np.clip((wall - point) / half, -1, 1)) for wall in self.walls]
+        level, tilt, bend = kernel(*ends)
+        near = np.flatnonzero(np.abs(apart) < 1.0)
+        u = apart[near]
+        return near, level + tilt * u + bend * u**2
+
+
+def readings(axes: Sequence[Axis], values: Sequence[FloatArray]) -> Iterator[tuple[IntArray, FloatArray]]:
+    """For each point of the grid, in order: the samples that its kernel sees, and the kernel at each."""
+    for point in axes[0].points:
+        near, weight = axes[0].weights(values[0], float(point))
+        if len(axes) == 1:
+            yield near, weight
+            continue
+        for other in axes[1].points:
+            inside, factor = axes[1].weights(values[1][near], float(other))
+            yield near[inside], weight[inside] * factor
+
+
+def nearest_image(apart: FloatArray, period: float) -> FloatArray:
+    """Differences along a coordinate, between -period/2 and period/2 where it has one."""
+    return apart - period * np.round(apart / period) if period else apart
+
+
+def kernel(low: float, high: float) -> FloatArray:
+    """Parabola c_0 + c_1 u + c_2 u^2 on low < u < high of integral 1, without first and second moment."""
+    power = np.arange(3) + np.arange(3)[:, None] + 1.0
+    moments = (high**power - low**power) / power
+    return np.asarray(np.linalg.solve(moments, np.array([1.0, 0.0, 0.0])))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Smoothed:
+    """Logarithms of densities at points, how they respond to the cells of a pool, and samples that carry each."""
+
+    logs: FloatArray
+    responses: FloatArray
+    effective: FloatArray
+
+
+def smoothed(
+    pool: Multistate, weights: FloatArray, axes: Sequence[Axis], values: Sequence[FloatArray], inefficiency: FloatArray
+) -> Smoothed:
+    """ln sum_n w_n K(q_n - z) at all points z; NaN where the sum is not positive."""
+    logs, responses, effective = [], [], []
+    for near, factor in readings(axes, values):
+        part = weights[near] * factor
+        mass = float(part.sum())
+        known = mass > 0.0
+        logs.append(np.log(mass) if known else np.nan)
+        responses.append(pool.response(part / mass, near) if known else np.full(pool.cells, np.nan))
+        effective.append(pool.effective(weights[near], inefficiency, near))
+    return Smoothed(np.array(logs), np.stack(responses), np.array(effective))
