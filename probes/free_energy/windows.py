@@ -30,8 +30,8 @@ REMEDY = "put windows in between, lower the stiffness, or take more steps"
 
 def umbrella(
     potential: Potential, coordinate: Any, at: Any, temperature: float, *, stiffness: Any = None,
-    width: float | None = None, period: float | None = None, chains: int = 32, steps: int = 8000, every: int = 20, dt: float = 0.1,
-    start: Any = None, seed: int = 0,
+    width: float | None = None, period: float | None = None, chains: int = 32, steps: int = 8000, every: int = 20,
+    dt: float = 0.1, start: Any = None, seed: int = 0,
 ) -> xr.Dataset:  # fmt: skip
     r"""Free energy along q(x) from runs held near each value by a spring k (q - c)^2 / 2, combined by MBAR.
 

@@ -10,8 +10,8 @@ from landscape import potentials
 from landscape.errors import ConfigError, ConvergenceError, OverlapError, ShapeError
 from landscape.probes import free_energy
 from landscape.probes.free_energy.averages import averages
-from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.multistate import Block, Multistate, pymbar_solver
+from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.smoothing import Axis
 from landscape.probes.free_energy.windows import along_first
 from landscape.probes.free_energy.work import acceptance_ratio, exponential_average
