@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import sympy
 import torch
 from torch import Tensor
@@ -14,7 +15,8 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
 from landscape.potentials.code_fingerprint import code_fingerprint
 from landscape.potentials.expression import Expression, plain_bounds
-from landscape.potentials.tape import Tape, compile_tape
+from landscape.potentials.tape import Tape
+from landscape.schedules import Schedule
 
 __all__ = ["Drift"]
 
@@ -42,8 +44,8 @@ class Drift(Potential):
         names has ``x0, x1, ...``.
     dim : int, optional
         Number of coordinates, needed by a callable without coordinates or potential.
-    parameters : mapping of str to float, optional
-        Values of the other names in the formulas.
+    parameters : mapping of str to float, one per chain, or a schedule, optional
+        Values of the other names in the formulas; ``t`` is the time, as in an `Expression`.
     bounds : mapping of str to (low, high), optional
         Walls at which dynamics reflects; those of `potential` unless given.
     potential : Potential, or a formula, optional
@@ -82,23 +84,18 @@ class Drift(Potential):
     conservative = False
     potential: Potential | None
 
-    def __new__(cls, drift: Any = None, *others: Any, **settings: Any) -> Drift:
-        """One of formulas or one of a callable, by what is given."""
-        if cls is Drift:
-            cls = FunctionDrift if callable(drift) else FormulaDrift
-        return object.__new__(cls)
-
-    def __init__(
-        self,
-        drift: str | sympy.Expr | Sequence[str | sympy.Expr] | Field,
+    def __new__(
+        cls,
+        drift: str | sympy.Expr | Sequence[str | sympy.Expr] | Field | None = None,  # None in copies
         *others: str | sympy.Expr,
         coordinates: Sequence[str] | None = None,
         dim: int | None = None,
-        parameters: Mapping[str, float] | None = None,
+        parameters: Mapping[str, Any] | None = None,
         bounds: Bounds | None = None,
         potential: Potential | str | None = None,
-    ) -> None:
-        raise NotImplementedError
+    ) -> Drift:
+        """One of formulas or one of a callable, by what is given."""
+        return object.__new__(cls if cls is not Drift else FunctionDrift if callable(drift) else FormulaDrift)
 
     @property
     def has_energy(self) -> bool:  # type: ignore[override]
@@ -110,15 +107,16 @@ class Drift(Potential):
         return self._apply(self._jacobian, position)
 
     def _jacobian(self, position: Tensor) -> Tensor:
-        def force(x: Tensor) -> Tensor:
-            return -self._gradient(x)
-
-        flat = position.reshape(-1, self.dim)
-        columns = [
-            torch.func.jvp(force, (flat,), (axis.expand_as(flat),))[1]
-            for axis in torch.eye(self.dim, dtype=flat.dtype, device=flat.device)
-        ]
-        return torch.stack(columns, dim=-1).reshape(*position.shape, self.dim)
+        with torch.enable_grad():
+            leaf = position.detach().requires_grad_(True)
+            force = -self._gradient(leaf)
+            if not force.requires_grad:  # constant force
+                return torch.zeros(*position.shape, self.dim, dtype=position.dtype, device=position.device)
+            rows = [
+                torch.autograd.grad(force[..., i].sum(), leaf, retain_graph=True, materialize_grads=True)[0]
+                for i in range(self.dim)
+            ]
+        return torch.stack(rows, dim=-2)
 
     def default_start(self) -> Tensor:
         """That of the potential, else the origin."""
@@ -155,7 +153,7 @@ class FormulaDrift(Drift, Expression):
         *others: str | sympy.Expr,
         coordinates: Sequence[str] | None = None,
         dim: int | None = None,
-        parameters: Mapping[str, float] | None = None,
+        parameters: Mapping[str, Any] | None = None,
         bounds: Bounds | None = None,
         potential: Potential | str | None = None,
     ) -> None:
@@ -172,17 +170,18 @@ class FormulaDrift(Drift, Expression):
                 f"the potential of a drift of formulas is a formula too, not a {type(potential).__name__}: give the "
                 "drift as a callable"
             )
-        own = {} if potential is None else potential.parameters
-        values = _joined(own, parameters or {})
+        values = _joined({} if potential is None else potential._given(), parameters or {})
         parts = [Expression(one, coordinates, values) for one in formulas]
-        self.coordinates, self.dim, self.parameters = parts[0].coordinates, parts[0].dim, parts[0].parameters
-        if len(parts) != self.dim:
+        if not parts or len(parts) != parts[0].dim:
             raise ShapeError(f"got {len(parts)} components of a drift for the coordinates {list(coordinates)}")
+        self.coordinates, self.dim, self.parameters = parts[0].coordinates, parts[0].dim, parts[0].parameters
+        self.varying = {}
+        for one in parts if potential is None else [*parts, potential]:
+            self.varying |= one.varying
         _check_dim(dim, self.dim)
         self.bounds = check_bounds(bounds, coordinates) if bounds or potential is None else potential.bounds
-        self.components = [part.expression for part in parts]
-        self.potential = potential
-        self._texts = [part.spec()["energy"] for part in parts]
+        self.potential, self.components = potential, [part.expression for part in parts]
+        self._spec = {"kind": "Drift", "drift": [part.spec()["energy"] for part in parts]}
         self.gradient_tape  # noqa: B018  # refused here, not at first use
 
     @property
@@ -193,16 +192,19 @@ class FormulaDrift(Drift, Expression):
         return self.potential.expression  # type: ignore[attr-defined]
 
     @cached_property
-    def energy_tape(self) -> Tape:
-        """Straight-line program of the energy."""
-        return compile_tape([self.expression], self.coordinates or (), self.parameters)
-
-    @cached_property
     def jacobian_tape(self) -> Tape:
         """Straight-line program of the derivatives of the force, row by row."""
         symbols = self._symbols()
         entries = [-sympy.diff(slope, symbol) for slope in self._gradient_expressions() for symbol in symbols]
-        return compile_tape(entries, self.coordinates or (), self.parameters)
+        return self._tape(entries)
+
+    def at(self, time: float = 0.0, *, chain: int | None = None) -> FormulaDrift:
+        """The drift at one time, and of one chain; see `Expression.at`."""
+        other: Any = super().at(time, chain=chain)
+        other.__dict__.pop("jacobian_tape", None)
+        if self.potential is not None:
+            other.potential = self.potential.at(time, chain=chain)  # type: ignore[attr-defined]
+        return other  # type: ignore[no-any-return]
 
     def second_derivative(self, row: int, column: int) -> sympy.Expr:
         """Refused: there is no Hessian."""
@@ -212,20 +214,27 @@ class FormulaDrift(Drift, Expression):
         slopes = [sympy.S.Zero] * self.dim if self.potential is None else super()._gradient_expressions()
         return [slope - part for slope, part in zip(slopes, self.components, strict=True)]
 
+    def _energy(self, position: Tensor) -> Tensor:
+        if self.potential is None:
+            return super()._energy(position)  # says that there is none
+        return self._run(self.energy_tape, position)[0]  # with the numbers that a run fills in
+
     def _jacobian(self, position: Tensor) -> Tensor:
-        flat = torch.stack(self.jacobian_tape.run(position), dim=-1)
+        flat = torch.stack(self._run(self.jacobian_tape, position), dim=-1)
         return flat.reshape(*position.shape, self.dim)
 
     def spec(self) -> dict[str, Any]:
         """The constructor's arguments as plain data."""
-        spec: dict[str, Any] = {"kind": "Drift", "drift": self._texts, "coordinates": list(self.coordinates or ())}
-        if self.parameters:
-            spec["parameters"] = dict(self.parameters)
+        spec: dict[str, Any] = self._spec | {"coordinates": list(self.coordinates or ())}
+        if self._given():
+            spec["parameters"] = {name: _plain(value) for name, value in self._given().items()}
         return spec | self._table()
 
     def __repr__(self) -> str:
         """Kind and arguments, as in the specification."""
         table = {key: value for key, value in self.spec().items() if key != "kind"}
+        if self.varying and "parameters" in table:
+            table["parameters"] |= {name: one for name, one in self._given().items() if isinstance(one, Schedule)}
         if self.potential is not None:
             table["potential"] = self.potential
         return f"Drift({', '.join(f'{key}={value!r}' for key, value in table.items())})"
@@ -240,7 +249,7 @@ class FunctionDrift(Drift):
         *others: Any,
         coordinates: Sequence[str] | None = None,
         dim: int | None = None,
-        parameters: Mapping[str, float] | None = None,
+        parameters: Mapping[str, Any] | None = None,
         bounds: Bounds | None = None,
         potential: Potential | str | None = None,
     ) -> None:
@@ -302,9 +311,15 @@ def _check_dim(dim: int | None, length: int) -> None:
         raise ShapeError(f"dim = {dim}, but there are {length} coordinates")
 
 
-def _joined(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of the potential and of the drift, refused where they differ."""
     for name in first.keys() & second.keys():
-        if first[name] != second[name]:
-            raise ConfigError(f"the parameter {name!r} is {first[name]} in the potential and {second[name]} in the drift")
+        if _plain(first[name]) != _plain(second[name]):
+            raise ConfigError(
+                f"the parameter {name!r} is {first[name]} in the potential and {second[name]} in the drift"
+            )
     return {**first, **second}
+
+
+def _plain(value: Any) -> Any:
+    return value.spec() if isinstance(value, Schedule) else np.asarray(value).tolist()
