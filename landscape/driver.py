@@ -283,7 +283,7 @@ class Driver:
         chains = np.flatnonzero(new.cpu().numpy())
         at = state.memory["exit_step"].cpu().numpy()[chains]
         if isinstance(plan.step_size, Schedule):
-            times, _ = plan.clock(before.step, before.time, state.step - before.step)
+            times, _ = plan.clock(before, state.step - before.step)
             whole = np.minimum(np.floor(at).astype(np.int64), state.step - 1)  # at the end of the last step
             start, end = times[whole - before.step, chains], times[whole + 1 - before.step, chains]
             exits = start + (at - whole) * (end - start)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from landscape import random
 from landscape.constraints import SEAM_SHARE, Constraint, Walls, resolve_walls, seam_rises
-from landscape.engines.base import Plan, State
+from landscape.engines.base import CLOCK_ORIGIN, Plan, State
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
 from landscape.integrators.base import Integrator, Memory, plain
 from landscape.momenta import given_momenta
@@ -27,7 +27,8 @@ from landscape.potentials.network import NetworkLoss
 from landscape.random import check_seed
 from landscape.record import Record
 from landscape.restraints import Restrain, resolve_restraints, restraint_lengths, take_restraints
-from landscape.schedules import Schedule, as_schedule
+from landscape.schedules import Schedule, in_time, length_in_time
+from landscape.varying import numbers_of, varying_lengths
 
 __all__ = ["check_seam", "prepare", "spec_of", "spec_of_start"]
 
@@ -72,9 +73,10 @@ def prepare(
     count = count_chains(
         chains,
         start=len(positions) if positions.ndim == 2 and len(positions) > 1 else None,  # one is the start of all
-        momentum=len(momenta) if momenta is not None and momenta.ndim == 2 and len(momenta) > 1 else None,
-        temperature=_length("temperature", temperature),
-        step_size=_length("the step size", integrator.step_size),
+        **{"the momenta": len(momenta) if momenta is not None and momenta.ndim == 2 and len(momenta) > 1 else None},
+        temperature=length_in_time("temperature", temperature),
+        step_size=length_in_time("the step size", integrator.step_size),
+        **varying_lengths(potential),
         **{name: length_of(name, _attribute(integrator, name)) for name in integrator.per_chain},
         **restraint_lengths(springs),
         data_seed=next((len(value) for _, value in seeds if isinstance(value, tuple)), None),
@@ -89,19 +91,21 @@ def prepare(
     _check_batches(potential, integrator)
     integrator.check(potential)
     position = positions.to(place, dtype).expand(count, potential.dim).clone().contiguous()
+    restraints = resolve_restraints(potential, springs, count, walls, _seam_points(walls, position))
     plan = Plan(
         potential=potential,
         integrator=integrator,
         walls=walls,
         chains=count,
         temperature=temperatures,
-        step_size=_setting("the step size", integrator.step_size, count),
+        step_size=in_time("the step size", integrator.step_size, count),
         settings={name: per_chain(name, _attribute(integrator, name), count) for name in integrator.per_chain},
         seed=check_seed(seed),
         data_seeds=tuple((at, (value,) * count if isinstance(value, int) else value) for at, value in seeds),
         dtype=dtype,
         device=place,
-        restraints=resolve_restraints(potential, springs, count, walls, _seam_points(walls, position)),
+        restraints=restraints,
+        numbers=numbers_of(potential, restraints, count),
     )
     _check_start(position, walls, potential)
     if integrator.metropolis:
@@ -129,19 +133,8 @@ def prepare(
     return plan, initial, spec
 
 
-def _setting(name: str, value: Any, chains: int) -> NDArray[np.float64] | Schedule:
-    """One value per chain, or a schedule that speaks of all of them."""
-    schedule = as_schedule(name, value)
-    return schedule if schedule is not None else per_chain(name, value, chains)
-
-
-def _length(name: str, value: Any) -> int | None:
-    schedule = as_schedule(name, value)
-    return schedule.length() if schedule is not None else length_of(name, value)
-
-
 def _check_temperature(integrator: Integrator, temperature: Any, chains: int) -> NDArray[np.float64] | Schedule:
-    resolved = _setting("temperature", temperature, chains)
+    resolved = in_time("temperature", temperature, chains)
     if not isinstance(resolved, Schedule) and (not np.isfinite(resolved).all() or (resolved < 0).any()):
         raise ConfigError(f"temperature must be finite and not negative, got {temperature!r}")
     if not integrator.thermal and (isinstance(resolved, Schedule) or resolved.any()):
@@ -160,8 +153,13 @@ def _initial_state(plan: Plan, position: Tensor, start: Any, keep: bool) -> Stat
         state.step = int(start.attrs.get("last_step", 0))
         if "last_time" in start:
             state.time = np.array(np.broadcast_to(start.last_time.values, (plan.chains,)), dtype=np.float64)
+    clock = {}
+    if plan.driven and not isinstance(plan.step_size, Schedule):
+        origin, _ = plan.clock_of(state.step, state.time)
+        clock = {CLOCK_ORIGIN: torch.as_tensor(np.broadcast_to(origin, plan.chains).copy(), device=plan.device)}
     fresh = _fresh_memory(plan, state)
     state.memory = _kept_memory(fresh, start, type(plan.integrator).__name__) if keep else fresh
+    state.memory |= clock
     if plan.integrator.metropolis:
         state.memory["accepted"] = torch.zeros(plan.chains, dtype=torch.float64, device=plan.device)
     if plan.walls.absorbs:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, ShapeError
-from landscape.per_chain import numbers
+from landscape.per_chain import length_of, numbers, per_chain
 
 __all__ = ["Schedule", "cosine", "cycle", "piecewise", "ramp"]
 
@@ -336,6 +336,18 @@ def as_schedule(name: str, value: Any, *, signed: bool = False) -> Schedule | No
     if callable(value):
         return Callback(value)
     return None
+
+
+def in_time(name: str, value: Any, chains: int, *, signed: bool = False) -> NDArray[np.float64] | Schedule:
+    """One value per chain, ``(chains,)``, or a schedule that speaks of all of them."""
+    schedule = as_schedule(name, value, signed=signed)
+    return schedule if schedule is not None else per_chain(name, value, chains)
+
+
+def length_in_time(name: str, value: Any, *, signed: bool = False) -> int | None:
+    """How many chains a setting speaks of, None if it is one value or a schedule for any number."""
+    schedule = as_schedule(name, value, signed=signed)
+    return schedule.length() if schedule is not None else length_of(name, value)
 
 
 def _checked(schedule: Schedule) -> Schedule:

@@ -42,6 +42,8 @@ class StepContext:
         (seed, chains, step, dim) -> standard variates.
     fold : callable, or None without walls
         Positions folded back, and where they were mirrored, both ``(chains, dim)``.
+    gradient_at_end : callable, or None where the energy does not change in time
+        Like `gradient`, with the energy of the end of the step.
     turns : tensor ``(chains, dim)``, or None without periodic coordinates
         Periods by which `fold` has moved the coordinates in this step.
     outside : callable, or None without walls
@@ -67,6 +69,7 @@ class StepContext:
     fold: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     outside: Callable[[Tensor], Tensor] | None = None
     turns: Tensor | None = None
+    gradient_at_end: Callable[[Tensor], Tensor] | None = None
     cache: dict[str, Any] = field(default_factory=dict)
 
     def noise(self, offset: int = 0) -> Tensor:

@@ -16,21 +16,28 @@ from landscape.constraints import Walls
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory
 from landscape.potentials.base import Potential
-from landscape.restraints import Restrained, Restraints
+from landscape.restraints import Restraints
 from landscape.schedules import Schedule
+from landscape.varying import Held, Numbers
 
-__all__ = ["Engine", "Plan", "Settings", "State", "draws_between"]
+__all__ = ["CLOCK_ORIGIN", "Engine", "Plan", "Settings", "State", "draws_between"]
 
 PIECE_NUMBERS = 1 << 20  # settings of scheduled steps that are held at once
+CLOCK_ORIGIN = "clock_origin"  # in the memory: times ``(chains,)`` of step 0, where step sizes are constant
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Settings:
-    """Step size, temperature and noise amplitude of some steps, arrays ``(1 or steps, chains)``."""
+    """Step size, temperature and noise amplitude of some steps, arrays ``(1 or steps, chains)``.
+
+    ``numbers (1 or steps + 1, numbers, 1 or chains)`` are those of the energy at the start of each step and after the
+    last, None where it has none that change in time or differ by chain.
+    """
 
     dt: NDArray[np.float64]
     temperature: NDArray[np.float64]
     amplitude: NDArray[np.float64]
+    numbers: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +53,8 @@ class Plan:
         From which step on the minibatches are derived from which seeds, one per chain.
     restraints : Restraints, optional
         Springs that the steps follow and recorded energies leave out.
+    numbers : Numbers, optional
+        Those of potential and springs that change in time or differ by chain.
     """
 
     potential: Potential
@@ -60,6 +69,7 @@ class Plan:
     dtype: torch.dtype
     device: torch.device
     restraints: Restraints | None = None
+    numbers: Numbers | None = None
 
     def exit_ratio(self, steps: int) -> float | None:
         """Largest way of a step of this run over the distance between the walls that absorb; None where one is alone.
@@ -78,11 +88,6 @@ class Plan:
         reach = self.integrator.reach(self.temperature_at(times), dt, self.settings)
         return float(np.max(reach)) / width
 
-    @property
-    def followed(self) -> Potential:
-        """The landscape that steps follow: the potential, with the springs of the run."""
-        return self.potential if self.restraints is None else Restrained(self.potential, self.restraints)
-
     def unwrapped(self, state: State) -> Tensor:
         """Positions without the wrapping of periodic coordinates, ``(chains, dim)``."""
         if not self.walls.winds:
@@ -95,27 +100,34 @@ class Plan:
         """Whether temperature or step size change in time."""
         return isinstance(self.temperature, Schedule) or isinstance(self.step_size, Schedule)
 
+    @property
+    def driven(self) -> bool:
+        """Whether the energy changes in time."""
+        return self.numbers is not None and self.numbers.changes
+
     def pieces(self, steps: int) -> Iterator[int]:
         """`steps` divided so that the settings of a piece fit in memory."""
-        most = max(1, PIECE_NUMBERS // self.chains) if self.scheduled else steps
+        wide = self.chains * (len(self.numbers.rows) if self.numbers is not None and self.driven else 1)
+        most = max(1, PIECE_NUMBERS // wide) if self.scheduled or self.driven else steps
         while steps > 0:
             yield min(steps, most)
             steps -= most
 
-    def settings_of(self, step: int, time: NDArray[np.float64], steps: int) -> tuple[Settings, NDArray[np.float64]]:
+    def settings_of(self, state: State, steps: int) -> tuple[Settings, NDArray[np.float64]]:
         """Settings of the next steps, and the time ``(chains,)`` after them.
 
         A step uses the values at the time at its start. Without a schedule there is one row for all steps.
         """
-        times, dt = self.clock(step, time, steps if self.scheduled else 1)
+        times, dt = self.clock(state, steps if self.scheduled or self.driven else 1)
         temperature = self.temperature_at(times[:-1])
         amplitude = self.integrator.amplitude(temperature, dt, self.settings)
         table = [np.array(np.broadcast_to(part, amplitude.shape)) for part in (dt, temperature, amplitude)]
-        return Settings(*table), times[-1]
+        numbers = None if self.numbers is None else self.numbers.at(times if self.driven else times[:1])
+        return Settings(*table, numbers), times[-1]
 
     def columns(self, facts: Callable[..., Mapping[str, Any]], state: State) -> dict[str, Tensor]:
         """Numbers that the integrator states of its memory for the next step, by name, as columns ``(chains, 1)``."""
-        settings, _ = self.settings_of(state.step, state.time, 1)
+        settings, _ = self.settings_of(state, 1)
         found = facts(settings.temperature[0], settings.dt[0], self.settings)
         rows = {name: np.array(np.broadcast_to(value, (self.chains,))) for name, value in found.items()}
         return {name: torch.as_tensor(row).to(state.position)[:, None] for name, row in rows.items()}
@@ -141,17 +153,21 @@ class Plan:
         origin = time - step * advance
         return np.where(np.abs(origin) > 1e-9 * time, origin, 0.0), advance
 
-    def clock(
-        self, step: int, time: NDArray[np.float64], steps: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def clock(self, state: State, steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Times ``(steps + 1, chains)`` before and after each step, and step sizes ``(1 or steps, chains)``.
 
-        They do not depend on how the steps are divided into calls: scheduled step sizes are added one by one.
+        They do not depend on how the steps are divided into calls: scheduled step sizes are added one by one, and where
+        the energy changes in time the memory keeps the time of step 0.
         """
         if not isinstance(self.step_size, Schedule):
-            return self.time_after(step, time, np.arange(steps + 1)), self.step_size[None]
+            after = np.arange(steps + 1)
+            if CLOCK_ORIGIN not in state.memory:
+                return self.time_after(state.step, state.time, after), self.step_size[None]
+            advance = self.integrator.time_per_step(self.step_size)
+            origin = state.memory[CLOCK_ORIGIN].cpu().numpy()
+            return origin + np.multiply.outer(state.step + after, advance), self.step_size[None]
         times, sizes = np.empty((steps + 1, self.chains)), np.empty((steps, self.chains))
-        times[0] = time
+        times[0] = state.time
         for k in range(steps):
             sizes[k] = self.step_size.at(times[k : k + 1], self.chains)[0]
             if not (sizes[k] > 0).all():
@@ -206,6 +222,15 @@ class Engine(ABC):
     def __init__(self, plan: Plan, state: State) -> None:
         self.plan = plan
         self.state = state
+        self.held = Held(plan.potential, plan.restraints)
+
+    def landscape(self) -> Held:
+        """V, and V with springs, as of the present time."""
+        plan = self.plan
+        if plan.numbers is not None:
+            times, _ = plan.clock(self.state, 1)
+            self.held.hold(torch.as_tensor(plan.numbers.at(times[:1])[0], device=plan.device))
+        return self.held
 
     @abstractmethod
     def advance(self, steps: int) -> None:
@@ -223,7 +248,8 @@ class Engine(ABC):
         """What the next step follows at the present positions, ``(chains, dim)``."""
         plan, state = self.plan, self.state
         with torch.no_grad():
-            return plan.followed.step_gradient(state.position, step=state.step, keys=plan.keys_at(state.step))
+            followed = self.landscape().followed
+            return followed.step_gradient(state.position, step=state.step, keys=plan.keys_at(state.step))
 
     def full_step_memory(self) -> Memory:
         """The memory as of the present positions: that of rules that lag by half a kick, with it."""

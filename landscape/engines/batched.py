@@ -23,7 +23,7 @@ class BatchedEngine(Engine):
     def __init__(self, plan: Plan, state: State) -> None:
         super().__init__(plan, state)
         empty = torch.zeros(0, dtype=plan.dtype, device=plan.device)
-        walls, self.followed = plan.walls, plan.followed
+        walls, self.followed = plan.walls, self.landscape().followed
         self.context = StepContext(
             step=state.step, counter=state.step, dt=empty, temperature=empty, amplitude=empty,
             settings={name: self._column(values) for name, values in plan.settings.items()},
@@ -31,8 +31,10 @@ class BatchedEngine(Engine):
             draw=plan.integrator.thermal_noise.draw, seed=plan.seed,
             chains=torch.arange(plan.chains, device=plan.device), dtype=plan.dtype,
             fold=self._fold if walls.any else None, outside=walls.beyond if walls.any else None,
+            gradient_at_end=self._gradient_at_end if plan.driven else None,
         )  # fmt: skip
         self._constant: list[Tensor] | None = None
+        self._numbers: Tensor | None = None
         self._repeated: RepeatedStep | None = None
         self.crossings = Crossings(plan) if walls.absorbs else None
 
@@ -55,11 +57,13 @@ class BatchedEngine(Engine):
         """Columns over chains for the next steps, ``(1 or steps, chains, 1)``, moved to the device at once."""
         if self._constant is not None:
             return self._constant
-        settings, time = self.plan.settings_of(self.state.step, self.state.time, steps)
+        settings, time = self.plan.settings_of(self.state, steps)
         rows = [self._column(part) for part in (settings.dt, settings.temperature, settings.amplitude)]
+        if self.plan.driven and settings.numbers is not None:
+            self._numbers = torch.as_tensor(settings.numbers, device=self.plan.device)
         if self.plan.scheduled:
             self.state.time = time
-        else:
+        elif not self.plan.driven:
             self._constant = rows
         return rows
 
@@ -76,7 +80,12 @@ class BatchedEngine(Engine):
             at.keys = plan.keys_at(state.step)
         at.step = at.counter = state.step
         at.dt, at.temperature, at.amplitude = (row[min(k, len(row) - 1)] for row in rows)
-        self.transition()
+        if self._numbers is None:
+            self.transition()
+        else:
+            self._ends = self._numbers[k], self._numbers[k + 1]
+            self.held.hold(self._ends[0])
+            self.transition()
         state.step += 1
 
     def transition(self) -> None:
@@ -135,11 +144,19 @@ class BatchedEngine(Engine):
 
     def _energy(self) -> Tensor:
         with torch.no_grad():
-            return self.plan.potential.energy(self.state.position)  # type: ignore[no-any-return]
+            return self.landscape().potential.energy(self.state.position)  # type: ignore[no-any-return]
 
     def _gradient(self, position: Tensor) -> Tensor:
         at = self.context
         return self.followed.step_gradient(position, step=at.step, keys=at.keys)
+
+    def _gradient_at_end(self, position: Tensor) -> Tensor:
+        """The gradient with the numbers of the energy that it has after this step."""
+        start, end = self._ends
+        self.held.hold(end)
+        gradient = self._gradient(position)
+        self.held.hold(start)
+        return gradient
 
     def _fold(self, position: Tensor) -> tuple[Tensor, Tensor]:
         """Walls within a step, whose windings count if its proposal is taken."""

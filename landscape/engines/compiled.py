@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -77,7 +78,7 @@ class CompiledEngine(Engine):
         if isinstance(rule, Adam | AdamW):
             return [*rule.betas, rule.eps, rule.decay]
         if self.scheme == update.COLORED:
-            settings, _ = plan.settings_of(self.state.step, self.state.time, 1)
+            settings, _ = plan.settings_of(self.state, 1)
             dt, temperature = (torch.from_numpy(part[0]) for part in (settings.dt, settings.temperature))
             return [row.numpy() for row in coefficients(rule.thermal_noise.correlation_time, dt, temperature)]  # type: ignore[attr-defined]
         return [plan.settings[name] for name in rule.per_chain]
@@ -121,9 +122,9 @@ class CompiledEngine(Engine):
         done = 0
         while done < steps:
             piece = self.piece(steps - done)
-            settings, time = self.plan.settings_of(self.state.step, self.state.time, piece)
+            settings, time = self.plan.settings_of(self.state, piece)
             if self.scheme == update.LEIMKUHLER_MATTHEWS:
-                settings = Settings(settings.dt, settings.temperature, 0.5 * settings.amplitude)
+                settings = replace(settings, amplitude=0.5 * settings.amplitude)
             of_piece = [
                 part[:, draws_between(since, done, every) : draws_between(since, done + piece, every)]
                 for part, every in ((positions, position_every), (energies, energy_every))

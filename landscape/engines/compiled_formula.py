@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,8 +47,7 @@ class CompiledFormula(CompiledEngine):
             program = formula.tape_with([formula.expression] if metropolis else factors)
         else:
             program = springs.tape(formula, factors, energy=metropolis)
-        self.springs = np.zeros((0, plan.chains)) if springs is None else springs.numbers
-        self.own = slice(program.parameters - len(self.springs), program.parameters)
+        self.inputs = program.inputs
         if len(rows):
             rows[chosen] = program.outputs[formula.dim :]
         self.program, self.formula = _arrays(program), formula
@@ -68,13 +65,6 @@ class CompiledFormula(CompiledEngine):
         rows = self.program[3] + 2 * self.plan.potential.dim
         return int(np.clip(CACHE_BYTES // (8 * rows), NARROW, 512))
 
-    def _blocks(self) -> Iterator[slice]:
-        """Blocks of chains on the same springs, of which the numbers are constants of their program."""
-        changes = np.flatnonzero((self.springs[:, 1:] != self.springs[:, :-1]).any(axis=0)) + 1
-        for block in super()._blocks():
-            inside = changes[(changes > block.start) & (changes < block.stop)].tolist()
-            yield from (slice(a, b) for a, b in pairwise([block.start, *inside, block.stop]))
-
     def run_block(
         self, chains: slice, memory: dict[str, NDArray[Any]], settings: Settings, steps: int, records: Any
     ) -> None:
@@ -84,8 +74,10 @@ class CompiledFormula(CompiledEngine):
         code, constants, outputs, count = self.program
         registers = empty_rows((count, n))
         registers[:dim] = x.T
-        registers[dim : dim + len(constants)] = constants[:, None]
-        registers[dim : dim + len(constants)][self.own] = self.springs[:, chains.start, None]
+        registers[self.inputs : self.inputs + len(constants)] = constants[:, None]
+        numbers = _of_block(settings.numbers, chains)
+        if numbers is not None:
+            registers[dim : self.inputs] = numbers[0]
         drawn = rows_of(n, self.layout[1], self.noise_type.dtype, self.noise_real.dtype)
         noise = plan.integrator.thermal_noise
         refinement, paired = getattr(noise, "refinement", 1), int(getattr(noise, "antithetic", False))
@@ -125,7 +117,7 @@ class CompiledFormula(CompiledEngine):
             run_block(
                 n if n > 1 else None, dim, program, registers, (first, second) if remembers else None, *noises,
                 (dt, amplitude), (*walls, turned, turns) if plan.walls.folds else None, self._exits(chains, memory),
-                rule, when, kept,
+                rule, when, kept, numbers if plan.driven else None, None,
             )  # fmt: skip
             m[:], v[:] = first.T, second.T
         x[:] = registers[:dim].T
@@ -133,7 +125,19 @@ class CompiledFormula(CompiledEngine):
             memory["winding"][chains] = turns.T
         if energy_every:
             points = visited if apart else positions
-            energies[:] = evaluate(self.formula.energy_tape, points.reshape(-1, dim)).reshape(energies.shape)
+            draws = range(energy_every - since % energy_every, steps + 1, energy_every)
+            points = self._with_numbers(points, numbers, draws if plan.driven else None)
+            flat = points.reshape(-1, points.shape[-1])
+            energies[:] = evaluate(self.formula.energy_tape, flat).reshape(energies.shape)
+
+    def _with_numbers(self, points: Any, numbers: Any, rows: Any = None) -> NDArray[np.float64]:
+        """Positions ``(n, draws, dim)`` with the potential's numbers, those of a row of the table for each draw."""
+        own = len(self.plan.potential.varying)
+        if not own:
+            return points  # type: ignore[no-any-return]
+        table = numbers[:1, :own] if rows is None else numbers[list(rows), :own]  # (1 or draws, own, 1 or n)
+        beside = np.broadcast_to(table.transpose(2, 0, 1), (*points.shape[:2], own))
+        return np.concatenate([points, beside], axis=2)
 
     def _exits(self, chains: slice, memory: dict[str, NDArray[Any]]) -> Any:
         """Absorbing walls, who crossed them, and scratch; None where there are no such walls."""
@@ -141,13 +145,20 @@ class CompiledFormula(CompiledEngine):
             return None
         walls, step, wall = self.plan.walls, memory["exit_step"][chains], memory["exit_wall"][chains]
         dim, n = self.plan.potential.dim, len(wall)
-        before, word = np.empty((dim, n)), np.empty((4, 1), np.uint32)
-        crossing = walls.exits, bool(self.bridge), step, wall, before, word
+        scratch = np.empty((dim, n)), np.empty((4, 1), np.uint32), np.empty((2, 1)), np.empty(dim)
+        crossing = walls.exits, bool(self.bridge), step, wall, *scratch
         return crossing, (np.empty(n), np.empty((2, dim, n)))
 
     def energies(self) -> NDArray[np.float64]:
         """Energy of every chain, by the same operations as inside the loop."""
-        return evaluate(self.formula.energy_tape, self.positions())[:, 0]
+        numbers = self.plan.settings_of(self.state, 1)[0].numbers
+        points = self._with_numbers(self.positions()[:, None], numbers)
+        return evaluate(self.formula.energy_tape, points[:, 0])[:, 0]
+
+
+def _of_block(table: NDArray[np.float64] | None, chains: slice) -> NDArray[np.float64] | None:
+    """The numbers of the energy ``(steps, numbers, 1 or n)`` for a block of chains."""
+    return table if table is None or table.shape[2] == 1 else np.ascontiguousarray(table[:, :, chains])
 
 
 def uncoupled(formula: Expression, noise: HessianNoise) -> bool:

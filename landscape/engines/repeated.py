@@ -47,6 +47,7 @@ def repeats(plan: Plan) -> bool:
         plan.device.type == "cuda"
         and isinstance(plan.integrator, _RULES)
         and not plan.scheduled
+        and not plan.driven
         and plan.restraints is None
         and getattr(plan.potential, "sampler", None) is None
         and getattr(plan.potential, "ranks", 1) == 1

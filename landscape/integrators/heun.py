@@ -71,5 +71,5 @@ class Heun(Integrator):
         """Predict with the slope here, correct with the mean of the slopes at both ends."""
         noise = at.increment(position, memory)
         here = at.gradient(position)
-        there = at.gradient(position - at.dt * here + noise)
+        there = (at.gradient_at_end or at.gradient)(position - at.dt * here + noise)
         return position - 0.5 * at.dt * (here + there) + noise

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 from numba import int64
 
-from landscape import random
 from landscape.kernels.compilation import exact, exact_inline, exact_inner
+from landscape.kernels.crossing import absorb
 from landscape.kernels.noise_rows import draw
-from landscape.kernels.philox import fill_words, uniform
-from landscape.kernels.tape import execute, exponential
+from landscape.kernels.tape import execute
 from landscape.kernels.update import DIFFUSION, LEIMKUHLER_MATTHEWS, OPEN, stages_of, update, wall, wander
 
-__all__ = ["absorb", "keep", "run_block", "until_next"]
-
-_CROSSING = random.CROSSING
+__all__ = ["keep", "perform", "put", "run_block", "until_next"]
 
 
 @exact_inner
@@ -39,65 +35,41 @@ def _shape(n, dim, registers, shaping, noise):  # type: ignore[no-untyped-def]
                 noise[d, i] = mixed[d, i]
 
 
-@exact_inner
-def absorb(n, dim, registers, exits, shaping, amplitude, at, seed, chain, step):  # type: ignore[no-untyped-def]
-    """Mark chains that crossed an absorbing wall in this step, keep them where they left; returns how many stay.
-
-    ``walls (3, 2, dim)`` are those of `constraints.Walls.exits`: mirrors come later, and their images are walls too.
-    """
-    walls, bridge, exit_step, exit_wall, before, word = exits
-    inside = 0
-    for i in range(n):
-        if exit_wall[i] != 0.0:
-            for d in range(dim):
-                registers[d, i] = before[d, i]
-            continue
-        first, place, end = 2.0, 0, 0.0
-        for d in range(dim):
-            spread = amplitude[at, i] * amplitude[at, i]
-            if shaping is not None:
-                factors, isotropic, mixing, _ = shaping
-                if factors.size:
-                    factor = registers[factors[d], i] if factors[d] >= 0 else isotropic
-                    spread *= factor * factor
-                if mixing.size:
-                    total = 0.0
-                    for e in range(dim):
-                        total += mixing[d, e] * mixing[d, e]
-                    spread *= total
-            for k in range(2):
-                side, value = 2 * k - 1, walls[0, k, d]
-                if math.isinf(value):
-                    continue
-                near, far = side * (value - before[d, i]), side * (value - registers[d, i])
-                crossed = far <= 0.0 or near < 0.0
-                near = max(near, 0.0)
-                if bridge and not crossed and near != far and 2.0 * near * far < 40.0 * spread:
-                    image = 2 * dim if side != walls[2, k, d] else 0
-                    fill_words(word, seed, _CROSSING, chain + i, step, image + 2 * d + k, 0, 0, 0)
-                    chance = exponential(-2.0 * near * far / spread)
-                    crossed = uniform(word, 0) < chance
-                fraction = near / max(near + abs(far), 1e-300)
-                if crossed and fraction < first:
-                    first, place, end = fraction, d, walls[1, k, d]
-                    exit_wall[i] = walls[2, k, d] * (d + 1.0)
-        if exit_wall[i] == 0.0:
-            inside += 1
-            continue
-        exit_step[i] = step + first
-        registers[place, i] = end
-        for d in range(dim):  # it met another wall later in the step
-            if d != place and (registers[d, i] < walls[0, 0, d] or registers[d, i] > walls[0, 1, d]):
-                registers[d, i] = walls[1, 0, d] if registers[d, i] < walls[0, 0, d] else walls[1, 1, d]
-    return inside
-
-
 @exact_inline
 def keep(n, dim, registers, positions, draw):  # type: ignore[no-untyped-def]
     """Record the positions at a draw."""
     for d in range(dim):
         for i in range(n):
             positions[i, draw, d] = registers[d, i]
+
+
+@exact_inline
+def put(n, first, registers, numbers, at):  # type: ignore[no-untyped-def]
+    """Write the numbers of a time to their registers."""
+    for j in range(numbers.shape[1]):
+        if numbers.shape[2] == 1:
+            for i in range(n):
+                registers[first + j, i] = numbers[at, j, 0]
+        else:
+            for i in range(n):
+                registers[first + j, i] = numbers[at, j, i]
+
+
+@exact_inner
+def perform(n, dim, registers, numbers, k, code, library, outputs, scratch, total, gone):  # type: ignore[no-untyped-def]
+    """Add the work of step `k`: what the energy rises by as its numbers change where the chains are, if they are."""
+    for d in range(dim):
+        for i in range(n):
+            scratch[d, i] = registers[d, i]
+    put(n, dim, scratch, numbers, k)
+    put(n, dim + numbers.shape[1], scratch, numbers, k + 1)
+    execute(n, code, library, scratch)
+    if gone is None:
+        for i in range(n):
+            total[i] += scratch[outputs[0], i]
+    else:
+        for i in range(n):
+            total[i] += scratch[outputs[0], i] if gone[i] == 0.0 else 0.0
 
 
 @exact_inline
@@ -108,8 +80,9 @@ def until_next(every, since):  # type: ignore[no-untyped-def]
 
 @partial(exact, _nrt=False)
 def run_block(  # type: ignore[no-untyped-def]
-    chains, dim, program, registers, memory, drawing, drawn, shaping, rows, walls, exits, rule, when, records
-):
+    chains, dim, program, registers, memory, drawing, drawn, shaping, rows, walls, exits, rule, when, records, numbers,
+    work,
+):  # fmt: skip
     """Advance a block of chains in place.
 
     What is None leaves no trace in the compiled loop, which is compiled for each such case when it first occurs.
@@ -123,7 +96,7 @@ def run_block(  # type: ignore[no-untyped-def]
     program : (instructions, library, outputs)
         Tape of the gradient, then of the factors that the noise needs; see `tape.code_of`.
     registers : array ``(r, n)``
-        Its rows: positions, constants, scratch.
+        Its rows: positions, numbers that change in time or differ by chain, constants, scratch.
     memory : (first, second) or None
         Memory of the rule, ``(dim, n)`` twice.
     drawing : (seed, refinement, scale, paired, shift, places)
@@ -140,7 +113,8 @@ def run_block(  # type: ignore[no-untyped-def]
         `turned` is what mirrors turn round, the first memory or scratch; ``turns (dim, n)`` counts periods.
     exits : (walls, bridge, exit_step, exit_wall, before, word), (gone, held) or None
         Absorbing walls ``(3, 2, dim)``, see `absorb`; `bridge` tests for crossings between steps. ``exit_step`` and
-        ``exit_wall (n,)``; scratch ``before (dim, n)``, ``word (4, 1)``, ``gone (n,)``, ``held (2, dim, n)``.
+        ``exit_wall (n,)``; scratch ``before (dim, n)``, ``word (4, 1)``, ``pair (2, 1)``, ``shaken (dim,)``, ``gone
+        (n,)``, ``held (2, dim, n)``.
     rule : (scheme, settings, typed)
         See `update`.
     when : (chain, first_step, steps)
@@ -148,6 +122,11 @@ def run_block(  # type: ignore[no-untyped-def]
     records : (every, since, positions)
         Two cadences, the steps made before, and two arrays ``(n, draws, dim)`` that the positions go to after each so
         many steps (never if 0).
+    numbers : array ``(steps + 1, numbers, 1 or n)``, or None
+        Rows of the registers after the positions, at the start of each step and after the last.
+    work : ((instructions, library, outputs), registers, total) or None
+        Tape of E(x, later numbers) - E(x, numbers) in positions, numbers and later numbers, its ``registers (r, n)``,
+        and the sum ``(n,)`` over steps.
     """
     n = int64(1) if chains is None else chains
     code, library, outputs = program
@@ -191,6 +170,8 @@ def run_block(  # type: ignore[no-untyped-def]
                     for i in range(n):
                         held[0, d, i], held[1, d, i] = first[d, i], second[d, i]
         for stage in range(stages_of(scheme)):
+            if numbers is not None:
+                put(n, dim, registers, numbers, k + stage)
             if tape:
                 execute(n, code, library, registers)
             if shaping is not None and noisy and stage == 0:
@@ -218,6 +199,12 @@ def run_block(  # type: ignore[no-untyped-def]
             for d in range(dim):
                 if kinds[d] != OPEN:
                     wall(n, kinds[d], registers, d, lows[d], highs[d], turned, turns)
+        if work is not None:
+            jump, jump_registers, total = work
+            if exits is not None:
+                perform(n, dim, registers, numbers, k, *jump, jump_registers, total, exits[1][0])
+            else:
+                perform(n, dim, registers, numbers, k, *jump, jump_registers, total, None)
         to_keep -= 1
         if to_keep == 0:
             keep(n, dim, registers, kept, draws)
