@@ -1,0 +1,219 @@
+"""The rate of escape between two states, from dwell times and from the slowest decay of correlations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from landscape.errors import ConfigError
+from landscape.observers import CoreSets
+from landscape.probes._correlation import student_factor, widen
+from landscape.probes._describe import annotate
+from landscape.probes.rates.counts import NAMES, core_sets
+from landscape.probes.rates.followed import by_temperature, recorded
+
+__all__ = ["escape_rate"]
+
+HIGH, MIDDLE, LOW = 0.8, 0.55, 0.38  # correlations between which the decay is read; 1/e is a factor 2 below the first
+BLOCKS = 16
+LAGS = 48
+LEAST = 10  # transitions, for an error from correlations
+AGREE = 3.0  # standard errors
+
+FloatArray = NDArray[np.float64]
+
+
+def escape_rate(run: Any, cores: Mapping[str, Any], *, of: Any = None) -> xr.Dataset:
+    r"""Rates of two states in two ways that agree where there are rates.
+
+    **survival**: events over time, k_A = N_AB / t_A, as `core_sets` has it; the survival of a state is to be
+    exponential. **autocovariance**: with u = 1 while the chain belongs to B (it was there last), the correlation
+
+    .. math:: \rho(t) = P(B, t | B, 0) - P(B, t | A, 0) \to a e^{-\lambda t}, \qquad \lambda = k_{AB} + k_{BA},
+
+    lambda the slowest rate of the dynamics, read between rho = 0.8 and 0.38, and k_AB = lambda p_B, k_BA = lambda p_A
+    with the fractions of time p. It forgets fast returns, such as those of a chain that crosses at low friction and
+    comes back at once, which survival counts.
+
+    Parameters
+    ----------
+    run : xarray.Dataset
+        With recorded positions (or what the cores are about), at least some ten draws in 1/lambda.
+    cores : mapping
+        Two cores, as for `landscape.CoreSets`.
+    of : str, optional
+        What intervals are of.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``rate (temperature, method, core)`` of leaving each, ``relaxation_rate (temperature, method)`` = lambda, with
+        errors; ``agree (temperature)``: the two lambda differ by less than 3 errors; ``exponential (temperature,
+        method)``: of survival as `core_sets` has it, of the correlation that both halves of its decay give one lambda;
+        ``correlation (temperature, lag)`` at ``lag_time``, and its error; ``resolved`` as of `core_sets`.
+
+    Raises
+    ------
+    ConfigError, FormulaError
+
+    Notes
+    -----
+    Where the run followed the same cores (`landscape.CoreSets`), survival is taken from there. The errors of the
+    autocovariance come from leaving out chains one by one, or sixteenths of the run where there are fewer than eight
+    chains, with Student's factor; they are NaN with fewer than 10 transitions, or draws too far apart. No gradients.
+
+    Examples
+    --------
+    >>> import landscape as ls
+    >>> well = ls.potentials.DoubleWell()
+    >>> run = ls.simulate(well, ls.EulerMaruyama(dt=0.01), temperature=0.5, chains=32, steps=20_000,
+    ...                   record=ls.Record(10, ["position"]))
+    >>> found = escape_rate(run, {"A": "x < -0.7", "B": "x > 0.7"}).isel(temperature=0)
+    >>> bool(found.agree)
+    True
+    """
+    observer = CoreSets(cores) if of is None else CoreSets(cores, of=of)
+    if len(observer.cores) != 2:
+        raise ConfigError(f"escape_rate takes two cores, got {list(observer.cores)}: core_sets takes more")
+    try:
+        counts = core_sets(run)
+        counts = counts if list(counts.core.to_numpy()) == list(observer.cores) else core_sets(run, cores, of=of)
+    except ConfigError:
+        counts = core_sets(run, cores, of=of)
+    samples, spacing = recorded(run, observer)
+    state = _last_core(observer.labels(samples))
+    rows = []
+    for number, (heat, own) in enumerate(by_temperature(run, len(state))):
+        if np.ptp(spacing[own] if len(spacing) > 1 else spacing) > 1e-9 * spacing.max():
+            raise ConfigError(f"chains at temperature {heat:g} have different times between draws: give one kind at once")
+        step = float(spacing[own[0]] if len(spacing) > 1 else spacing[0])
+        rows.append(_both(counts.isel(temperature=number), state[own], step).assign_coords(temperature=heat))
+    dataset = xr.concat(rows, dim="temperature", coords="different", compat="equals")
+    dataset.attrs = {
+        "title": "Escape rates",
+        "conventions": "rho(t) = P(B, t | B, 0) - P(B, t | A, 0), a chain belonging to the core that it was in last",
+        "cost": "no gradients",
+    }
+    return annotate(dataset, time_units="time", names=NAMES | _NAMES)
+
+
+_NAMES = {
+    "rate": ("rate of leaving the state", "{t}^-1"),
+    "relaxation_rate": ("slowest rate, the sum of both", "{t}^-1"),
+    "agree": ("both methods agree within 3 standard errors", "1"),
+    "exponential": ("one rate at short and at long times", "1"),
+    "correlation": ("correlation of the state", "1"),
+    "lag_time": ("time between", "{t}"),
+    "method": ("method", ""),
+}
+
+
+def _last_core(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The core that each chain was in last, -1 before the first and from the first missing sample on."""
+    draws = np.arange(labels.shape[1])
+    last = np.maximum.accumulate(np.where(labels >= 0, draws, -1), axis=1)
+    state = np.where(last >= 0, np.take_along_axis(labels, np.maximum(last, 0), axis=1), -1)
+    return np.where(np.cumsum(labels < -1, axis=1) > 0, -1, state)
+
+
+def _both(counts: xr.Dataset, state: NDArray[np.int64], step: float) -> xr.Dataset:
+    """Both methods for the chains of one temperature."""
+    draws = state.shape[1]
+    lags = np.unique(np.geomspace(1, max(draws // 2, 1), LAGS).round().astype(int)) if draws > 1 else np.array([1])
+    blocks = _blocks(state, lags)
+    rho, error = _jackknife(_slope, blocks)
+    exits, errors = counts.exit_rate.to_numpy(), counts.exit_rate_stderr.to_numpy()
+    rate, stderr = np.full((2, 2), np.nan), np.full((2, 2), np.nan)
+    slow, slow_error = np.full(2, np.nan), np.full(2, np.nan)
+    single = False
+    rate[0], stderr[0] = exits, errors
+    slow[0], slow_error[0] = exits.sum(), np.hypot(*errors)
+    chosen = _window(rho)
+    if chosen is not None and int(counts.transitions.sum()) >= LEAST:
+        part = blocks[:, chosen]
+        times = lags[chosen] * step
+        found, scatter = _jackknife(lambda sums: _decay(sums, times), part)
+        scatter = widen(np.abs(found), scatter)
+        rate[1], stderr[1] = found[:2], scatter[:2]
+        slow[1], slow_error[1] = found[2], scatter[2]
+        single = bool(abs(found[3]) <= AGREE * scatter[3] + 0.05 * abs(found[2]))
+    close = abs(slow[1] - slow[0]) <= AGREE * float(np.hypot(*slow_error))
+    return xr.Dataset(
+        {
+            "rate": (("method", "core"), rate),
+            "rate_stderr": (("method", "core"), stderr),
+            "relaxation_rate": ("method", slow),
+            "relaxation_rate_stderr": ("method", slow_error),
+            "agree": bool(close),
+            "exponential": ("method", [bool(counts.exponential.all()), single]),
+            "resolved": bool(counts.resolved),
+            "correlation": ("lag", rho),
+            "correlation_stderr": ("lag", error),
+        },
+        {
+            "method": ["survival", "autocovariance"],
+            "core": counts.core.to_numpy(),
+            "lag": lags,
+            "lag_time": ("lag", lags * step),
+        },
+    )
+
+
+def _blocks(state: NDArray[np.int64], lags: NDArray[Any]) -> FloatArray:
+    """Pairs, their first in B, their second in B, and both, ``(block, lag, 4)``: of each chain, or of parts of few."""
+    chains, draws = state.shape
+    parts = 1 if chains >= 8 else min(-(-BLOCKS // chains), draws)
+    owner = np.minimum(np.arange(draws) * parts // draws, parts - 1)
+    inside, valid = (state == 1).astype(float), (state >= 0).astype(float)
+    sums = np.zeros((chains, parts, len(lags), 4))
+    starts = np.searchsorted(owner, np.arange(parts))
+    for number, lag in enumerate(lags):
+        first, second = slice(0, draws - lag), slice(lag, draws)
+        pair = valid[:, first] * valid[:, second]
+        columns = (pair, pair * inside[:, first], pair * inside[:, second], inside[:, first] * inside[:, second] * pair)
+        for column, values in enumerate(columns):
+            whole = np.zeros((chains, draws))
+            whole[:, first] = values
+            sums[:, :, number, column] = np.add.reduceat(whole, starts, axis=1)
+    return sums.reshape(chains * parts, len(lags), 4)
+
+
+def _slope(sums: FloatArray) -> FloatArray:
+    """P(B, t | B, 0) - P(B, t | A, 0) from sums ``(..., lag, 4)``."""
+    pairs, first, second, both = np.moveaxis(sums, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(both / first - (second - both) / (pairs - first))
+
+
+def _window(rho: FloatArray) -> NDArray[np.intp] | None:
+    """Lags near the three correlations, or None where the decay was not seen."""
+    if not np.isfinite(rho[0]) or rho[0] <= MIDDLE or not (rho < LOW).any():
+        return None
+    end = int(np.argmax(rho < LOW))
+    found = [int(np.argmax(rho[: end + 1] < level)) if (rho[: end + 1] < level).any() else 0 for level in (HIGH, MIDDLE)]
+    return np.array([*found, end]) if found[0] < found[1] < end else None
+
+
+def _decay(sums: FloatArray, times: FloatArray) -> FloatArray:
+    """Rates of leaving A and B, lambda, and the difference between the halves of the decay; ``(..., 4)``."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fall = -np.log(_slope(sums))
+        slow = (fall[..., 2] - fall[..., 0]) / (times[2] - times[0])
+        halves = np.diff(fall, axis=-1) / np.diff(times)
+        inside = sums[..., 0, 1] / sums[..., 0, 0]
+    return np.stack([slow * inside, slow * (1.0 - inside), slow, halves[..., 1] - halves[..., 0]], axis=-1)
+
+
+def _jackknife(function: Any, blocks: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Value of all blocks, and its standard error from leaving out one at a time."""
+    total, count = blocks.sum(axis=0), len(blocks)
+    value = function(total)
+    if count < 4:
+        return value, np.full_like(value, np.nan)
+    less = function(total - blocks)
+    variance = (count - 1.0) / count * ((less - less.mean(axis=0)) ** 2).sum(axis=0)
+    return value, np.sqrt(variance) * float(student_factor(np.array(count - 1.0)))
