@@ -20,7 +20,7 @@ from landscape.potentials.base import Potential
 from landscape.record import Record
 from landscape.schedules import Schedule
 
-__all__ = ["certify", "check_certifiable", "halved_step", "with_samples"]
+__all__ = ["certify", "check_certifiable", "with_samples"]
 
 TOLERANCE = 0.02  # relative deviation from which on a run is not passed
 Z_FAIL = 3.0  # number of standard errors that the deviation must have
@@ -118,13 +118,6 @@ def with_samples(record: Record, network: bool) -> Record:
         return replace(record, snapshots=snapshots)
     more = dict(given) | {"energy": None} if isinstance(given, dict) else [*names, "energy"]
     return replace(record, observables=more, snapshots=snapshots)
-
-
-def halved_step(integrator: Integrator) -> Integrator:
-    """The same rule at half its step size."""
-    name = "lr" if hasattr(integrator, "lr") else "dt"
-    half = np.asarray(integrator.step_size, dtype=float) / 2
-    return replace(integrator, **{name: float(half) if half.ndim == 0 else half})  # type: ignore[type-var]
 
 
 def _groups(run: xr.Dataset) -> list[tuple[NDArray[np.int64], float, float]]:

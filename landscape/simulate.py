@@ -16,7 +16,7 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.certificate import certify as certificate
-from landscape.certificate import check_certifiable, halved_step, with_samples
+from landscape.certificate import check_certifiable, with_samples
 from landscape.constraints import Constraint
 from landscape.driver import Driver, Intervention, snapshot_steps
 from landscape.engines.base import Plan, State
@@ -187,7 +187,7 @@ def simulate(
         aside = None if folder is None else folder.path / "half-step"
         finer = replace(record, every=2 * record.every, observables=["energy"], snapshots=None)
         halved = simulate(
-            potential, halved_step(integrator), steps=2 * steps, start=start, momentum=momentum, chains=plan.chains,
+            potential, integrator.scaled(0.5), steps=2 * steps, start=start, momentum=momentum, chains=plan.chains,
             temperature=temperature, record=finer, constraint=constraint, seed=(seed + 2**63) % 2**64,
             data_seed=data_seed, backend=backend, dtype=dtype, device=device, output=aside,
             checkpoint_every=checkpoint_every, progress=progress, on_nonfinite=on_nonfinite,

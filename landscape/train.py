@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,7 @@ def train(
         Stretch(first, last, factors[first], last <= together)
         for first, last in _stretches(factors, epochs, record.every, per_epoch, together)
     ]
+    rules = {factor: integrator if factor == 1 else integrator.scaled(factor) for factor in set(factors)}
     if len(stretches) > 1 and separate(settings.get("constraint"))[1] is not None:
         raise ConfigError("a path to project onto needs one rate throughout: leave the schedule out, or use simulate")
     spec: dict[str, Any] = {
@@ -153,7 +154,7 @@ def train(
             one = stretch.together
             with nullcontext() if folder is None else closing(folder.stretch(number)) as kept:
                 piece = simulate(
-                    loss, _scaled(integrator, stretch.factor), steps=(stretch.last - stretch.first) * per_epoch,
+                    loss, rules[stretch.factor], steps=(stretch.last - stretch.first) * per_epoch,
                     start=state.isel(chain=[0]) if one and pieces else state, chains=1 if one else siblings,
                     record=record, seed=seed, data_seed={0: [seed]} if one else data_seed, progress=False,
                     state="keep" if pieces else "fresh", output=kept, checkpoint_every=checkpoint_every, **settings,
@@ -261,12 +262,6 @@ def _stretches(factors: list[float], epochs: int, every: int, per_epoch: int, sp
             f"and up to the split; use a divisor of the {per_epoch} steps per epoch"
         )
     return list(pairwise(edges))
-
-
-def _scaled(integrator: Integrator, factor: float) -> Integrator:
-    name = "lr" if hasattr(integrator, "lr") else "dt"
-    size = np.asarray(integrator.step_size, dtype=float) * factor
-    return replace(integrator, **{name: float(size) if size.ndim == 0 else size})  # type: ignore[type-var]
 
 
 def _joined(pieces: list[xr.Dataset]) -> xr.Dataset:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landscape.errors import ConfigError
@@ -18,7 +19,7 @@ from landscape.integrators.optimizer_state import NotPlainError, numbers_of, res
 from landscape.per_chain import per_chain
 from landscape.potentials.base import Potential
 from landscape.potentials.network import NetworkLoss
-from landscape.schedules import Schedule
+from landscape.schedules import Schedule, as_schedule
 
 __all__ = ["Optimizer"]
 
@@ -38,12 +39,16 @@ class Optimizer(Integrator):
         shapes (tied weights once), or with one of shape ``(dim,)`` where the landscape is not a network; and once on
         trial before a run.
     lr : float, one per chain, or a schedule
-        Learning rate. Under a schedule every parameter group follows it.
+        Learning rate. Parameter groups at rates of their own keep their ratio to it.
     of : {"parameters", "module"}
         What the factory is called with. "module" is for optimizers that hook the layers of a module, such as K-FAC: a
         copy of the network runs forward and backward on the minibatch, with the loss averaged over it.
     settings : mapping, optional
         Further settings of the factory; they may be given as keyword arguments as well.
+    base_lr : float or one per chain, optional
+        The rate that the factory is called with, by default `lr`, or a schedule's value at time 0 (its largest one
+        where that is 0). Every group follows `lr` from there: its rate is lr / base_lr times that which the factory
+        gave it, as under ``torch.optim.lr_scheduler.LambdaLR``.
 
     Raises
     ------
@@ -81,6 +86,7 @@ class Optimizer(Integrator):
     lr: PerChain | Schedule
     of: Literal["parameters", "module"]
     settings: Mapping[str, Any]
+    base_lr: PerChain | None
 
     def __init__(
         self,
@@ -89,19 +95,27 @@ class Optimizer(Integrator):
         lr: PerChain | Schedule,
         of: Literal["parameters", "module"] = "parameters",
         settings: Mapping[str, Any] | None = None,
+        base_lr: PerChain | None = None,
         **more: Any,
     ) -> None:
         if of not in ("parameters", "module"):
             raise ConfigError(f'of must be "parameters" or "module", got {of!r}')
         check_positive("lr", lr)
+        if base_lr is not None:
+            check_positive("base_lr", base_lr)
         values = {"factory": _checked(factory), "lr": lr, "of": of, "settings": {**(settings or {}), **more}}
-        for name, value in values.items():
+        for name, value in {**values, "base_lr": base_lr}.items():
             object.__setattr__(self, name, value)
 
     @property
     def step_size(self) -> PerChain | Schedule:
         """`lr`."""
         return self.lr
+
+    def scaled(self, factor: float) -> Optimizer:
+        """The same optimizer, all of its groups at so many times their rates."""
+        base = self.lr if self.base_lr is None else self.base_lr
+        return replace(Integrator.scaled(self, factor), base_lr=base)  # type: ignore[type-var]
 
     def check(self, potential: Potential) -> None:
         """Make an optimizer on trial.
@@ -135,7 +149,7 @@ class Optimizer(Integrator):
         if "optimizers" not in at.cache:
             at.cache["optimizers"] = self._begin(position, memory[STATE], at)
         chains: list[_Chain] = at.cache["optimizers"]
-        if isinstance(self.lr, Schedule) or callable(self.lr):
+        if as_schedule("lr", self.lr) is not None:
             for chain, rate in zip(chains, at.dt[:, 0].tolist(), strict=True):
                 chain.set_rate(rate)
         potential, batches = at.potential, []
@@ -172,6 +186,8 @@ class Optimizer(Integrator):
         spec["factory"] = _name(self.factory) if known else plain(self.factory)
         if self.of != "parameters":
             spec["of"] = self.of
+        if self.base_lr is not None:
+            spec["base_lr"] = plain(self.base_lr)
         if self.settings:
             spec["settings"] = json.loads(json.dumps(dict(self.settings), default=_as_plain))
         return spec
@@ -183,17 +199,30 @@ class Optimizer(Integrator):
                 f"the state of {_name(self.factory)} is not made of tensors and numbers alone, so it was not kept, and "
                 f'step {at.step} cannot follow from it: use state="fresh", or one run without interruption'
             )
-        constant = not (isinstance(self.lr, Schedule) or callable(self.lr))
-        rates = per_chain("lr", self.lr, len(position)) if constant else at.dt[:, 0]
+        count = len(position)
+        schedule = as_schedule("lr", self.lr)
+        rates = at.dt[:, 0].double().numpy(force=True) if schedule is not None else per_chain("lr", self.lr, count)
+        bases = self._bases(rates, count)
         with _random_numbers(position.device) as draw_from:
             chains = []
-            for number, (row, rate) in enumerate(zip(position, rates.tolist(), strict=True)):
+            for number, (row, base, rate) in enumerate(zip(position, bases.tolist(), rates.tolist(), strict=True)):
                 draw_from((at.seed, number))
-                chains.append(self._make(row, at.potential, rate))
+                chains.append(self._make(row, at.potential, base))
+                if rate != base:
+                    chains[-1].set_rate(rate)
         if states.shape[1]:
             for chain, state in zip(chains, states, strict=True):
                 restore(chain.optimizer, state)
         return chains
+
+    def _bases(self, rates: NDArray[np.float64], chains: int) -> NDArray[np.float64]:
+        """What the factory is called with, ``(chains,)``: the same wherever in a run it is called."""
+        schedule = as_schedule("lr", self.lr)
+        if self.base_lr is not None or schedule is None:
+            return rates if self.base_lr is None else per_chain("base_lr", self.base_lr, chains)
+        first = schedule.at(np.zeros((1, chains)), chains)[0]
+        largest = np.max([np.broadcast_to(level, chains) for level in schedule.levels()] or [rates], axis=0)
+        return np.where(first > 0, first, largest)
 
     def _make(self, position: Tensor, potential: Potential, rate: float) -> _Chain:
         """A chain of its own module or parameters."""
@@ -216,7 +245,7 @@ class Optimizer(Integrator):
             raise ConfigError(f"{name} refuses its settings: {error}") from error
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise ConfigError(f"{name} gave a {type(optimizer).__name__}; expected a torch.optim.Optimizer")
-        return _Chain(optimizer, parameters, module, numbers_of(optimizer))
+        return _Chain(optimizer, parameters, module, numbers_of(optimizer), _ratios(optimizer, rate))
 
 
 @dataclass(slots=True, eq=False)
@@ -227,12 +256,14 @@ class _Chain:
     ----------
     module : the chain's own copy of the network, or None where the optimizer takes parameters
     settings : numbers in the parameter groups, as they were set
+    ratios : the groups' rates in units of that which the factory was called with
     """
 
     optimizer: torch.optim.Optimizer
     parameters: list[nn.Parameter]
     module: nn.Module | None
     settings: list[dict[str, Any]]
+    ratios: list[float]
 
     def position(self) -> Tensor:
         """The parameters as one vector."""
@@ -245,9 +276,9 @@ class _Chain:
                 _as_real(parameter).copy_(value)
 
     def set_rate(self, rate: float) -> None:
-        """Set the learning rate."""
-        for group, settings in zip(self.optimizer.param_groups, self.settings, strict=True):
-            group["lr"] = settings["lr"] = rate
+        """Set the learning rate, of which groups keep their ratio."""
+        for group, settings, ratio in zip(self.optimizer.param_groups, self.settings, self.ratios, strict=True):
+            group["lr"] = settings["lr"] = ratio * rate
 
     def step(self, potential: Potential, batches: Batches, at: StepContext) -> None:
         """One step on this chain's minibatch."""
@@ -286,6 +317,10 @@ def _slope(potential: Potential, position: Tensor, batches: Batches, at: StepCon
     else:
         energy, gradient = at.energy(one), potential.step_gradient(one, step=at.step, keys=at.keys)
     return energy[0], gradient[0]
+
+
+def _ratios(optimizer: torch.optim.Optimizer, rate: float) -> list[float]:
+    return [float(group.get("lr", rate)) / rate for group in optimizer.param_groups]
 
 
 def _as_real(parameter: Tensor) -> Tensor:

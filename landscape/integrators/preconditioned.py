@@ -77,6 +77,8 @@ class Preconditioned(Integrator):
         if not isinstance(self.inner, _INNER):
             known = ", ".join(kind.__name__ for kind in _INNER)
             raise ConfigError(f"Preconditioned takes one of {known}, got {self.inner!r}")
+        if getattr(self.inner, "mobility", None) is not None:
+            raise ConfigError("the inner rule has a mobility already: Preconditioned takes one without")
         check_positive("damping", self.damping, zero=True)
         if isinstance(self.preconditioner, str):
             if self.preconditioner not in ("diagonal", "natural_gradient"):
@@ -88,6 +90,10 @@ class Preconditioned(Integrator):
             matrix = np.asarray(self.preconditioner)
             if matrix.dtype.kind not in "fiu" or matrix.ndim not in (1, 2) or not np.isfinite(matrix).all():
                 raise ConfigError("the preconditioner must be a finite array (dim,) or (dim, dim), or a callable")
+
+    def scaled(self, factor: float) -> Preconditioned:
+        """The same rule at so many times its step size."""
+        return replace(self, inner=self.inner.scaled(factor))
 
     @property
     def step_size(self) -> PerChain | Schedule:
