@@ -19,7 +19,7 @@ from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.sampling import inside, onto, place
 from landscape.restraints import scalar_field
 
-__all__ = ["mean_force"]
+__all__ = ["SurfaceWalk", "mean_force"]
 
 ADAPT_EVERY = 8
 GOAL = 0.65  # accepted fraction aimed at
@@ -110,7 +110,7 @@ def mean_force(
     points = place(q, origin.to(torch.float64), at).repeat_interleave(chains, dim=0)
     if not bool(inside(potential, points).all()):
         raise ConfigError("a value of the coordinate lies beyond the walls")
-    walk = _Walk(potential, q, torch.as_tensor(np.repeat(at, chains)), t, chains, random.check_seed(seed))
+    walk = SurfaceWalk(potential, q, torch.as_tensor(np.repeat(at, chains)), t, chains, random.check_seed(seed))
     walk.settle(points, dt, max(steps // 4, 25 * ADAPT_EVERY))
     reach = SHIFT * float(np.abs(np.diff(at)).min())
     forces, changes = [], []
@@ -141,7 +141,7 @@ def mean_force(
 
 
 @dataclass(eq=False)
-class _Walk:
+class SurfaceWalk:
     """Metropolis-corrected Langevin steps on surfaces q = target, one target per chain."""
 
     potential: Potential

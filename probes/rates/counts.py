@@ -150,7 +150,9 @@ def _rates(counts: xr.Dataset) -> xr.Dataset:
     late, late_error = table["late_rate"][1], table["late_rate_stderr"][1]
     with np.errstate(invalid="ignore"):
         steady = np.abs(late - exits[0]) <= 3.0 * late_error + 0.05 * exits[0]
-    return xr.Dataset(variables | table | {"exponential": (one, steady)}, {"core": counts.core, "next_core": counts.next_core})
+    return xr.Dataset(
+        variables | table | {"exponential": (one, steady)}, {"core": counts.core, "next_core": counts.next_core}
+    )
 
 
 def _life_table(counts: xr.Dataset, dwell: Any) -> dict[str, Any]:

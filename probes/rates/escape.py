@@ -89,7 +89,9 @@ def escape_rate(run: Any, cores: Mapping[str, Any], *, of: Any = None) -> xr.Dat
     rows = []
     for number, (heat, own) in enumerate(by_temperature(run, len(state))):
         if np.ptp(spacing[own] if len(spacing) > 1 else spacing) > 1e-9 * spacing.max():
-            raise ConfigError(f"chains at temperature {heat:g} have different times between draws: give one kind at once")
+            raise ConfigError(
+                f"chains at temperature {heat:g} have different times between draws: give one kind at once"
+            )
         step = float(spacing[own[0]] if len(spacing) > 1 else spacing[0])
         rows.append(_both(counts.isel(temperature=number), state[own], step).assign_coords(temperature=heat))
     dataset = xr.concat(rows, dim="temperature", coords="different", compat="equals")
@@ -194,7 +196,9 @@ def _window(rho: FloatArray) -> NDArray[np.intp] | None:
     if not np.isfinite(rho[0]) or rho[0] <= MIDDLE or not (rho < LOW).any():
         return None
     end = int(np.argmax(rho < LOW))
-    found = [int(np.argmax(rho[: end + 1] < level)) if (rho[: end + 1] < level).any() else 0 for level in (HIGH, MIDDLE)]
+    found = [
+        int(np.argmax(rho[: end + 1] < level)) if (rho[: end + 1] < level).any() else 0 for level in (HIGH, MIDDLE)
+    ]
     return np.array([*found, end]) if found[0] < found[1] < end else None
 
 

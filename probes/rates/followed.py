@@ -38,7 +38,9 @@ def followed(run: Any, cores: Any, of: Any = None) -> xr.Dataset:
         if cores is None and len(names) == 1:
             cores = names[0]
         if cores not in names:
-            has = f"has {names}: name one of them" if names else 'has none: give cores={"A": "x < -0.8", "B": "x > 0.8"}'
+            has = (
+                f"has {names}: name one of them" if names else 'has none: give cores={"A": "x < -0.8", "B": "x > 0.8"}'
+            )
             raise ConfigError(f"no core sets {cores!r} were followed in this run, it {has}, or record ls.CoreSets")
         name = str(cores)
         found = run[[one for one in run.data_vars if str(one).startswith(f"{name}_")]].load()

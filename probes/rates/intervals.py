@@ -8,10 +8,10 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-__all__ = ["fraction_interval", "overdispersion", "rate_interval"]
+__all__ = ["NORMAL", "fraction_interval", "overdispersion", "rate_interval"]
 
 _TAIL = 0.025
-_NORMAL = 1.959963984540054  # 97.5 % quantile of the normal law
+NORMAL = 1.959963984540054  # 97.5 % quantile of the normal law
 _LARGER = 0.8  # scatter that chance exceeds in one of five cases is taken for what it is
 
 FloatArray = NDArray[np.float64]
@@ -31,7 +31,7 @@ def rate_interval(events: Any, time: Any, spread: Any = 1.0) -> tuple[FloatArray
         known = (n > 0) & (t > 0)
         rate = np.where(known, n / t, np.nan)
     high = np.where(t > 0, high, np.inf)
-    return rate, np.where(known, (high - low) / (2.0 * _NORMAL), np.nan), low, high
+    return rate, np.where(known, (high - low) / (2.0 * NORMAL), np.nan), low, high
 
 
 def overdispersion(events: FloatArray, time: FloatArray) -> FloatArray:
@@ -58,5 +58,5 @@ def fraction_interval(hits: Any, trials: Any) -> tuple[FloatArray, FloatArray, F
     some = n > 0
     with np.errstate(divide="ignore", invalid="ignore"):
         value = np.where(some, k / n, np.nan)
-    error = np.where(some, (high - low) / (2.0 * _NORMAL), np.nan)
+    error = np.where(some, (high - low) / (2.0 * NORMAL), np.nan)
     return value, error, np.where(some, low, np.nan), np.where(some, high, np.nan)
