@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from landscape.energetics import begin
 from landscape.engines.base import Engine, State
 from landscape.errors import NonFiniteError
+from landscape.integrators.base import Integrator
 from landscape.observers.base import Accumulator, Observer, Variables
 from landscape.pace import Pace
 from landscape.record import Observable, Record, columns_of, observe, sampled_as
@@ -174,6 +176,7 @@ class Driver:
         """
         if not self.done:
             self._check_start()
+            begin(self.engine)
         if self.sink is not None:
             self.sink.commit(self)
         while self.done < self.steps:
@@ -330,16 +333,25 @@ class Driver:
         if not len(bad):
             return
         found = {int(chain): self._locate(before, int(chain), inline) for chain in bad}
-        if self.drop:
+        stuck = self._stuck(before, found)
+        if self.drop and not stuck:
             for chain, (step, _) in found.items():
                 self._mask(chain, step, samples)
             return
-        chain, (step, coordinate) = min(found.items(), key=lambda item: (item[1][0], item[0]))
+        worst = {chain: found[chain] for chain in stuck} or found
+        chain, (step, coordinate) = min(worst.items(), key=lambda item: (item[1][0], item[0]))
         state = self._replay(before, step - 1)  # the last good state
         self.engine.state = state
         self.engine.replaced()
         self._keep({key: one.upto(step - self.first_step) for key, one in samples.items()})
         where = f"coordinate {coordinate!r}" if coordinate is not None else "the energy"
+        if stuck:
+            raise NonFiniteError(
+                f"chain {chain} cannot go on after step {step - 1}: {stuck[chain]}",
+                step=step,
+                chain=chain,
+                coordinate=coordinate,
+            )
         raise NonFiniteError(
             f"{where} of chain {chain} is not finite after step {step}: the run diverged. The {self.draws.count} draws "
             'before it are kept in the error\'s `dataset`; try a smaller step size, or on_nonfinite="drop" to go on '
@@ -348,6 +360,15 @@ class Driver:
             chain=chain,
             coordinate=coordinate,
         )
+
+    def _stuck(self, before: State, found: Mapping[int, tuple[int, Any]]) -> dict[int, str]:
+        """Chains from whose last good position the rule cannot go on, with the reason."""
+        plan = self.engine.plan
+        if type(plan.integrator).obstacle is Integrator.obstacle:
+            return {}
+        last = {chain: self._replay(before, step - 1).position[chain] for chain, (step, _) in found.items()}
+        reasons = {chain: plan.integrator.obstacle(plan.potential, at[None]) for chain, at in last.items()}
+        return {chain: reason for chain, reason in reasons.items() if reason is not None}
 
     def _locate(self, before: State, chain: int, inline: list[Samples]) -> tuple[int, str | int | None]:
         """First bad step of a chain, and the coordinate concerned (None if only the energy is bad)."""

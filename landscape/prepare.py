@@ -28,7 +28,7 @@ from landscape.random import check_seed
 from landscape.record import Record
 from landscape.restraints import Restrain, resolve_restraints, restraint_lengths, take_restraints
 from landscape.schedules import Schedule, in_time, length_in_time
-from landscape.varying import numbers_of, varying_lengths
+from landscape.varying import landscapes_of, numbers_of, varying_lengths
 
 __all__ = ["check_seam", "prepare", "spec_of", "spec_of_start"]
 
@@ -108,11 +108,17 @@ def prepare(
         numbers=numbers_of(potential, restraints, count),
     )
     _check_start(position, walls, potential)
+    integrator.check_start(potential, position, walls)
     if integrator.metropolis:
-        needs_energy(type(integrator).__name__, potential)
+        needs_energy(type(integrator).__name__, potential, per_chain=True)
+        if plan.driven:
+            raise ConfigError(f"{type(integrator).__name__} samples the law of one energy, and springs move: use BAOAB")
         check_seam(plan, position, type(integrator).__name__)
     _check_exits(plan, steps)
-    initial = _initial_state(plan, position, start, state == "keep")
+    counts_work = record is not None and record.wants("work", "heat")
+    if counts_work:
+        _check_work(plan, position, steps, of_heat=record.wants("heat"))
+    initial = _initial_state(plan, position, start, state == "keep", counts_work)
     if momenta is not None:
         initial.memory["momentum"] = momenta.to(place, dtype).expand(count, potential.dim).clone().contiguous()
     spec = _spec(
@@ -145,7 +151,7 @@ def _check_temperature(integrator: Integrator, temperature: Any, chains: int) ->
     return resolved
 
 
-def _initial_state(plan: Plan, position: Tensor, start: Any, keep: bool) -> State:
+def _initial_state(plan: Plan, position: Tensor, start: Any, keep: bool, counts_work: bool) -> State:
     state = State(position, {}, 0, np.zeros(plan.chains))
     if keep:
         if not isinstance(start, xr.Dataset):
@@ -162,6 +168,8 @@ def _initial_state(plan: Plan, position: Tensor, start: Any, keep: bool) -> Stat
     state.memory |= clock
     if plan.integrator.metropolis:
         state.memory["accepted"] = torch.zeros(plan.chains, dtype=torch.float64, device=plan.device)
+    if counts_work:
+        state.memory |= _work(plan, start if keep else None)
     if plan.walls.absorbs:
         state.memory |= _exits(plan, start if keep else None)
     if plan.walls.winds:
@@ -219,6 +227,35 @@ def _exits(plan: Plan, start: xr.Dataset | None) -> Memory:
     }
 
 
+def _work(plan: Plan, start: xr.Dataset | None) -> Memory:
+    """The work since the first step, and the energy there: NaN until it is known."""
+    goes_on = start is not None and "last_work" in start
+    names = {"work": ("last_work", 0.0), "start_energy": ("start_energy", np.nan)}
+    return {
+        name: torch.as_tensor(
+            np.array(np.broadcast_to(start[kept].values if goes_on else fresh, plan.chains)), device=plan.device
+        )
+        for name, (kept, fresh) in names.items()
+    }
+
+
+def _check_work(plan: Plan, position: Tensor, steps: int, *, of_heat: bool) -> None:
+    """Refuse work and heat where there is no first law, or no energy that goes on.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not (plan.potential.has_energy and plan.potential.conservative):
+        raise ConfigError('"work" and "heat" need forces of an energy: a drift does work of its own')
+    if of_heat and plan.walls.absorbs:
+        raise ConfigError('"heat" is that of chains that stay: record "work" alone where walls absorb')
+    rule = plan.integrator
+    if of_heat and "momentum" in rule.memory_names and type(rule).kinetic_energy is Integrator.kinetic_energy:
+        raise ConfigError(f'"heat" needs a kinetic energy, which {type(rule).__name__} does not have: use BAOAB')
+    check_seam(plan, position, 'recording "work" or "heat"', steps)
+
+
 def _winding(plan: Plan, start: xr.Dataset | None) -> Tensor:
     """How often each coordinate went round its period since the first step, ``(chains, dim)``."""
     shape = (plan.chains, plan.potential.dim)
@@ -270,8 +307,10 @@ def _check_start(position: Tensor, walls: Walls, potential: Potential) -> None:
         )
 
 
-def check_seam(plan: Plan, position: Tensor, who: str) -> None:
+def check_seam(plan: Plan, position: Tensor, who: str, steps: int = 0) -> None:
     """Refuse energies that are not periodic where a coordinate is, for those who compare energies.
+
+    One that changes in time is looked at in a few places of a run of so many steps.
 
     Raises
     ------
@@ -282,9 +321,14 @@ def check_seam(plan: Plan, position: Tensor, who: str) -> None:
         return
     points = _seam_points(plan.walls, position)
     heat = plan.temperature_at(np.zeros((1, plan.chains)))
-    for d, rise in seam_rises(plan.potential, plan.walls, points).items():
+    rises = (
+        (landscape, d, rise)
+        for landscape in landscapes_of(plan.potential, plan.numbers, _times(plan, steps))
+        for d, rise in seam_rises(landscape, plan.walls, points).items()
+    )
+    for landscape, d, rise in rises:
         finite = rise[torch.isfinite(rise)].double()
-        scale = float(plan.potential.energy(points).abs().nan_to_num(0.0, 0.0, 0.0).max())
+        scale = float(landscape.energy(points).abs().nan_to_num(0.0, 0.0, 0.0).max())
         if len(finite) and float(finite.abs().max()) > SEAM_SHARE * float(heat.min()) + 1e-9 * scale:
             (low, high), name = (plan.walls.lows[d], plan.walls.highs[d]), (plan.potential.coordinates or ())[d]
             worst = float(finite[finite.abs().argmax()])
@@ -294,6 +338,15 @@ def check_seam(plan: Plan, position: Tensor, who: str) -> None:
                 f"{high - low:g}, or a rule that follows the force alone, such as EulerMaruyama, which is right for a "
                 "tilted washboard"
             )
+
+
+def _times(plan: Plan, steps: int) -> NDArray[np.float64]:
+    """Times ``(n, chains)`` at a few places of a run; its first alone where the energy does not change."""
+    state = State(torch.empty(0), {}, 0, np.zeros(plan.chains))
+    _, dt = plan.clock(state, 1)
+    span = steps * plan.integrator.time_per_step(dt)
+    shares: NDArray[np.float64] = np.array([0.0, 0.13, 0.29, 0.47, 0.71, 1.0])[:, None] * span
+    return shares if plan.driven else shares[:1]
 
 
 def _seam_points(walls: Walls, position: Tensor) -> Tensor:

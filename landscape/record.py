@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.energetics import heat
 from landscape.engines.base import Engine, Plan
 from landscape.errors import ConfigError, ShapeError
 from landscape.observers.base import Observer, Source
@@ -29,6 +30,8 @@ OBSERVABLES: Mapping[str, tuple[str, str]] = {
     "distance": ("Euclidean distance from the start of the run, of the unwrapped position", "1"),
     "unwrapped": ("position without the wrapping of periodic coordinates", "1"),
     "momentum": ("momentum", "1"),
+    "work": ("work done on the chain since the start, by numbers of the energy that change in time", "energy"),
+    "heat": ("heat taken up since the start: energy, springs and kinetic energy included, less work", "energy"),
     "sample_energies": ("loss of every sample", "energy"),
     "accuracy": ("fraction of correct labels", "1"),
     "evaluation_energy": ("mean loss on held-out data", "energy"),
@@ -36,7 +39,7 @@ OBSERVABLES: Mapping[str, tuple[str, str]] = {
 RESERVED = (  # names of the run itself
     "chain", "draw", "step", "time", "temperature", "dt", "coordinate", "snapshot", "snapshot_step",
     "acceptance", "exit_time", "exit_side", "exit_coordinate", "walker", "projection", "arc_length", "path_distance",
-    "segment", "at_vertex", "at_end", "jumps",
+    "segment", "at_vertex", "at_end", "jumps", "start_energy",
 )  # fmt: skip
 _NETWORK_ONLY = ("batch_energy", "sample_energies", "accuracy", "evaluation_energy")
 
@@ -53,7 +56,10 @@ class Record:
         None keeps position and energy (where there is one) of formulas and functions, energy of networks. Names are those of `OBSERVABLES`;
         a callable takes (potential, position ``(chains, dim)``) to a tensor ``(chains, ...)``. A mapping may mix both:
         ``{"energy": None, "radius": lambda potential, x: x.norm(dim=-1)}``. ``"unwrapped"`` is the position plus the
-        periods that a chain went round (`Periodic`). `Moments`, `Histogram`,
+        periods that a chain went round (`Periodic`). ``"work"`` and ``"heat"`` are sums over all steps since the start,
+        of V(x', l') - V(x', l) and V(x', l) - V(x, l) for a step from x to x' after which the numbers l of the energy
+        become l' (see `Expression` and `Restrain`). Work is done on the chain and heat is taken up by it; springs are
+        part of V here, kinetic energy of the heat, and the energy rises by their sum. `Moments`, `Histogram`,
         `Autocorrelation` and `Residence` among them are summed up on the way, each at its own cadence, and keep no
         trajectory; their results are called ``x_mean`` and so on, after what they observe or what a mapping says.
     snapshots : int, optional
@@ -147,6 +153,16 @@ class Record:
                 found.append((label, observer))
         return found
 
+    def wants(self, *names: str) -> bool:
+        """Whether one of these built-in observables is kept or observed."""
+        given = self.observables or ()
+        pairs = given.items() if isinstance(given, Mapping) else [(one, None) for one in given]
+        for name, one in pairs:
+            observer = next((part for part in (name, one) if isinstance(part, Observer)), None)
+            if (observer.of if observer else name if one is None else None) in names:
+                return True
+        return False
+
     def spec(self) -> dict[str, Any]:
         """Plain data."""
         spec: dict[str, Any] = {"every": self.every}
@@ -216,10 +232,14 @@ def columns_of(of: Source, samples: NDArray[Any], potential: Potential) -> NDArr
 
 def observe(name: Hashable, function: Observable | None, engine: Engine, start: Tensor) -> NDArray[Any]:
     """Value of an observable for the present state, ``(chains, ...)``."""
-    state, potential = engine.state, engine.plan.potential
+    state, potential = engine.state, engine.landscape().potential
     if function is None:
         if name == "energy":
             return engine.energies()
+        if name == "heat":
+            return heat(engine)
+        if name == "work":
+            return state.memory["work"].cpu().numpy().copy()
         if name == "position":
             return engine.positions().copy()
     with torch.no_grad():

@@ -124,6 +124,11 @@ def _of_each_chain(driver: Driver) -> dict[str, Any]:
         found["exit_side"] = ("chain", np.sign(wall).astype(np.int8), about)
         about = {"long_name": "coordinate of the exit; empty: stayed"}
         found["exit_coordinate"] = ("chain", names[np.abs(wall).astype(np.int64)], about)
+    if "work" in memory:
+        about = {"long_name": "work after the last step", "units": "energy"}
+        found["last_work"] = ("chain", memory["work"].cpu().numpy().copy(), about)
+        about = {"long_name": "energy, springs and kinetic energy included, that heat counts from", "units": "energy"}
+        found["start_energy"] = ("chain", memory["start_energy"].cpu().numpy().copy(), about)
     if (driver.dropped_step >= 0).any():
         about = {"long_name": "step after which the chain was not finite and was dropped; -1: never", "units": "1"}
         found["dropped_step"] = ("chain", driver.dropped_step, about)

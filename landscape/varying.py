@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import sympy
 import torch
 from numpy.typing import NDArray
 
 from landscape.potentials.base import Potential
+from landscape.potentials.expression import Expression
+from landscape.potentials.tape import Tape, compile_tape
 from landscape.restraints import Restrained, Restraints
 from landscape.schedules import Schedule
 
-__all__ = ["Held", "Numbers", "numbers_of", "varying_lengths"]
+__all__ = ["Held", "Numbers", "landscapes_of", "numbers_of", "varying_lengths", "work_tape"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +71,20 @@ def varying_lengths(potential: Potential) -> dict[str, int | None]:
     }
 
 
+def landscapes_of(
+    potential: Potential, numbers: Numbers | None, times: NDArray[np.float64], most: int = 16
+) -> Iterator[Potential]:
+    """The potential at some times ``(n, chains)`` and of some chains, in turn; itself if it never varies."""
+    if numbers is None or not potential.varying:
+        yield potential
+        return
+    held = Held(potential, None)
+    for row in numbers.at(times)[:, : len(potential.varying)]:
+        for column in np.unique(row, axis=1)[:, :most].T:
+            held.hold(torch.as_tensor(column[:, None]))
+            yield held.potential
+
+
 class Held:
     """The landscape of a run while its numbers have the values of one moment.
 
@@ -86,9 +104,43 @@ class Held:
 
     def hold(self, values: torch.Tensor) -> None:
         """Take these ``(numbers, chains or 1)`` from now on."""
+        self._numbers = values
         own = len(self.potential.varying)
         if own:
             holding: Any = self.potential
             holding.hold(values[:own])
         if self._restraints is not None:
             self.followed.restraints = self._restraints.held(values[own:])  # type: ignore[attr-defined]
+
+    def springs(self, position: torch.Tensor) -> torch.Tensor:
+        """Energy of the springs, ``(chains,)``."""
+        if self._restraints is None:
+            return torch.zeros_like(position[:, 0])
+        energy: torch.Tensor = self.followed.restraints.energy(position)  # type: ignore[attr-defined]
+        return energy
+
+    def work(self, position: torch.Tensor, later: torch.Tensor) -> torch.Tensor:
+        """What the energy rises by as its numbers become `later` ones, which are held from then on; ``(chains,)``."""
+        before = self._changing(position)
+        self.hold(later)
+        return self._changing(position) - before
+
+    def _changing(self, position: torch.Tensor) -> torch.Tensor:
+        energy = self.springs(position).double()
+        return energy + self.potential._energy(position) if self.potential.varying else energy
+
+
+def work_tape(formula: Expression, restraints: Restraints | None) -> Tape:
+    """Program of E(x, later numbers) - E(x, numbers), springs included; inputs are positions and both sets of numbers.
+
+    What the two have in common is gone from the formula: a difference is not the rounding of large numbers.
+    """
+    energy, names = formula.expression, list(formula.varying)
+    if restraints is not None:
+        springs, more = restraints.expression(formula)
+        energy, names = energy + springs, names + more
+    later = [f"{name}'" for name in names]  # which no parameter can be called
+    after = energy.xreplace(
+        {sympy.Symbol(a, real=True): sympy.Symbol(b, real=True) for a, b in zip(names, later, strict=True)}
+    )
+    return compile_tape([after - energy], [*(formula.coordinates or ()), *names, *later], formula.parameters)

@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import Any
 
 from landscape.errors import ConfigError
+from landscape.schedules import Schedule
 
 __all__ = ["known_options", "needs_energy", "one_of", "true_or_false", "whole_number"]
 
@@ -83,8 +84,8 @@ def true_or_false(name: str, value: Any) -> bool:
     return value
 
 
-def needs_energy(who: str, *potentials: Any) -> None:
-    """Refuse forces that are not minus the gradient of an energy.
+def needs_energy(who: str, *potentials: Any, per_chain: bool = False) -> None:
+    """Refuse forces that are not minus the gradient of one energy, the same at all times.
 
     Parameters
     ----------
@@ -92,6 +93,8 @@ def needs_energy(who: str, *potentials: Any) -> None:
         What relies on the energy, for the message.
     *potentials : Potential
         Anything else is left to others to refuse.
+    per_chain : bool
+        Whether each chain may have an energy of its own.
 
     Raises
     ------
@@ -112,6 +115,14 @@ Drift(drift=['y', '-x'], coordinates=['x', 'y']) are the gradient of no energy: 
                 f"{who} relies on forces -grad V, whose law in equilibrium is exp(-V/T); those of {one!r} are the "
                 "gradient of no energy: simulate it with EulerMaruyama, say"
             )
+        numbers = getattr(one, "varying", {})
+        if any(isinstance(value, Schedule) for value in numbers.values()):
+            raise ConfigError(
+                f"{who} relies on one energy, and that of {one!r} changes in time: take that of a moment, "
+                "formula.at(time), or a rule that follows the force, such as EulerMaruyama or BAOAB"
+            )
+        if numbers and not per_chain:
+            raise ConfigError(f"{who} relies on one energy for all chains: take formula.at(chain=number)")
 
 
 def known_options(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,12 @@ class BatchedEngine(Engine):
         else:
             self._ends = self._numbers[k], self._numbers[k + 1]
             self.held.hold(self._ends[0])
+            gone = state.memory.get("exit_wall")
             self.transition()
+            if "work" in state.memory:
+                work = self.held.work(state.position, self._ends[1])
+                work = work if gone is None else torch.where(gone == 0, work, 0.0)
+                state.memory["work"] = state.memory["work"] + work
         state.step += 1
 
     def transition(self) -> None:

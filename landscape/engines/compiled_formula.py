@@ -23,6 +23,7 @@ from landscape.noise.two_point import TwoPointNoise
 from landscape.potentials.expression import Expression
 from landscape.potentials.formula import absolute
 from landscape.potentials.tape import Tape
+from landscape.varying import work_tape
 
 __all__ = ["CompiledFormula", "uncoupled"]
 
@@ -48,6 +49,7 @@ class CompiledFormula(CompiledEngine):
         else:
             program = springs.tape(formula, factors, energy=metropolis)
         self.inputs = program.inputs
+        self.jump = work_tape(formula, springs) if plan.driven and "work" in state.memory else None
         if len(rows):
             rows[chosen] = program.outputs[formula.dim :]
         self.program, self.formula = _arrays(program), formula
@@ -117,7 +119,8 @@ class CompiledFormula(CompiledEngine):
             run_block(
                 n if n > 1 else None, dim, program, registers, (first, second) if remembers else None, *noises,
                 (dt, amplitude), (*walls, turned, turns) if plan.walls.folds else None, self._exits(chains, memory),
-                rule, when, kept, numbers if plan.driven else None, None,
+                rule, when, kept, numbers if plan.driven else None,
+                self._work(chains, memory),
             )  # fmt: skip
             m[:], v[:] = first.T, second.T
         x[:] = registers[:dim].T
@@ -138,6 +141,16 @@ class CompiledFormula(CompiledEngine):
         table = numbers[:1, :own] if rows is None else numbers[list(rows), :own]  # (1 or draws, own, 1 or n)
         beside = np.broadcast_to(table.transpose(2, 0, 1), (*points.shape[:2], own))
         return np.concatenate([points, beside], axis=2)
+
+    def _work(self, chains: slice, memory: dict[str, NDArray[Any]]) -> Any:
+        """What the kernel sums the work with; None where none is asked for."""
+        if self.jump is None:
+            return None
+        code, constants, outputs, count = _arrays(self.jump)
+        total = memory["work"][chains]
+        registers = empty_rows((count, len(total)))
+        registers[self.jump.inputs : self.jump.inputs + len(constants)] = constants[:, None]
+        return (*code, outputs), registers, total
 
     def _exits(self, chains: slice, memory: dict[str, NDArray[Any]]) -> Any:
         """Absorbing walls, who crossed them, and scratch; None where there are no such walls."""

@@ -97,6 +97,10 @@ class BAOAB(Integrator):
         """sqrt(T)."""
         return {"momentum": temperature**0.5}
 
+    def kinetic_energy(self, memory: Memory) -> Tensor | None:
+        """m^2/2."""
+        return 0.5 * memory["momentum"].double().square().sum(dim=-1)
+
     def start_memory(self, position: Tensor, temperature: Tensor, normals: Callable[[], Tensor]) -> Memory:
         """Momenta from N(0, T)."""
         return {"momentum": temperature.sqrt() * normals()}

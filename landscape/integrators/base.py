@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.constraints import Walls
 from landscape.errors import ConfigError
 from landscape.noise.base import Noise
 from landscape.noise.thermal import ThermalNoise
 from landscape.noise.two_point import TwoPointNoise
 from landscape.potentials.base import Potential
-from landscape.schedules import Schedule
+from landscape.schedules import Schedule, as_schedule
 from landscape.step_context import Memory, StepContext
 
 __all__ = ["Integrator", "Memory", "PerChain", "StepContext", "described"]
@@ -67,6 +68,20 @@ class Integrator(ABC):
     def step_size(self) -> PerChain | Schedule:
         """`dt` or `lr`: one value, one per chain, or a schedule."""
 
+    def scaled(self, factor: float) -> Integrator:
+        """The same rule at so many times its step size.
+
+        Raises
+        ------
+        ConfigError
+            Of a schedule, which is in units of time.
+        """
+        if as_schedule("the step size", self.step_size) is not None:
+            raise ConfigError(f"the step size of {type(self).__name__} is a schedule: give numbers, which are scaled")
+        size = np.asarray(self.step_size, dtype=float) * factor
+        name = "lr" if hasattr(self, "lr") else "dt"
+        return replace(self, **{name: float(size) if size.ndim == 0 else size})  # type: ignore[type-var]
+
     @property
     def thermal_noise(self) -> Noise:
         """The noise that drives a thermal integrator."""
@@ -88,6 +103,20 @@ class Integrator(ABC):
         ------
         ConfigError
         """
+
+    def check_start(  # noqa: B027  # most run from anywhere
+        self, potential: Potential, position: Tensor, walls: Walls
+    ) -> None:
+        """Refuse starts and boundaries that the rule cannot run with.
+
+        Raises
+        ------
+        ConfigError
+        """
+
+    def obstacle(self, potential: Potential, position: Tensor) -> str | None:
+        """Why the rule cannot go on from some positions ``(chains, dim)``, None if it can."""
+        return None
 
     def amplitude(self, temperature: Any, dt: Any, settings: dict[str, Any]) -> Any:
         """Standard deviation of a step's noise, by default sqrt(2 T dt) for thermal integrators and 0 for others."""
@@ -126,6 +155,10 @@ class Integrator(ABC):
         """Scale of the arrays of memory that grow with temperature or step: replicas exchange multiples of it."""
         return {}
 
+    def kinetic_energy(self, memory: Memory) -> Tensor | None:
+        """Kinetic energy ``(chains,)`` of a memory of full steps; None where its momentum is not that of mechanics."""
+        return None
+
     def settle(self, memory: Memory, cache: dict[str, Any]) -> None:  # noqa: B027  # most keep all they know in memory
         """Write what lives in the cache to memory; called whenever the state may be read from outside."""
 
@@ -148,7 +181,7 @@ def described(integrator: Integrator) -> str:
 
 def plain(value: Any) -> Any:
     """A setting as plain data."""
-    if isinstance(value, Noise | Schedule | Integrator):
+    if hasattr(value, "spec"):
         return value.spec()
     if isinstance(value, np.ndarray | Tensor | list | tuple):
         return np.asarray(value).tolist()
