@@ -18,6 +18,7 @@ from .integrators import Diffusion as Diffusion
 from .integrators import EulerMaruyama as EulerMaruyama
 from .integrators import Heun as Heun
 from .integrators import LeimkuhlerMatthews as LeimkuhlerMatthews
+from .integrators import Mobility as Mobility
 from .integrators import Optimizer as Optimizer
 from .integrators import Preconditioned as Preconditioned
 from .minimize import minimize as minimize
@@ -71,6 +72,7 @@ __all__ = [
     "Heun",
     "Histogram",
     "LeimkuhlerMatthews",
+    "Mobility",
     "Moments",
     "Optimizer",
     "Periodic",

@@ -53,7 +53,9 @@ def build_potential(table: Table) -> Potential:
 def build_integrator(table: Table) -> Integrator:
     """An integrator from its table."""
     kinds = {
-        name: getattr(integrators, name) for name in integrators.__all__ if name not in ("Integrator", "StepContext")
+        name: getattr(integrators, name)
+        for name in integrators.__all__
+        if name not in ("Integrator", "Mobility", "StepContext")
     }
     table = {
         key: build_schedule(value, f"integrator.{key}") if key in ("dt", "lr") else value
@@ -64,6 +66,8 @@ def build_integrator(table: Table) -> Integrator:
     if isinstance(table.get("noise"), Mapping):
         noises = {name: getattr(noise, name) for name in noise.__all__ if name != "Noise"}
         table["noise"] = _construct(dict(table["noise"]), noises, "integrator.noise")
+    if isinstance(table.get("mobility"), Mapping):
+        table["mobility"] = _construct(dict(table["mobility"]), {"Mobility": integrators.Mobility}, "integrator.mobility")
     if isinstance(table.get("betas"), list):
         table["betas"] = tuple(table["betas"])
     integrator: Integrator = _construct(table, kinds, "integrator", group="integrators")

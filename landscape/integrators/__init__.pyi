@@ -9,6 +9,7 @@ from .heun import Heun as Heun
 from .hmc import HMC as HMC
 from .leimkuhler_matthews import LeimkuhlerMatthews as LeimkuhlerMatthews
 from .mala import MALA as MALA
+from .mobility import Mobility as Mobility
 from .optimizer import Optimizer as Optimizer
 from .preconditioned import Preconditioned as Preconditioned
 from .sgd import SGD as SGD
@@ -29,6 +30,7 @@ __all__ = [
     "Heun",
     "Integrator",
     "LeimkuhlerMatthews",
+    "Mobility",
     "Optimizer",
     "Preconditioned",
     "StepContext",
