@@ -12,7 +12,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigError
 
-__all__ = ["check_function", "samples_interact", "undisturbed"]
+__all__ = ["check_function", "close_to_rounding", "samples_interact", "undisturbed"]
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def check_function(losses: Callable[[], Tensor], buffers: Mapping[str, Tensor]) 
     changed = [name for name, value in buffers.items() if not _same(value, kept[name])]
     for name in changed:
         buffers[name].copy_(kept[name])
-    if _close(first, second):
+    if close_to_rounding(first, second):
         return tuple(changed)
     if changed:
         cause = f"its forward changes the buffers {changed[:3]}"
@@ -77,7 +77,7 @@ def samples_interact(losses: Callable[[Tensor], Tensor], numbers: Tensor) -> boo
         apart = torch.cat([losses(numbers[:half]), losses(numbers[half:])])
     except (RuntimeError, ValueError, IndexError):  # it needs the others
         return True
-    return apart.shape != together.shape or not _close(together, apart)
+    return apart.shape != together.shape or not close_to_rounding(together, apart)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
@@ -86,7 +86,7 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one, other) or bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
+def close_to_rounding(one: Tensor, other: Tensor) -> bool:
     """Equal but for rounding, which depends on how much is computed at once."""
     if one.shape != other.shape:
         return False

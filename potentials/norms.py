@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from landscape.errors import ConfigError
 
-__all__ = ["BatchNormPolicy", "apply_policy", "has_running_statistics", "reestimated_statistics"]
+__all__ = ["BatchNormPolicy", "apply_policy", "has_running_statistics", "reestimated_statistics", "statistic_names"]
 
 BatchNormPolicy = Literal["batch", "frozen", "reestimate"]
 
@@ -23,6 +23,14 @@ def _batch_norms(module: nn.Module) -> list[tuple[str, _BatchNorm]]:
 def has_running_statistics(module: nn.Module) -> bool:
     """Whether any layer keeps running means and variances."""
     return any(part.running_mean is not None for part in module.modules() if isinstance(part, _NormBase))
+
+
+def statistic_names(module: nn.Module) -> frozenset[str]:
+    """Names of the buffers that hold running means and variances."""
+    norms = [(name, part) for name, part in module.named_modules() if isinstance(part, _NormBase)]
+    return frozenset(
+        f"{name}.{kind}".removeprefix(".") for name, _ in norms for kind in ("running_mean", "running_var")
+    )
 
 
 def check_policy(module: nn.Module, policy: str | None) -> str | None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import ConfigError, ShapeError
 from landscape.paths.assignment import best_assignment
-from landscape.paths.symmetries import Symmetries, symmetries_of
+from landscape.paths.symmetries import Orders, Symmetries, check_same_function, symmetries_of
 from landscape.potentials.checks import whole_number
 from landscape.potentials.network import NetworkLoss
 
@@ -26,15 +27,21 @@ def align(network_loss: NetworkLoss, reference: Any, position: Any, *, sweeps: i
 
     Weight matching: over permutations P of the interchangeable units, maximise sum_w <w_reference, P w> over all
     parameters w, which minimises |reference - P position|. Group by group, given all other groups, that is a linear
-    assignment, solved exactly; sweeps over the groups repeat until none gains. The channels of a residual stream are
-    one group through all blocks that share it (channels that a shortcut pads in are a further one); those that a group
-    normalisation treats together stay together.
+    assignment, solved exactly; sweeps over the groups repeat until none gains. Units that a parameter has twice, as
+    the weights of a recurrent layer have, are moved if the sum itself gains.
+
+    The units are read from the operations of one forward pass: axes of parameters that have to be permuted alike are
+    one group, through skips, tied and reused layers, reshapes, convolutions, normalisations and attention (whose heads
+    are a group, and the units within a head another, in the same order in all heads). The channels of a residual stream
+    are one group through all blocks that share it (channels that a shortcut pads in are a further one); those that a
+    group normalisation treats together stay together. Units that meet a constant, a buffer, a frozen parameter or an
+    operation whose rule is not known stay where they are. The permuted network is compared with the given one on some
+    samples.
 
     Parameters
     ----------
     network_loss : NetworkLoss
-        Of a network of `mlp`, `vgg`, `resnet_cifar` or `wide_resnet`, or a Sequential of linear layers and elementwise
-        activations.
+        Of any module that has units which may be permuted.
     reference, position : tensor or array, shape ``(dim,)``
     sweeps : int
         At most.
@@ -47,11 +54,14 @@ def align(network_loss: NetworkLoss, reference: Any, position: Any, *, sweeps: i
     Raises
     ------
     ConfigError
-        For another architecture; for batch normalisation with frozen statistics, which belong to one order of units.
+        For a module without such units, naming what holds them; if the permuted network is another function (in
+        float64, on four samples); for batch normalisation with frozen statistics, which belong to one order of units.
     ShapeError
 
     Notes
     -----
+    Reading takes one forward pass on four samples, once for each loss, and each call two more.
+
     The sweeps end in a local optimum that depends on where they begin; they find a permuted copy again in practice
     where layers are wide and few.
 
@@ -77,13 +87,17 @@ def align(network_loss: NetworkLoss, reference: Any, position: Any, *, sweeps: i
     )
     fixed, moved = (_named(network_loss, groups, vector) for vector in (target, given))
     orders = {name: np.arange(size) for name, size in groups.sizes.items()}
+    coupled = {name for name in orders if _meets_itself(groups, name, fixed)}
     for _ in range(sweeps):
         gained = False
         for name in groups.sizes:
             gain = _gain(groups, name, fixed, moved, orders)
             best = best_assignment(gain, groups.blocks.get(name, ()))
             rows = np.arange(len(best))
-            before, after = gain[rows, orders[name]].sum(), gain[rows, best].sum()
+            if name in coupled:  # the gains hold for small changes only
+                before, after = (_overlap(groups, fixed, moved, orders | {name: one}) for one in (orders[name], best))
+            else:
+                before, after = gain[rows, orders[name]].sum(), gain[rows, best].sum()
             if after > before + MARGIN * abs(gain).max() * len(best):
                 orders[name], gained = best, True
         if not gained:
@@ -99,8 +113,9 @@ def permute(network_loss: NetworkLoss, position: Any, permutations: Permutations
     network_loss : NetworkLoss
     position : tensor or array, shape ``(dim,)``
     permutations : mapping of str to sequence of int
-        Order of the units of each group; a group is named after the layer that makes its units ("0" in a Sequential),
-        and groups that are not named stay.
+        Order of the units of each group; a group is named after the first layer that makes its units ("0" in a
+        Sequential; "0:2" for a second group of that layer, as the units within the heads of attention are), and groups
+        that are not named stay. In the package's residual networks they are "stream", "blocks.0", "blocks.0.stream".
 
     Returns
     -------
@@ -109,7 +124,8 @@ def permute(network_loss: NetworkLoss, position: Any, permutations: Permutations
     Raises
     ------
     ConfigError
-        For groups that do not exist, and orders that are none or tear apart what a group normalisation joins.
+        For groups that do not exist, and orders that are none or tear apart what a group normalisation joins; as for
+        `align`.
 
     Examples
     --------
@@ -131,36 +147,46 @@ def permute(network_loss: NetworkLoss, position: Any, permutations: Permutations
 
 
 def _gain(
-    groups: Symmetries, name: str, fixed: Mapping[str, Tensor], moved: Mapping[str, Tensor], orders: Permutations
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Sum of products of all weights that row unit i of the reference has with unit j of the position."""
+    groups: Symmetries, name: str, fixed: Mapping[str, Tensor], moved: Mapping[str, Tensor], orders: Orders
+) -> NDArray[np.float64]:
+    """Sum of products of all weights that unit i of the reference has with unit j of the position.
+
+    Where a parameter has the units more than once the other occurrences are as they stand.
+    """
     size = groups.sizes[name]
     gain = torch.zeros(size, size, dtype=torch.float64)
-    others = {**orders, name: np.arange(size)}
-    for parameter, axes in groups.axes.items():
-        if parameter not in moved:
-            continue  # a buffer
-        for axis, members in axes.items():
-            if name in members:
-                first = sum(groups.sizes[member] for member in members[: members.index(name)])
-                mine = fixed[parameter].movedim(axis, 0)[first : first + size].reshape(size, -1)
-                theirs = _reorder(groups, parameter, moved[parameter], others)
-                gain += mine @ theirs.movedim(axis, 0)[first : first + size].reshape(size, -1).T
+    for parameter, reference in fixed.items():
+        for axis, what in groups.axes[parameter].items():
+            for number, (member, at) in enumerate(groups.members(what)):
+                if member != name:
+                    continue
+                here = groups.reordered(parameter, moved[parameter], orders, still=(axis, number))
+                index = torch.from_numpy(np.ascontiguousarray(at.reshape(-1)))
+                mine, theirs = (
+                    one.index_select(axis, index).movedim(axis, 0).reshape(size, -1) for one in (reference, here)
+                )
+                gain += mine @ theirs.T
     return gain.numpy()
 
 
-def _reorder(groups: Symmetries, parameter: str, values: Tensor, orders: Permutations) -> Tensor:
-    """A parameter or buffer with every axis in the order of its groups."""
-    for axis, members in groups.axes.get(parameter, {}).items():
-        starts = np.cumsum([0, *(groups.sizes[member] for member in members)])
-        index = np.concatenate([start + orders[member] for start, member in zip(starts, members, strict=False)])
-        values = values.index_select(axis, torch.from_numpy(index).to(values.device))
-    return values
+def _overlap(groups: Symmetries, fixed: Mapping[str, Tensor], moved: Mapping[str, Tensor], orders: Orders) -> float:
+    """The sum that is maximised."""
+    return sum(float((one * groups.reordered(name, moved[name], orders)).sum()) for name, one in fixed.items())
 
 
-def _permuted(loss: NetworkLoss, groups: Symmetries, vector: Tensor, orders: Permutations) -> Tensor:
+def _meets_itself(groups: Symmetries, name: str, parameters: Iterable[str]) -> bool:
+    """Whether a parameter has the units of a group more than once, as the weights of a recurrent layer have."""
+    return any(
+        [member for axis in groups.axes[parameter].values() for member, _ in groups.members(axis)].count(name) > 1
+        for parameter in parameters
+    )
+
+
+def _permuted(loss: NetworkLoss, groups: Symmetries, vector: Tensor, orders: Orders) -> Tensor:
+    """A permuted position, seen to be the same function."""
+    check_same_function(loss, groups, vector, orders)
     parts = loss.layout.unflatten(vector)
-    return torch.cat([_reorder(groups, name, value, orders).reshape(-1) for name, value in parts.items()])
+    return torch.cat([groups.reordered(name, value, orders).reshape(-1) for name, value in parts.items()])
 
 
 def _named(loss: NetworkLoss, groups: Symmetries, vector: Tensor) -> dict[str, Tensor]:
@@ -177,11 +203,7 @@ def _symmetries(loss: NetworkLoss) -> Symmetries:
             'with batchnorm="frozen" the statistics belong to one order of the units, and a permuted position is '
             'another function: use batchnorm="reestimate" or "batch"'
         )
-    groups = symmetries_of(loss.module)
-    frozen = sorted(set(dict(loss.module.named_parameters())) & set(groups.axes) - {slot.name for slot in loss.layout})
-    if frozen:
-        raise ConfigError(f"{frozen[0]!r} does not require a gradient, so its units cannot be permuted with the others")
-    return groups
+    return symmetries_of(loss)
 
 
 def _vector(loss: NetworkLoss, name: str, position: Any) -> tuple[Tensor, Any]:
@@ -191,7 +213,7 @@ def _vector(loss: NetworkLoss, name: str, position: Any) -> tuple[Tensor, Any]:
     return tensor.detach(), back
 
 
-def _checked_order(name: str, order: Any, groups: Symmetries) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _checked_order(name: str, order: Any, groups: Symmetries) -> NDArray[np.int64]:
     size = groups.sizes[name]
     array = np.asarray(order)
     if array.dtype.kind not in "iu" or sorted(array.tolist()) != list(range(size)):

@@ -88,6 +88,12 @@ class ResidualNetwork(nn.Module):
         self.blocks = nn.Sequential(*stages)
         self.classifier = nn.Linear(inputs, classes)
 
+    def unit_names(self) -> dict[str, str]:
+        """Names of the groups of channels by the layer that makes them: the stream, and those within blocks."""
+        blocks = [f"blocks.{number}" for number in range(len(self.blocks))]
+        inside = {f"{name}.conv1": name for name in blocks}
+        return {"conv": "stream"} | inside | {f"{name}.conv2": f"{name}.stream" for name in blocks}
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits ``(batch, classes)`` of images ``(batch, channels, height, width)``."""
         hidden = self.blocks(torch.relu(self.norm(self.conv(inputs))))

@@ -67,6 +67,12 @@ class WideNetwork(nn.Module):
         self.norm = normalisation(norm, inputs)
         self.classifier = nn.Linear(inputs, classes)
 
+    def unit_names(self) -> dict[str, str]:
+        """Names of the groups of channels by the layer that makes them: the stream, and those within blocks."""
+        blocks = [f"blocks.{number}" for number in range(len(self.blocks))]
+        inside = {f"{name}.conv1": name for name in blocks}
+        return {"conv": "stream"} | inside | {f"{name}.conv2": f"{name}.stream" for name in blocks}
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits ``(batch, classes)`` of images ``(batch, channels, height, width)``."""
         hidden = torch.relu(self.norm(self.blocks(self.conv(inputs))))
