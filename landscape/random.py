@@ -34,7 +34,7 @@ MASK: Final = 0xFFFFFFFF
 
 # Streams keep draws for different purposes apart.
 NOISE, PERMUTATION, REPLACEMENT, AUGMENTATION, ACCEPTANCE, CROSSING, INITIAL, SWAP = range(8)
-PROBES, LABELS, BALL = 16, 17, 18
+PROBES, LABELS, BALL, EXIT_POINT = 16, 17, 18, 19
 
 # Chebyshev fits on the reduced intervals, relative errors in brackets; computed in 40 digits.
 # log(1 + f)/f for f in [sqrt(1/2) - 1, sqrt(2) - 1]  [3e-8]
@@ -177,10 +177,17 @@ def signs(seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:
     return 1.0 - 2.0 * _columns(bits.reshape(len(chains), -1), (step % per_call) * dim, dim).to(torch.float32)
 
 
-def uniforms(seed: int, chains: Tensor, step: int | Tensor, *, stream: int, call: int = 0) -> Tensor:
-    """One uniform variate in (0, 1) per chain for one step, float64 ``(n,)``."""
-    words = random_words(seed, stream, chains, _scalar(step, chains), _scalar(call, chains))
+def uniforms(
+    seed: int, chains: Tensor, step: int | Tensor, *, stream: int, call: int = 0, second: bool = False
+) -> Tensor:
+    """One uniform variate in (0, 1) per chain for one step, float64 ``(n,)``: the first of a call, or the second."""
+    words = random_words(seed, stream, chains, _scalar(step, chains), _scalar(call, chains))[:, 2 * second :]
     return ((words[:, 0] << 21) | (words[:, 1] >> 11)).to(torch.float64) * 2.0**-53 + 2.0**-54
+
+
+def normals_of_calls(seed: int, chains: Tensor, step: int | Tensor, calls: Tensor, *, stream: int) -> Tensor:
+    """One standard normal variate for each call ``(n, k)`` or ``(k,)``, float64 ``(n, k)``."""
+    return _normals_64(random_words(seed, stream, chains[:, None], _scalar(step, chains), calls))[..., 0]
 
 
 def permutation(seed: int, keys: Tensor, epoch: int, length: int) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape import random
+from landscape.bridges import Draws, first_crossing, may_cross, pieces_of
 from landscape.engines.base import Plan
 from landscape.integrators.base import Memory, StepContext
 from landscape.noise.covariance import CovarianceNoise
@@ -18,52 +18,98 @@ __all__ = ["Crossings"]
 class Crossings:
     """Marks chains that cross an absorbing wall, and keeps them where they left.
 
-    Between two points at distances d1 and d2 inside a wall a Brownian path of variance s^2 per step has crossed it with
-    probability exp(-2 d1 d2/s^2), which is exp(-d1 d2/(T dt)) for thermal noise. The time of the crossing is
-    interpolated: the fraction d1/(d1 + d2) of the step. Positions are those before mirrors fold them back, and the
-    images of the walls in the mirrors are walls too.
+    Of several walls the one counts that the path meets first, at a time drawn from its law (see `bridges`); where paths
+    are not Brownian it is that of the straight line. Positions are those before mirrors fold them back, and the images
+    of the walls in the mirrors are walls too.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         (walls, stays, sides), dim = plan.walls.exits, plan.potential.dim
-        self.walls = [
-            (int(d), k, float(walls[k, d]), float(stays[k, d]), int(sides[k, d]))
-            for d in range(dim)
-            for k in (0, 1)
-            if np.isfinite(walls[k, d])
-        ]
+        self.dim, self.stays, self.sides = dim, torch.as_tensor(stays), torch.as_tensor(sides)
+        self.low, self.high = (torch.as_tensor(side, device=plan.device) for side in walls)
+        self.walls = {
+            int(d): [
+                (k, float(walls[k, d]), 2 * int(d) + k + (2 * dim if sides[k, d] != 2 * k - 1 else 0))
+                for k in (0, 1)
+                if np.isfinite(walls[k, d])
+            ]
+            for d in np.flatnonzero(np.isfinite(walls).any(axis=0))
+        }
         self.bridge = plan.integrator.brownian and plan.integrator.thermal_noise.white
+        self._most: dict[int, int] = {}
 
     def apply(self, before: Tensor, after: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """The positions after the step: of chains that left, those where they left."""
         gone = memory["exit_wall"] != 0
-        end = after.clone()
-        first = torch.full_like(gone, 2.0, dtype=torch.float64)
-        wall, stays = memory["exit_wall"], torch.zeros_like(after[:, 0])
-        for d, k, value, stay, exit_side in self.walls:
-            side = 2 * k - 1
-            inside, beyond = side * (value - before[:, d]), side * (value - after[:, d])
-            crossed = (beyond <= 0) | (inside < 0)
-            inside = inside.clamp_min(0.0)
-            end[:, d] = torch.where(beyond < 0, stay, end[:, d])  # where it may have met another wall first
-            if self.bridge:
-                variance = at.amplitude.squeeze(1).square() * self._spread(before, d, at)
-                chance = torch.exp(-2.0 * inside * beyond / variance)
-                call = 2 * d + k + (2 * after.shape[1] if side != exit_side else 0)
-                draw = random.uniforms(at.seed, at.chains, at.counter, stream=random.CROSSING, call=call)
-                moved = after[:, d] != before[:, d]  # not where a proposal was rejected
-                crossed = crossed | (moved & (draw < chance))
-            fraction = (inside / (inside + beyond.abs()).clamp_min(torch.finfo(inside.dtype).tiny)).to(torch.float64)
-            new = crossed & ~gone & (fraction < first)
-            first = torch.where(new, fraction, first)
-            wall, stays = torch.where(new, exit_side * (d + 1), wall), torch.where(new, stay, stays)
+        start, end = before.double(), after.double()
+        amplitude = at.amplitude.squeeze(1).double()
+        draws = Draws(at.seed, at.chains, at.counter)
+        first, wall = torch.full_like(gone, 2.0, dtype=torch.float64), memory["exit_wall"]
+        stay = torch.zeros_like(first)
+        for d, walls in self.walls.items():
+            variance = (amplitude.square() * self._spread(before, d)).expand_as(first)
+            share, side = self._first(d, walls, start[:, d], end[:, d], variance, draws)
+            new = ~gone & (share < first)
+            first = torch.where(new, share, first)
+            exits = self.sides[:, d].to(side.device)[side] * (d + 1)
+            wall, stay = torch.where(new, exits, wall), torch.where(new, self.stays[:, d].to(side.device)[side], stay)
         left = first <= 1.0
         memory["exit_step"] = torch.where(left, at.counter + first, memory["exit_step"])
         memory["exit_wall"] = wall
-        for d in {d for d, *_ in self.walls}:
-            end[:, d] = torch.where(left & (wall.abs() == d + 1), stays, end[:, d])
-        return torch.where(gone.unsqueeze(1), before, torch.where(left.unsqueeze(1), end, after))
+        rows = torch.arange(len(left), device=left.device) if self._replayed else left.nonzero()[:, 0]
+        if len(rows):
+            point = self._point(before, start, end, amplitude, first.clamp(0.0, 1.0), wall, stay, draws, rows)
+            after = after.index_copy(0, rows, torch.where(left[rows, None], point.to(after), after[rows]))
+        return torch.where(gone.unsqueeze(1), before, after)
+
+    @property
+    def _replayed(self) -> bool:
+        """Whether steps may be captured and replayed: then nothing may depend on how many chains leave."""
+        return self.plan.device.type != "cpu"
+
+    def _first(
+        self, d: int, walls: list[tuple[int, float, int]], start: Tensor, end: Tensor, variance: Tensor, draws: Draws
+    ) -> tuple[Tensor, Tensor]:
+        """When and by which side a coordinate leaves: only paths near a wall are looked at, where that can be known."""
+        number, bridge = (self.dim, d), self.bridge
+        if self._replayed:
+            if self.plan.scheduled or isinstance(self.plan.integrator.thermal_noise, HessianNoise):
+                self._most.pop(d, None)
+            most = self._most.setdefault(d, pieces_of(variance, walls)) if bridge else 1
+            return first_crossing(start, end, variance, walls, draws, number, bridge=bridge, most=most)
+        rows = may_cross(start, end, variance if bridge else torch.zeros_like(variance), walls).nonzero()[:, 0]
+        share, side = torch.full_like(start, 2.0), torch.zeros_like(start, dtype=torch.int64)
+        if len(rows):
+            some = start[rows], end[rows], variance[rows]
+            share[rows], side[rows] = first_crossing(*some, walls, draws.of(rows), number, bridge=bridge)
+        return share, side
+
+    def _point(
+        self, before: Tensor, start: Tensor, end: Tensor, amplitude: Tensor, first: Tensor, wall: Tensor, stay: Tensor,
+        draws: Draws, rows: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """Where chains are when they leave, ``(rows, dim)``: on their wall, and elsewhere on the path at that time."""
+        share = first[rows, None]
+        place = (wall[rows].abs().long() - 1).clamp_min(0)
+        point = start[rows] + share * (end[rows] - start[rows])
+        if self.bridge:
+            shaken = draws.of(rows).normals(self.dim) * (share * (1.0 - share)).sqrt()
+            noise = self.plan.integrator.thermal_noise
+            if isinstance(noise, CovarianceNoise):  # given that this coordinate is on its wall
+                covariance = torch.as_tensor(noise.matrix).to(shaken)
+                point = point + amplitude[rows, None] * (shaken @ torch.as_tensor(noise.root).to(shaken))
+                shared, own = covariance[place], covariance[place, place]
+                miss = stay[rows] - point.gather(1, place[:, None])[:, 0]
+                point = point + torch.where(own > 0, miss / own, 0.0)[:, None] * shared
+            else:
+                spreads = [self._spread(before[rows], d) for d in range(self.dim)]
+                spread = torch.stack([torch.as_tensor(s).to(shaken).expand(len(rows)) for s in spreads], dim=1)
+                point = point + amplitude[rows, None] * spread.sqrt() * shaken
+        low, high = self.low.to(point), self.high.to(point)
+        stays = self.stays.to(point)
+        point = torch.where(point < low, stays[0], torch.where(point > high, stays[1], point))
+        return point.scatter(1, place[:, None], stay[rows, None])
 
     def freeze(self, former: Memory, memory: Memory) -> None:
         """Take back what a step did to the memory of chains that had left before it."""
@@ -72,7 +118,7 @@ class Crossings:
             columns = gone.reshape(-1, *(1,) * (value.ndim - 1))
             memory[name] = torch.where(columns, former[name], value) if value.shape == former[name].shape else value
 
-    def _spread(self, before: Tensor, d: int, at: StepContext) -> Tensor | float:
+    def _spread(self, before: Tensor, d: int) -> Tensor | float:
         noise = self.plan.integrator.thermal_noise
         if isinstance(noise, CovarianceNoise):
             return float(noise.matrix[d, d])

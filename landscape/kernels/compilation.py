@@ -19,8 +19,9 @@ from numba import njit
 __all__ = ["exact", "exact_inline", "exact_inner", "reordered"]
 
 _HERE = Path(__file__).parent
-# those of the kernels, and the constants that they take from the reference form of the random numbers
-_SOURCES = [*sorted(_HERE.glob("*.py")), _HERE.parent / "random.py", _HERE.parent / "observers" / "kernels.py"]
+# those of the kernels, and the constants that they take from the torch forms
+_OTHERS = (_HERE.parent / name for name in ("random.py", "bridges.py", "observers/kernels.py"))
+_SOURCES = [*sorted(_HERE.glob("*.py")), *_OTHERS]
 _STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES if path.exists())).hexdigest()
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
 

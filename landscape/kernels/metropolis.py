@@ -7,7 +7,8 @@ from numba import int64
 
 from landscape import random
 from landscape.kernels.compilation import exact, exact_inline, exact_inner
-from landscape.kernels.formula import absorb, keep, until_next
+from landscape.kernels.crossing import absorb
+from landscape.kernels.formula import keep, until_next
 from landscape.kernels.noise_rows import draw
 from landscape.kernels.philox import fill_words, uniform
 from landscape.kernels.tape import execute

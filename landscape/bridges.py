@@ -1,0 +1,169 @@
+"""Brownian paths between two known points: whether, when and where they meet a wall. Pure functions of counters.
+
+Between distances n and f inside a wall a path whose steps have the variance s^2 has met it with probability exp(-2 n
+f/s^2). Given that it has (or that it ends f beyond the wall), the share t of the step after which it first does has the
+density
+
+    t^(-3/2) (1 - t)^(-1/2) exp[-n^2/(2 s^2 t) - f^2/(2 s^2 (1 - t))],
+
+so that u = t/(1 - t) is inverse Gaussian of mean n/f and shape n^2/s^2, which one normal and one uniform variate draw
+exactly (Michael, Schucany, Haas, The American Statistician 30, 88 (1976)). Between two walls the step is divided until
+a piece is so short that no path meets both. `kernels.crossing` is the compiled form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from landscape import random
+
+__all__ = ["MOST_PIECES", "PIECES", "Draws", "first_crossing", "may_cross", "pieces_of", "when"]
+
+# A piece's s is at most a sixth of the distance of two walls: exp(-6^2/2) = 2e-8 bounds the chance to meet both.
+PIECES: Final = 36.0
+MOST_PIECES: Final = 4096  # for steps of ten times the distance: by then nobody is left inside
+TINY: Final = 1e-100
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """Variates of one step for some chains."""
+
+    seed: int
+    chains: Tensor
+    step: int | Tensor
+
+    def of(self, rows: Tensor) -> Draws:
+        """Those of some of the chains."""
+        return Draws(self.seed, self.chains[rows], self.step)
+
+    def uniform(self, call: int, *, second: bool = False) -> Tensor:
+        """Uniform variates in (0, 1), ``(n,)``."""
+        return random.uniforms(self.seed, self.chains, self.step, stream=random.CROSSING, call=call, second=second)
+
+    def normal(self, call: int) -> Tensor:
+        """Standard normal variates, ``(n,)``."""
+        calls = torch.full((1,), call, dtype=torch.int64, device=self.chains.device)
+        return random.normals_of_calls(self.seed, self.chains, self.step, calls, stream=random.CROSSING)[:, 0]
+
+    def normals(self, dim: int) -> Tensor:
+        """Standard normal variates for the point of the exit, ``(n, dim)``."""
+        calls = torch.arange(dim, device=self.chains.device)
+        return random.normals_of_calls(self.seed, self.chains, self.step, calls, stream=random.EXIT_POINT)
+
+
+def when(near: Tensor, far: Tensor, variance: Tensor, normal: Tensor, chance: Tensor) -> Tensor:
+    """The share of a step after which a path first meets a wall that it meets, in [0, 1], ``(n,)``.
+
+    Parameters
+    ----------
+    near, far : float64 tensors ``(n,)``
+        Distances of start and end from the wall, on whichever side the end is.
+    variance : tensor ``(n,)``
+        s^2 of the step.
+    normal, chance : tensors ``(n,)``
+        Standard normal and uniform variates.
+
+    Examples
+    --------
+    The first passage of free diffusion from 1 to 0 within a step, by start and end:
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> normal, chance = torch.randn(20000, generator=generator).double(), torch.rand(20000, generator=generator)
+    >>> one = torch.ones(20000, dtype=torch.float64)
+    >>> share = when(one, one, one, normal, chance)  # as likely before the middle as after it
+    >>> abs(float(share.mean()) - 0.5) < 0.01
+    True
+    """
+    near, far = near.clamp_min(TINY), far.clamp_min(TINY)
+    w = normal * normal * variance / (near * far)
+    r = 1.0 / (1.0 + 0.5 * w + w.sqrt() * (1.0 + 0.25 * w).sqrt())
+    r = torch.where(chance * (1.0 + r) > 1.0, 1.0 / r, r)
+    return near * r / (far + near * r)
+
+
+def first_crossing(
+    start: Tensor, end: Tensor, variance: Tensor, walls: list[tuple[int, float, int]], draws: Draws,
+    numbers: tuple[int, int], *, bridge: bool, most: int | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """When and by which wall a coordinate leaves within a step; both ``(n,)``.
+
+    Parameters
+    ----------
+    start, end, variance : float64 tensors ``(n,)``
+        The coordinate before and after the step, and the variance of its noise.
+    walls : list of (side, value, call)
+        Side 0 for a wall below, 1 above; the number of its variates, below 4 `dim`.
+    draws : Draws
+    numbers : (dim, d)
+        Coordinates, and which it is: they keep the variates of coordinates apart.
+    bridge : bool
+        Whether paths are Brownian between start and end; else they are straight.
+    most : int, optional
+        Pieces that no step needs more of; without it they are counted.
+
+    Returns
+    -------
+    share : tensor
+        Of the step, 2 where the path stays.
+    side : int64 tensor
+    """
+    dim, d = numbers
+    share, side = torch.full_like(start, 2.0), torch.zeros_like(start, dtype=torch.int64)
+    pieces = torch.ones_like(start)
+    if bridge and len(walls) == 2:
+        pieces = torch.where(start != end, _pieces(variance, walls), 1.0)
+        most = int(pieces.max()) if most is None else most
+    variance, x = variance / pieces, start
+    for j in range(most or 1):
+        left = pieces - j
+        y = end
+        if j + 1 < (most or 1):
+            spread = (variance * (left - 1) / left).clamp_min(0.0).sqrt()
+            y = torch.where(left > 1, x + (end - x) / left + spread * draws.normal(4 * dim * (3 * j + 2) + d), end)
+        first, at = torch.full_like(start, 2.0), torch.zeros_like(side)
+        for k, value, number in walls:
+            sign, call = 2 * k - 1, 4 * dim * 3 * j + number
+            near, far = sign * (value - x), sign * (value - y)
+            crossed = (far <= 0) | (near < 0)
+            near = near.clamp_min(0.0)
+            if bridge:
+                chance = torch.exp(-2.0 * near * far / variance)
+                crossed = crossed | ((x != y) & (draws.uniform(call) < chance))
+                normal, other = draws.normal(call + 4 * dim), draws.uniform(call, second=True)
+                fraction = when(near, far.abs(), variance, normal, other)
+            else:
+                fraction = near / (near + far.abs()).clamp_min(1e-300)
+            sooner = crossed & (fraction < first)
+            first, at = torch.where(sooner, fraction, first), torch.where(sooner, k, at)
+        new = (first <= 1.0) & (share > 1.0) & (left >= 1)
+        share, side = torch.where(new, (j + first) / pieces, share), torch.where(new, at, side)
+        if start.device.type == "cpu" and bool(((share <= 1.0) | (left <= 1)).all()):
+            break
+        x = y
+    return share, side
+
+
+def _pieces(variance: Tensor, walls: list[tuple[int, float, int]]) -> Tensor:
+    width = walls[1][1] - walls[0][1]
+    return torch.ceil(PIECES * variance / (width * width)).clamp(1, MOST_PIECES)
+
+
+def pieces_of(variance: Tensor, walls: list[tuple[int, float, int]]) -> int:
+    """Pieces of the longest step."""
+    return int(_pieces(variance, walls).max()) if len(walls) == 2 else 1
+
+
+def may_cross(start: Tensor, end: Tensor, variance: Tensor, walls: list[tuple[int, float, int]]) -> Tensor:
+    """Which paths may meet a wall, those with a chance below exp(-40) left out, ``(n,)``."""
+    found = torch.zeros_like(start, dtype=torch.bool)
+    for k, value, _ in walls:
+        near, far = (2 * k - 1) * (value - start), (2 * k - 1) * (value - end)
+        found |= (far <= 0) | (near < 0) | (2.0 * near * far < 40.0 * variance)
+    if len(walls) == 2:
+        found |= PIECES * variance > (walls[1][1] - walls[0][1]) ** 2
+    return found
