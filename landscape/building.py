@@ -46,6 +46,8 @@ def build_potential(table: Table) -> Potential:
             f"the potential is the Python object {table.get('name')!r}, which plain data cannot rebuild: run it from "
             "Python"
         )
+    if isinstance(table.get("parameters"), Mapping):
+        table = dict(table) | {"parameters": _schedules(table["parameters"], "potential.parameters")}
     potential: Potential = _construct(table, kinds, "potential", extra=("NetworkLoss",), group="potentials")
     return potential
 
@@ -83,6 +85,11 @@ def build_schedule(value: Any, where: str) -> Any:
         table["table"] = {_time(key): one for key, one in table["table"].items()}
     kinds = {name: getattr(schedules, name) for name in ("ramp", "cycle", "piecewise", "cosine")}
     return _construct(table, kinds, where)
+
+
+def _schedules(table: Mapping[str, Any], where: str) -> Table:
+    """A table with schedules in place of the tables that describe them."""
+    return {key: build_schedule(value, f"{where}.{key}") for key, value in table.items()}
 
 
 def build_record(table: Table) -> Record:
@@ -127,6 +134,8 @@ def _network(table: Table) -> potentials.NetworkLoss:
 def build_constraint(table: Table) -> Constraint | ProjectOntoPath | Restrain:
     """A constraint from its table."""
     kinds = {kind.__name__: kind for kind in (Reflect, Periodic, Absorb, ProjectOntoPath, Restrain)}
+    if table.get("kind") == "Restrain":
+        table = _schedules(table, "constraint")
     constraint: Constraint | ProjectOntoPath | Restrain = _construct(table, kinds, "constraint")
     return constraint
 
