@@ -11,7 +11,7 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
 
-__all__ = ["distance"]
+__all__ = ["distance", "unwrapped_points"]
 
 _BLOCK = 2**22
 
@@ -53,7 +53,7 @@ def distance(position: Any, reference: Any) -> xr.Dataset:
     >>> distance(np.array([[3.0, 4.0], [0.0, 0.0]]), np.zeros(2)).distance.values
     array([5., 0.])
     """
-    points = _points(position, ("unwrapped", "position", "snapshot"))
+    points = unwrapped_points(position)
     if wrapped := points.attrs.get("wrapped"):
         raise ConfigError(
             f"the position is wrapped along {wrapped!r}, so that distances over more than half a period are not known: "
@@ -83,6 +83,16 @@ def distance(position: Any, reference: Any) -> xr.Dataset:
     }
     time = values.coords["time"].attrs.get("units", "1") if "time" in values.coords else "1"
     return annotate(dataset, "1", str(time), names)
+
+
+def unwrapped_points(given: Any) -> xr.DataArray:
+    """Positions ``(..., coordinate)``: of a run its `unwrapped`, else `position`, else `snapshot`.
+
+    Raises
+    ------
+    ShapeError
+    """
+    return _points(given, ("unwrapped", "position", "snapshot"))
 
 
 def _points(given: Any, names: tuple[str, ...]) -> xr.DataArray:

@@ -12,6 +12,8 @@ Thermal-Like Noise.
 from __future__ import annotations
 
 from landscape.probes._autocorrelation import autocorrelation, half_time
+from landscape.probes._diffusion import diffusion
+from landscape.probes._diffusion_plots import plot_diffusion
 from landscape.probes._distance import distance
 from landscape.probes._effective_temperature import effective_temperature
 from landscape.probes._equilibration import equilibration
@@ -38,12 +40,14 @@ from landscape.probes._temperature_scan import temperature_scan
 
 __all__ = [
     "autocorrelation",
+    "diffusion",
     "distance",
     "effective_temperature",
     "equilibration",
     "half_time",
     "participation_ratio",
     "plot_autocorrelation",
+    "plot_diffusion",
     "plot_distance",
     "plot_effective_temperature",
     "plot_energy_distribution",

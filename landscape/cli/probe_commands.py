@@ -26,15 +26,25 @@ def fluctuations(
     by: Annotated[
         str, typer.Option(help='"temperature" pools chains of equal temperature, or "chain".')
     ] = "temperature",
+    quantity: Annotated[
+        str, typer.Option("--quantity", "-q", help='"summary" of the energy, or "diffusion" of coordinates.')
+    ] = "summary",
+    coordinate: Annotated[
+        list[str] | None,
+        typer.Option("--coordinate", "-c", help="Whose diffusion (repeatable); all by default.", show_default=False),
+    ] = None,
     force: Force = False,
 ) -> None:
-    """Moments, Gamma law, correlation times and exponents of the energy, each with its error.
+    """Moments, Gamma law, correlation times and exponents of the energy, or velocity and diffusion of coordinates.
 
     Example:  landscape probe fluctuations landscape-demo/network.nc
     """
-    from landscape.cli.probing import probe_fluctuations
+    from landscape.cli.probing import probe_diffusion, probe_fluctuations
 
-    probe_fluctuations(run, output, by, force=force)
+    if quantity == "diffusion":
+        probe_diffusion(run, output, coordinate, by, force=force)
+    else:
+        probe_fluctuations(run, output, by, force=force, quantity=quantity, coordinates=coordinate)
 
 
 @probe_app.command()

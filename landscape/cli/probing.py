@@ -11,12 +11,13 @@ from rich.table import Table
 
 from landscape.building import build_potential
 from landscape.cli.console import console, measured, no_overwrite
+from landscape.cli.estimates import estimate_tables
 from landscape.errors import ConfigError
 from landscape.opening import open as open_run
 from landscape.probes import curvature, fluctuations
 from landscape.storage.files import read_spec, save
 
-__all__ = ["curvature_table", "probe_curvature", "probe_fluctuations", "summary_table"]
+__all__ = ["curvature_table", "probe_curvature", "probe_diffusion", "probe_fluctuations", "summary_table"]
 
 _CURVATURES = {
     # quantity: (variable, its error)
@@ -45,8 +46,32 @@ _COLUMNS = {
 _REMARKS = {"resolved": "too short", "stationary": "not stationary", "chains_agree": "chains disagree"}
 
 
-def probe_fluctuations(path: Path, output: Path | None, by: str, *, force: bool) -> None:
+def probe_diffusion(path: Path, output: Path | None, coordinates: list[str] | None, by: str, *, force: bool) -> None:
+    """Print mean velocity and diffusion of the coordinates; store them, with displacements against lag, if asked to."""
+    target = None if output is None else no_overwrite(output, force=force)
+    with open_run(path) as dataset:
+        one = coordinates[0] if coordinates and len(coordinates) == 1 else coordinates
+        found = fluctuations.diffusion(dataset.load(), one, by=by)
+    curves = [name for name in found.data_vars if "lag" in found[name].dims]
+    for table in estimate_tables(found.drop_vars([*curves, "lag_time", "lag"])):
+        console.print(table)
+    for flag, text in (("resolved", "not seen to diffuse in a run of this length"), ("stationary", "not stationary")):
+        if not bool(found[flag].all()):
+            console.print(f"{int((~found[flag]).sum())} of {found[flag].size}: {text}")
+    if target is not None:
+        save(found, target)
+        console.print(f"wrote [bold]{target}[/bold]")
+
+
+def probe_fluctuations(
+    path: Path, output: Path | None, by: str, *, force: bool, quantity: str = "summary",
+    coordinates: list[str] | None = None,
+) -> None:  # fmt: skip
     """Print the summary (and the exponents where there are enough temperatures); store it if asked to."""
+    if quantity != "summary":
+        raise ConfigError(f'--quantity must be "summary" or "diffusion", got {quantity!r}')
+    if coordinates:
+        raise ConfigError("--coordinate says whose diffusion is wanted: give it with --quantity diffusion only")
     if by not in ("temperature", "chain"):
         raise ConfigError(f'--by must be "temperature" or "chain", got {by!r}')
     target = None if output is None else no_overwrite(output, force=force)
