@@ -9,14 +9,14 @@ from typing import Any, Final
 import xarray as xr
 
 from landscape import probes
-from landscape.building import build_potential
+from landscape.building import build_integrator, build_potential
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.storage.files import read_spec
 
 __all__ = ["MODULES", "named_probe", "probe", "takes_potential"]
 
-MODULES: Final = ("confinement", "curvature", "fluctuations", "free_energy")
+MODULES: Final = ("confinement", "curvature", "fluctuations", "free_energy", "rates")
 
 
 def named_probe(name: Any) -> Callable[..., xr.Dataset]:
@@ -64,7 +64,7 @@ def probe(
     variable : str, optional
         The variable of the run that the probe is given; left out, the whole of it.
     settings : mapping, optional
-        Further arguments of the probe.
+        Further arguments of the probe; an integrator may be its table.
 
     Returns
     -------
@@ -90,6 +90,8 @@ def probe(
     for name in options:
         if name not in known:
             raise ConfigError(f"{probe} has no setting {name!r}: expected some of {', '.join(known)}")
+    if isinstance(options.get("integrator"), Mapping):
+        options["integrator"] = build_integrator(options["integrator"])
     data = run if variable is None else _variable(run, variable)
     if not of_landscape:
         return function(data, **options)

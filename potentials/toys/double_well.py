@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import ive
 from torch import Tensor
 
+from landscape.errors import ConfigError
 from landscape.potentials.quadrature import Array, average
 from landscape.potentials.toys._closed_forms import Law, Toy, check_positive, one_temperature, per_temperature
 from landscape.potentials.toys.first_passage import mean_first_passage_time
+from landscape.potentials.toys.kramers import energy_diffusion, spatial_diffusion, turnover
 
 __all__ = ["DoubleWell"]
 
@@ -132,6 +134,64 @@ class DoubleWell(Toy):
         return mean_first_passage_time(
             self._line, float(start), float(target), temperature=t, points=[-self.width, 0.0, self.width]
         )
+
+    def kramers_rate(
+        self,
+        temperature: float,
+        friction: float | None = None,
+        *,
+        regime: Literal["turnover", "spatial", "energy"] = "turnover",
+    ) -> float:
+        r"""Rate from one well to the other to leading order in T/height.
+
+        Overdamped, dx = -V' dt + sqrt(2T) dW, with w_0^2 = 8 height/width^2 and w_b^2 = 4 height/width^2,
+
+            k = w_0 w_b / (2 pi) exp(-height/T);
+
+        with a friction that of unit mass, the orbit at the barrier having the action S = (8/3) width sqrt(height).
+
+        Parameters
+        ----------
+        temperature : float
+        friction : float, optional
+            Of dx = p dt, dp = -V' dt - friction p dt + sqrt(2 friction T) dW; left out, the motion is overdamped.
+        regime : {"turnover", "spatial", "energy"}
+            Mel'nikov's and Meshkov's expression, which holds at any friction; Kramers' at high; and his at low
+            friction, k = (friction S/T) w_0/(4 pi) exp(-height/T), half of those that cross coming back.
+
+        Returns
+        -------
+        float
+            Per unit of time; half the slowest rate of relaxation.
+
+        Raises
+        ------
+        ConfigError
+
+        Examples
+        --------
+        >>> well = DoubleWell()
+        >>> round(well.kramers_rate(0.25), 9)
+        0.016489869
+        >>> round(1e4 * well.kramers_rate(0.25, friction=1e4), 5)
+        0.01649
+        >>> [round(well.kramers_rate(0.25, friction=g), 5) for g in (0.01, 0.5, 20.0)]
+        [0.00037, 0.00591, 0.00082]
+        """
+        t = one_temperature(temperature)
+        well, barrier = math.sqrt(8.0 * self.height) / self.width, math.sqrt(4.0 * self.height) / self.width
+        action = 8.0 / 3.0 * self.width * math.sqrt(self.height)
+        if regime not in ("turnover", "spatial", "energy"):
+            raise ConfigError(f'regime must be "turnover", "spatial" or "energy", got {regime!r}')
+        if friction is None:
+            if regime == "energy":
+                raise ConfigError('regime="energy" is one of low friction: give a friction')
+            return well * barrier / (2.0 * math.pi) * math.exp(-self.height / t)
+        if regime == "spatial":
+            return spatial_diffusion(self.height, well, barrier, t, friction)
+        if regime == "energy":
+            return 0.5 * energy_diffusion(self.height, well, action, t, friction)
+        return turnover(self.height, well, barrier, action, t, friction)
 
     def _density(self, values: Array, temperature: float) -> Array:
         return np.exp(-self._line(values) / temperature - self._law(temperature).log_partition)

@@ -51,10 +51,10 @@ def escape_rate(run: Any, cores: Mapping[str, Any], *, of: Any = None) -> xr.Dat
     Returns
     -------
     xarray.Dataset
-        ``rate (temperature, method, core)`` of leaving each, ``relaxation_rate (temperature, method)`` = lambda, with
-        errors; ``agree (temperature)``: the two lambda differ by less than 3 errors; ``exponential (temperature,
-        method)``: of survival as `core_sets` has it, of the correlation that both halves of its decay give one lambda;
-        ``correlation (temperature, lag)`` at ``lag_time``, and its error; ``resolved`` as of `core_sets`.
+        ``rate (temperature, estimator, core)`` of leaving each, ``relaxation_rate (temperature, estimator)`` = lambda,
+        with errors; ``agree (temperature)``: the two lambda differ by less than 3 errors; ``exponential (temperature,
+        estimator)``: of survival as `core_sets` has it, of the correlation that both halves of its decay give one
+        lambda; ``correlation (temperature, lag)`` at ``lag_time``, and its error; ``resolved`` as of `core_sets`.
 
     Raises
     ------
@@ -93,8 +93,9 @@ def escape_rate(run: Any, cores: Mapping[str, Any], *, of: Any = None) -> xr.Dat
                 f"chains at temperature {heat:g} have different times between draws: give one kind at once"
             )
         step = float(spacing[own[0]] if len(spacing) > 1 else spacing[0])
-        rows.append(_both(counts.isel(temperature=number), state[own], step).assign_coords(temperature=heat))
-    dataset = xr.concat(rows, dim="temperature", coords="different", compat="equals")
+        rows.append((heat, _both(counts.isel(temperature=number), state[own], step)))
+    dataset = xr.concat([one for _, one in rows], dim="temperature", coords="minimal", compat="override")
+    dataset = dataset.assign_coords(temperature=[heat for heat, _ in rows]).set_coords("lag_time")
     dataset.attrs = {
         "title": "Escape rates",
         "conventions": "rho(t) = P(B, t | B, 0) - P(B, t | A, 0), a chain belonging to the core that it was in last",
@@ -110,7 +111,7 @@ _NAMES = {
     "exponential": ("one rate at short and at long times", "1"),
     "correlation": ("correlation of the state", "1"),
     "lag_time": ("time between", "{t}"),
-    "method": ("method", ""),
+    "estimator": ("estimator", ""),
 }
 
 
@@ -146,21 +147,21 @@ def _both(counts: xr.Dataset, state: NDArray[np.int64], step: float) -> xr.Datas
     close = abs(slow[1] - slow[0]) <= AGREE * float(np.hypot(*slow_error))
     return xr.Dataset(
         {
-            "rate": (("method", "core"), rate),
-            "rate_stderr": (("method", "core"), stderr),
-            "relaxation_rate": ("method", slow),
-            "relaxation_rate_stderr": ("method", slow_error),
+            "rate": (("estimator", "core"), rate),
+            "rate_stderr": (("estimator", "core"), stderr),
+            "relaxation_rate": ("estimator", slow),
+            "relaxation_rate_stderr": ("estimator", slow_error),
             "agree": bool(close),
-            "exponential": ("method", [bool(counts.exponential.all()), single]),
+            "exponential": ("estimator", [bool(counts.exponential.all()), single]),
             "resolved": bool(counts.resolved),
             "correlation": ("lag", rho),
             "correlation_stderr": ("lag", error),
+            "lag_time": ("lag", lags * step),
         },
         {
-            "method": ["survival", "autocovariance"],
+            "estimator": ["survival", "autocovariance"],
             "core": counts.core.to_numpy(),
             "lag": lags,
-            "lag_time": ("lag", lags * step),
         },
     )
 

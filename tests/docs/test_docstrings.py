@@ -20,6 +20,7 @@ MODULES = [
     "landscape.probes.curvature",
     "landscape.probes.fluctuations",
     "landscape.probes.free_energy",
+    "landscape.probes.rates",
 ]
 PUBLIC = {
     f"{module}.{name}": thing
