@@ -29,7 +29,7 @@ _OWN = {
     "potentials": ("python", *potentials.__all__),
     "integrators": tuple(integrators.__all__),
     "observers": tuple(observers.__all__),
-    "probes": ("confinement", "curvature", "fluctuations", "free-energy", "free_energy"),
+    "probes": ("confinement", "curvature", "fluctuations", "free-energy", "free_energy", "rates"),
 }
 
 

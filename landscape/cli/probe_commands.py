@@ -155,3 +155,32 @@ def confinement(
         path, output, quantities or [], between=between, temperature=temperature, labels=labels, epsilon=epsilon,
         bins=bins, seed=seed, force=force,
     )  # fmt: skip
+
+
+@probe_app.command()
+def rates(
+    run: Run,
+    core: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='A core set, such as --core "A=x < -0.8" (repeatable); by default those that the run followed.',
+            show_default=False,
+        ),
+    ] = None,
+    quantity: Annotated[
+        str,
+        typer.Option("--quantity", "-q", help='"core_sets", or "escape_rate" of two cores by two estimators.'),
+    ] = "core_sets",
+    of: Annotated[
+        str | None, typer.Option(help="What the conditions are about, if they do not say it.", show_default=False)
+    ] = None,
+    output: Output = None,
+    force: Force = False,
+) -> None:
+    """Transition rates between core sets, from a run that followed them or recorded positions.
+
+    Example:  landscape probe rates run.nc --core "A=x < -0.8" --core "B=x > 0.8"
+    """
+    from landscape.cli.rates import probe_rates
+
+    probe_rates(run, output, quantity, core or [], of, force=force)
