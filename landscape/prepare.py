@@ -15,6 +15,7 @@ from torch import Tensor
 
 from landscape import random
 from landscape.constraints import SEAM_SHARE, Constraint, Walls, resolve_walls, seam_rises
+from landscape.dissipation import ENTROPY, SUMS, begin_sums, check_sums
 from landscape.engines.base import CLOCK_ORIGIN, Plan, State
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
 from landscape.integrators.base import Integrator, Memory, plain
@@ -119,6 +120,9 @@ def prepare(
     if counts_work:
         _check_work(plan, position, steps, of_heat=record.wants("heat"))
     initial = _initial_state(plan, position, start, state == "keep", counts_work)
+    if record is not None and record.wants(*SUMS):
+        check_sums(plan, entropy=record.wants(ENTROPY))
+        initial.memory |= begin_sums(plan, start if state == "keep" else None)
     if momenta is not None:
         initial.memory["momentum"] = momenta.to(place, dtype).expand(count, potential.dim).clone().contiguous()
     spec = _spec(

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.dissipation import SUMS
 from landscape.energetics import heat
 from landscape.engines.base import Engine, Plan
 from landscape.errors import ConfigError, ShapeError
@@ -32,6 +33,8 @@ OBSERVABLES: Mapping[str, tuple[str, str]] = {
     "momentum": ("momentum", "1"),
     "work": ("work done on the chain since the start, by numbers of the energy that change in time", "energy"),
     "heat": ("heat taken up since the start: energy, springs and kinetic energy included, less work", "energy"),
+    "dissipated": ("work of the force along the way since the start, which the bath takes up as heat", "energy"),
+    "entropy_production": ("entropy that the bath has taken up since the start", "1"),
     "sample_energies": ("loss of every sample", "energy"),
     "accuracy": ("fraction of correct labels", "1"),
     "evaluation_energy": ("mean loss on held-out data", "energy"),
@@ -238,8 +241,8 @@ def observe(name: Hashable, function: Observable | None, engine: Engine, start: 
             return engine.energies()
         if name == "heat":
             return heat(engine)
-        if name == "work":
-            return state.memory["work"].cpu().numpy().copy()
+        if name == "work" or name in SUMS:
+            return state.memory[str(name)].cpu().numpy().copy()
         if name == "position":
             return engine.positions().copy()
     with torch.no_grad():

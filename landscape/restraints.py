@@ -33,6 +33,7 @@ __all__ = [
 
 SEAM_TOLERANCE = 1e-4  # of the range of a function, below which its ends are the same: periods are given rounded
 
+Mixed: TypeAlias = Callable[[Sequence[sympy.Expr]], list[sympy.Expr]]
 Coordinate: TypeAlias = str | int | Sequence[float] | Callable[[Tensor], Tensor] | Potential
 
 
@@ -174,14 +175,18 @@ class Restraints:
 
     # -- compiled ---------------------------------------------------------------------------------------------------
 
-    def tape(self, formula: Expression, others: Sequence[sympy.Expr], *, energy: bool) -> Tape:
+    def tape(
+        self, formula: Expression, others: Sequence[sympy.Expr], *, energy: bool, mixed: Mixed | None = None
+    ) -> Tape:
         """Program of the gradient with springs, then of others; or of the energy with springs.
 
+        `mixed` makes the outputs of that gradient, if it is not the gradient itself that they begin with.
         Its inputs are coordinates, varying numbers of the formula, then centers and stiffnesses in the order of `rows`.
         """
         bias, images, pulls, names = self._terms(formula)
         gradient = zip(formula._gradient_expressions(), formula._symbols(), pulls, strict=True)
         outputs = [along + sympy.diff(bias, symbol) + pull for along, symbol, pull in gradient]
+        outputs = outputs if mixed is None else mixed(outputs)
         outputs += [formula.expression + bias + images] if energy else list(others)
         return compile_tape(outputs, [*(formula.coordinates or ()), *formula.varying, *names], formula.parameters)
 

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from landscape.dissipation import SUMS
 from landscape.driver import Driver
 from landscape.potentials.base import Potential
 from landscape.record import OBSERVABLES
@@ -124,6 +125,10 @@ def _of_each_chain(driver: Driver) -> dict[str, Any]:
         found["exit_side"] = ("chain", np.sign(wall).astype(np.int8), about)
         about = {"long_name": "coordinate of the exit; empty: stayed"}
         found["exit_coordinate"] = ("chain", names[np.abs(wall).astype(np.int64)], about)
+    for name in SUMS:
+        if name in memory:
+            about = {"long_name": f"{OBSERVABLES[name][0]}, after the last step", "units": OBSERVABLES[name][1]}
+            found[f"last_{name}"] = ("chain", memory[name].cpu().numpy().copy(), about)
     if "work" in memory:
         about = {"long_name": "work after the last step", "units": "energy"}
         found["last_work"] = ("chain", memory["work"].cpu().numpy().copy(), about)

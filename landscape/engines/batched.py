@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.dissipation import DISSIPATED, add_step
 from landscape.engines.base import Engine, Plan, State, draws_between
 from landscape.engines.crossings import Crossings
 from landscape.engines.repeated import RepeatedStep, repeats
@@ -97,6 +98,8 @@ class BatchedEngine(Engine):
         """One step of rule, crossings and walls, with the settings and the number that the context has."""
         plan, state, at = self.plan, self.state, self.context
         before = state.position
+        dissipates = DISSIPATED in state.memory
+        there = (plan.unwrapped(state).double(), self._gradient(before)) if dissipates else None
         at.turns = torch.zeros_like(before, dtype=torch.float64) if plan.walls.winds else None
         if self.crossings is None:
             state.position = plan.integrator.step(before, state.memory, at)
@@ -112,6 +115,8 @@ class BatchedEngine(Engine):
             for name in plan.integrator.flips_on_reflection:
                 value = state.memory[name]
                 state.memory[name] = torch.where(mirrored, -value, value)
+        if there is not None:
+            add_step(plan, state, there, self._gradient(state.position), at.temperature)
 
     def advance_recording(
         self, steps: int, since: int, *, position_every: int, energy_every: int

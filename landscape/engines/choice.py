@@ -74,8 +74,11 @@ def _obstacle_of_formula(plan: Plan, formula: Expression) -> str | None:
     noise = plan.integrator.thermal_noise
     if plan.restraints is not None and not plan.restraints.symbolic:
         return "the restrained coordinate is a callable, not a formula"
-    if getattr(plan.integrator, "mobility", None) is not None:
-        return "mobilities are batched"
+    mobility = getattr(plan.integrator, "mobility", None)
+    if mobility is not None and callable(mobility.matrix):
+        return "the mobility is a callable, not a formula"
+    if mobility is not None and plan.walls.absorbs and not mobility.of(formula).diagonal:
+        return "it has no absorbing walls beside a mobility that couples coordinates"
     if plan.dtype != torch.float64:
         return f"formulas are compiled in float64, not {plan.dtype}"
     if plan.integrator.thermal and isinstance(noise, HessianNoise):

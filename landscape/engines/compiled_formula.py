@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import sympy
 from numpy.typing import NDArray
 
 from landscape import random
+from landscape.dissipation import DISSIPATED, SUMS
 from landscape.engines.base import Plan, Settings, State
 from landscape.engines.compiled import CompiledEngine
 from landscape.kernels.formula import run_block
@@ -44,7 +46,14 @@ class CompiledFormula(CompiledEngine):
             chosen = noise.indices(formula)
             factors, rows = _noise_factors(formula, noise, chosen), np.full(formula.dim, -1)
         metropolis, springs = plan.integrator.metropolis, plan.restraints
-        if springs is None:
+        mobility, self.dissipates = getattr(plan.integrator, "mobility", None), DISSIPATED in state.memory
+        self.mobility: Any = None if mobility is None else mobility.of(formula)
+        if self.mobility is not None:
+            if springs is None:
+                program = formula._tape(self._mobile_outputs(formula._gradient_expressions()))
+            else:
+                program = springs.tape(formula, [], energy=False, mixed=self._mobile_outputs)
+        elif springs is None:
             program = formula.tape_with([formula.expression] if metropolis else factors)
         else:
             program = springs.tape(formula, factors, energy=metropolis)
@@ -58,6 +67,26 @@ class CompiledFormula(CompiledEngine):
         shaped = len(rows) or len(mixing)
         self.shaping = (rows, np.sqrt(getattr(noise, "isotropic", 0.0)), mixing) if shaped else None
         self.bridge = plan.integrator.brownian and noise.white
+        self.slopes = np.asarray(program.outputs[: formula.dim])
+        if self.mobility is not None:
+            self._take_mobility(program.outputs[formula.dim :])
+
+    def _mobile_outputs(self, slopes: Sequence[sympy.Expr]) -> list[sympy.Expr]:
+        """M grad V, c div M, what the noise needs, and the gradient itself where its sum is asked for."""
+        field = self.mobility
+        needed = field.roots if field.diagonal else [entry for row in field.entries for entry in row]
+        return [*field.mixed(slopes), *field.push, *needed, *(slopes if self.dissipates else ())]
+
+    def _take_mobility(self, outputs: NDArray[np.int32]) -> None:
+        """Registers of the terms of a mobility."""
+        dim, field = self.plan.potential.dim, self.mobility
+        push, rest = outputs[:dim].astype(np.int64), outputs[dim:].astype(np.int64)
+        self.entries = np.zeros((0, 0), np.int64) if field.diagonal else rest[: dim * dim].reshape(dim, dim)
+        self.push, self.roots = push, np.array(rest[: dim if field.diagonal else 0])
+        if field.diagonal:
+            self.shaping = self.roots, 0.0, np.zeros((0, 0))  # for walls
+        if self.dissipates:
+            self.slopes = np.array(rest[-dim:])
 
     @property
     def block_size(self) -> int:
@@ -119,8 +148,9 @@ class CompiledFormula(CompiledEngine):
             run_block(
                 n if n > 1 else None, dim, program, registers, (first, second) if remembers else None, *noises,
                 (dt, amplitude), (*walls, turned, turns) if plan.walls.folds else None, self._exits(chains, memory),
-                rule, when, kept, numbers if plan.driven else None,
-                self._work(chains, memory),
+                rule, when, kept, numbers if plan.driven else None, self._work(chains, memory),
+                self._mobile(dim, n),
+                self._flux(chains, memory, temperature),
             )  # fmt: skip
             m[:], v[:] = first.T, second.T
         x[:] = registers[:dim].T
@@ -151,6 +181,20 @@ class CompiledFormula(CompiledEngine):
         registers = empty_rows((count, len(total)))
         registers[self.jump.inputs : self.jump.inputs + len(constants)] = constants[:, None]
         return (*code, outputs), registers, total
+
+    def _mobile(self, dim: int, n: int) -> Any:
+        """What the kernel mixes the noise with where there is a mobility, else None."""
+        if self.mobility is None:
+            return None
+        return self.push, self.roots, self.entries, np.zeros((dim, dim)), empty_rows((dim, n))
+
+    def _flux(self, chains: slice, memory: dict[str, NDArray[Any]], temperature: NDArray[np.float64]) -> Any:
+        """What the kernel sums the work of the force with; None where it is not asked for."""
+        if not self.dissipates:
+            return None
+        totals = tuple(memory[name][chains] for name in SUMS)
+        scratch = tuple(empty_rows((self.plan.potential.dim, len(totals[0]))) for _ in range(3))
+        return self.slopes.astype(np.int64), scratch, temperature, totals
 
     def _exits(self, chains: slice, memory: dict[str, NDArray[Any]]) -> Any:
         """Absorbing walls, who crossed them, and scratch; None where there are no such walls."""

@@ -275,6 +275,11 @@ class FormulaField(MobilityField):
         if not torch.allclose(matrices, matrices.mT, rtol=1e-9, atol=1e-12, equal_nan=True):
             raise ConfigError(f"a mobility must be symmetric, got {mobility.matrix!r}")
 
+    @property
+    def roots(self) -> list[sympy.Expr]:
+        """Square roots of a diagonal M, NaN where it is negative."""
+        return [_square_root(entry) for entry in self.entries[0]]
+
     def mixed(self, gradient: Sequence[sympy.Expr]) -> list[sympy.Expr]:
         """M grad V as expressions."""
         if self.diagonal:
@@ -373,6 +378,13 @@ def _entries(mobility: Mobility, names: tuple[str, ...]) -> list[list[sympy.Expr
         return timeless(Expression(entry, names, mobility.parameters)).expression.subs(values)
 
     return [[formula(entry) for entry in row] for row in rows]
+
+
+def _square_root(value: sympy.Expr) -> sympy.Expr:
+    if value.is_number:
+        return sympy.sqrt(sympy.Max(value, sympy.Float(0.0)))
+    kept = sympy.Piecewise((sympy.Max(value, sympy.Float(0.0)), value >= -TINY), (value, True))
+    return sympy.sqrt(kept)
 
 
 def root_of(mobility: Tensor) -> Tensor:

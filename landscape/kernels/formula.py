@@ -8,6 +8,8 @@ from numba import int64
 
 from landscape.kernels.compilation import exact, exact_inline, exact_inner
 from landscape.kernels.crossing import absorb
+from landscape.kernels.dissipation import depart, dissipate
+from landscape.kernels.mobile import stir
 from landscape.kernels.noise_rows import draw
 from landscape.kernels.tape import execute
 from landscape.kernels.update import DIFFUSION, LEIMKUHLER_MATTHEWS, OPEN, stages_of, update, wall, wander
@@ -81,7 +83,7 @@ def until_next(every, since):  # type: ignore[no-untyped-def]
 @partial(exact, _nrt=False)
 def run_block(  # type: ignore[no-untyped-def]
     chains, dim, program, registers, memory, drawing, drawn, shaping, rows, walls, exits, rule, when, records, numbers,
-    work,
+    work, mobile, flux,
 ):  # fmt: skip
     """Advance a block of chains in place.
 
@@ -127,6 +129,10 @@ def run_block(  # type: ignore[no-untyped-def]
     work : ((instructions, library, outputs), registers, total) or None
         Tape of E(x, later numbers) - E(x, numbers) in positions, numbers and later numbers, its ``registers (r, n)``,
         and the sum ``(n,)`` over steps.
+    mobile : (push, factors, entries, root, stirred) or None
+        See `mobile.stir`; the outputs of the program then are M grad V.
+    flux : (slopes, scratch, temperature, sums) or None
+        See `dissipation.dissipate`.
     """
     n = int64(1) if chains is None else chains
     code, library, outputs = program
@@ -174,11 +180,18 @@ def run_block(  # type: ignore[no-untyped-def]
                 put(n, dim, registers, numbers, k + stage)
             if tape:
                 execute(n, code, library, registers)
-            if shaping is not None and noisy and stage == 0:
+            if mobile is not None:
+                stir(n, dim, registers, mobile, amplitude, at, noise)
+            elif shaping is not None and noisy and stage == 0:
                 _shape(n, dim, registers, shaping, noise)
+            if flux is not None and stage == 0:
+                depart(n, dim, registers, walls, flux)
             if memory is None:
                 for d in range(dim):
-                    wander(n, scheme, registers, d, registers, outputs[d], noise, d, dt, amplitude, at)
+                    if mobile is not None:
+                        wander(n, scheme, registers, d, registers, outputs[d], mobile[4], d, dt, amplitude, at)
+                    else:
+                        wander(n, scheme, registers, d, registers, outputs[d], noise, d, dt, amplitude, at)
             else:
                 first, second = memory
                 for d in range(dim):
@@ -199,6 +212,11 @@ def run_block(  # type: ignore[no-untyped-def]
             for d in range(dim):
                 if kinds[d] != OPEN:
                     wall(n, kinds[d], registers, d, lows[d], highs[d], turned, turns)
+        if flux is not None:
+            if numbers is not None:
+                put(n, dim, registers, numbers, k)
+            execute(n, code, library, registers)
+            dissipate(n, dim, registers, walls, flux, at)
         if work is not None:
             jump, jump_registers, total = work
             if exits is not None:
