@@ -4,7 +4,8 @@ Conventions: k_B = 1, F(q) = -T ln P(q) along a coordinate q(x), F = -T ln of th
 landscape. Every estimate has a standard error; where a run is too short for one it is NaN, and `resolved` says so. All
 runs made here are corrected by a Metropolis test, so that no result depends on a step size.
 
-`profile` reads histograms, `mean_force` integrates the force at a frozen coordinate, `umbrella` combines windows,
+`profile` reads histograms, `mean_force` integrates the force at a frozen coordinate, `umbrella` runs and combines
+windows, `mbar` combines runs of your own and takes averages at states that were not simulated,
 `thermodynamic_integration` and `nonequilibrium_work` change a parameter, `effective_potential` and `harmonic` need
 curvature alone; `entropy` and `local_learning_coefficient` are made from energies.
 """
@@ -22,12 +23,15 @@ from landscape.probes.free_energy.plots import (
     plot_entropy,
     plot_harmonic,
     plot_local_learning_coefficient,
+    plot_mbar,
     plot_mean_force,
     plot_nonequilibrium_work,
+    plot_overlap,
     plot_profile,
     plot_thermodynamic_integration,
     plot_umbrella,
 )
+from landscape.probes.free_energy.reweighting import mbar
 from landscape.probes.free_energy.windows import umbrella
 from landscape.probes.free_energy.work import nonequilibrium_work
 
@@ -36,14 +40,17 @@ __all__ = [
     "entropy",
     "harmonic",
     "local_learning_coefficient",
+    "mbar",
     "mean_force",
     "nonequilibrium_work",
     "plot_effective_potential",
     "plot_entropy",
     "plot_harmonic",
     "plot_local_learning_coefficient",
+    "plot_mbar",
     "plot_mean_force",
     "plot_nonequilibrium_work",
+    "plot_overlap",
     "plot_profile",
     "plot_thermodynamic_integration",
     "plot_umbrella",

@@ -18,11 +18,21 @@ from landscape.probes._correlation import student_factor
 from landscape.probes._series import BoolArray, FloatArray, IntArray
 from landscape.probes.free_energy.averages import FEWEST_CHAINS, FEWEST_TIMES, Resolution, by_correlations, resolution
 
-__all__ = ["FEWEST_EFFECTIVE", "LEAST_OVERLAP", "Block", "Multistate", "pymbar_solver"]
+__all__ = [
+    "FEWEST_DRAWS",
+    "FEWEST_EFFECTIVE",
+    "HEAVIEST_TAIL",
+    "LEAST_OVERLAP",
+    "Block",
+    "Multistate",
+    "pymbar_solver",
+    "tail",
+]
 
 LEAST_OVERLAP = 0.03  # of two states by themselves, 1/2 where they are the same: below it MBAR's errors do not hold
 FEWEST_SHARED = 10.0  # independent samples that could be of either of two states, below which the same is true
 FEWEST_EFFECTIVE = 50.0  # independent samples that carry an average at a state that was not simulated
+HEAVIEST_TAIL = 0.5  # Pareto's k of the weights of such an average, above which its error has no variance to rest on
 STRETCHES, FEWEST_DRAWS = 1024, 20  # of each chain, where correlations tell the errors of few
 RESIDUAL = 1e-6  # of MBAR's equations, in parts of the samples of a state
 GOOD = 3.0  # T that works between neighbors may dissipate each way: an overlap of 0.16
@@ -74,11 +84,13 @@ class Multistate:
         self._count_cells()
 
     def _solve(self, solver: Any) -> None:
-        with warnings.catch_warnings(), _quiet():
-            warnings.simplefilter("ignore")
-            solved = solver(self.energies, self.counts, solver_protocol="robust")
-        self.f = np.asarray(solved.f_k, dtype=np.float64)
-        self.f -= self.f[0]
+        self.f = np.zeros(len(self.counts))
+        if len(self.counts) > 1:
+            with warnings.catch_warnings(), _quiet():
+                warnings.simplefilter("ignore")
+                solved = solver(self.energies, self.counts, solver_protocol="robust")
+            self.f = np.asarray(solved.f_k, dtype=np.float64)
+            self.f -= self.f[0]
         logs = self.f[:, None] - self.energies + np.log(self.counts)[:, None]
         self.log_weights = -logsumexp(logs, axis=0)
         self.chance = np.exp(logs + self.log_weights)  # columns sum to 1
@@ -198,11 +210,15 @@ class Multistate:
 
     def _summed(self, values: FloatArray, which: IntArray | None = None) -> FloatArray:
         cell = self._cell if which is None else self._cell[which]
-        return np.bincount(cell, weights=values, minlength=self.cells)
+        return np.asarray(np.bincount(cell, weights=values, minlength=self.cells), dtype=float)
 
     def shifts(self) -> FloatArray:
         """What each cell does to the free energies from the first on, ``(state, cell)``."""
-        return self._shift - self._shift[:1]
+        return np.asarray(self._shift - self._shift[:1])
+
+    def shifts_of_first(self) -> FloatArray:
+        """What each cell does to the free energy of the first state, which others are taken from."""
+        return np.asarray(self._shift[0])
 
     def response(self, slope: FloatArray, which: IntArray | None = None) -> FloatArray:
         """What each cell ``(cell,)`` does to a sum over samples (or those in `which`), its slope in ln of weights."""
@@ -247,6 +263,25 @@ class Multistate:
         own = self.own if which is None else self.own[which]
         square = float((inefficiency[own] * weights**2).sum())
         return float(weights.sum()) ** 2 / square if square > 0.0 else 0.0
+
+
+def tail(weights: FloatArray, inefficiency: float) -> float:
+    """Pareto's k of the largest of positive weights: above 1/2 their variance, which errors rest on, is infinite [1].
+
+    0 where the largest are all the same.
+
+    References
+    ----------
+    .. [1] A. Vehtari, D. Simpson, A. Gelman, Y. Yao, J. Gabry, "Pareto smoothed importance sampling", J. Mach. Learn.
+       Res. 25, 72 (2024).
+    """
+    from arviz_stats.base import array_stats
+
+    try:
+        found = array_stats.pareto_khat(weights, chain_axis=None, draw_axis=-1, r_eff=1.0 / inefficiency, tail="right")
+    except ValueError:
+        return 0.0
+    return float(found)
 
 
 def pymbar_solver() -> Any:

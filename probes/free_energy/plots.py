@@ -19,8 +19,10 @@ __all__ = [
     "plot_entropy",
     "plot_harmonic",
     "plot_local_learning_coefficient",
+    "plot_mbar",
     "plot_mean_force",
     "plot_nonequilibrium_work",
+    "plot_overlap",
     "plot_profile",
     "plot_thermodynamic_integration",
     "plot_umbrella",
@@ -99,6 +101,88 @@ def plot_umbrella(
     beside.bar(0.5 * (at[1:] + at[:-1]), dataset.overlap[:-1], 0.6 * np.diff(at), color=OKABE_ITO[2], alpha=0.2)
     beside.set_ylim(0.0, 1.0)
     beside.set_ylabel("overlap of neighbours", color=OKABE_ITO[2])
+    return ax
+
+
+def plot_mbar(
+    dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
+) -> Axes:
+    """Profiles from `mbar` with their bands, one for each target, or a map of two coordinates; else free energies.
+
+    Free energies of the states (reduced ones where temperatures differ) are drawn against what tells the states apart,
+    or their number.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Result of `mbar`.
+    ax : matplotlib axes, optional
+        Where to draw; new axes by default.
+    theory, potential : optional
+        As for `plot_profile`, for a profile at one target.
+
+    Returns
+    -------
+    matplotlib axes
+
+    Raises
+    ------
+    ConfigError
+        If the result holds maps at several targets: choose one.
+    """
+    if "profile" not in dataset:
+        return _states(dataset, axes(ax))
+    if "target" not in dataset.profile.dims:
+        if dataset.profile.ndim == 2:
+            return _map(dataset, axes(ax), "profile")
+        return _curve(dataset, "profile", ax, theory, potential)
+    if dataset.profile.ndim == 3:
+        raise ConfigError("a map is of one target: choose one, such as found.isel(target=0)")
+    ax = axes(ax)
+    name = str(dataset.profile.dims[-1])
+    told = [str(key) for key, one in dataset.coords.items() if one.dims == ("target",) and len(np.unique(one)) > 1]
+    for number, color in zip(range(dataset.sizes["target"]), OKABE_ITO * dataset.sizes["target"], strict=False):
+        one = dataset.isel(target=number)
+        text = ", ".join(f"{key} {float(one[key]):.4g}" for key in told) or str(number)
+        band = BAND * one.profile_stderr
+        ax.fill_between(one[name], one.profile - band, one.profile + band, color=color, alpha=0.3, lw=0)
+        ax.plot(one[name], one.profile, ".-", color=color, ms=4, lw=0.8, label=text)
+    ax.set_xlabel(name)
+    ax.set_ylabel(label("free energy $F$", "energy"))
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_overlap(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Overlap matrix of `mbar` or `umbrella`: the chance that a sample of one state is one of another, in the cells.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Result of `mbar` or `umbrella`.
+    ax : matplotlib axes, optional
+        Where to draw; new axes by default.
+
+    Returns
+    -------
+    matplotlib axes
+    """
+    ax = axes(ax)
+    matrix = dataset.overlap_matrix.to_numpy()
+    (row, _), count = dataset.overlap_matrix.dims, len(matrix)
+    shown = ax.imshow(matrix, cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest")
+    size = max(min(9.0, 90.0 / count), 3.0)
+    for (i, j), value in np.ndenumerate(matrix):
+        text = f"{value:.2f}".removeprefix("0") if value >= 0.005 else ""
+        if count <= 30:
+            ax.text(j, i, text, ha="center", va="center", fontsize=size, color="white" if value > 0.6 else "black")
+    names = [str(name) for name in dataset.label.to_numpy()] if "label" in dataset.coords else None
+    every = range(0, count, max(count // 12, 1))
+    ax.set_xticks(list(every), [names[i] for i in every] if names else None, rotation=90 if names else 0, fontsize=8)
+    ax.set_yticks(list(every), [names[i] for i in every] if names else None, fontsize=8)
+    ax.set_xlabel(f"is one of {row}")
+    ax.set_ylabel(f"sample of {row}")
+    ax.figure.colorbar(shown, ax=ax, label="overlap")
     return ax
 
 
@@ -290,16 +374,33 @@ def _curve(dataset: xr.Dataset, variable: str, ax: Axes | None, theory: Any, pot
             curve = curve + float((value - curve).mean())
         ax.plot(x, curve, color=OKABE_ITO[1], label="theory")
     ax.set_xlabel(str(name))
-    symbol = {"free_energy": "free energy $F$", "entropy": "entropy $S$"}[variable]
+    symbol = "entropy $S$" if variable == "entropy" else "free energy $F$"
     ax.set_ylabel(label(symbol, str(value.attrs.get("units", "1"))))
     ax.legend(frameon=False)
     return ax
 
 
-def _map(dataset: xr.Dataset, ax: Axes) -> Axes:
+def _states(dataset: xr.Dataset, ax: Axes) -> Axes:
+    """Free energies of states with 95 % bars."""
+    told = [str(key) for key, one in dataset.coords.items() if one.dims == ("state",) and one.dtype.kind == "f"]
+    told = [key for key in told if len(np.unique(dataset[key])) > 1]
+    one = len(told) == 1 and bool(np.isfinite(dataset[told[0]]).all())
+    energies = "free_energy" in dataset and len(np.unique(dataset.temperature)) == 1
+    name = "free_energy" if energies else "reduced_free_energy"
+    x = dataset[told[0]].to_numpy() if one else np.arange(dataset.sizes["state"])
+    error = BAND * dataset[f"{name}_stderr"].to_numpy()
+    ax.errorbar(x, dataset[name], error, fmt="o", ms=4, color=OKABE_ITO[0], label="measured, 95 %")
+    ax.set_xlabel(told[0] if one else "state")
+    ax.set_ylabel(label("free energy $F$", "energy") if energies else "reduced free energy $f$")
+    ax.legend(frameon=False)
+    return ax
+
+
+def _map(dataset: xr.Dataset, ax: Axes, variable: str = "free_energy") -> Axes:
     """Free energy over two coordinates."""
-    first, second = map(str, dataset.free_energy.dims)
-    shown = ax.pcolormesh(dataset[first], dataset[second], dataset.free_energy.T, cmap="viridis", shading="nearest")
+    shown_on = dataset[variable]
+    first, second = map(str, shown_on.dims)
+    shown = ax.pcolormesh(dataset[first], dataset[second], shown_on.T, cmap="viridis", shading="nearest")
     ax.figure.colorbar(shown, ax=ax, label="free energy $F$")
     ax.set_xlabel(first)
     ax.set_ylabel(second)

@@ -171,7 +171,7 @@ def onto(
     """
 
     def beyond(point: Tensor) -> Tensor:
-        miss = field.energy(point) - target
+        miss: Tensor = field.energy(point) - target
         return miss - period * torch.round(miss / period) if period else miss
 
     point = position

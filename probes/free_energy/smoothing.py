@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from landscape.errors import ConfigError
+from landscape.potentials.checks import whole_number
 from landscape.probes._series import FloatArray, IntArray
+from landscape.probes.free_energy.averages import chosen_values
 from landscape.probes.free_energy.multistate import Multistate
 
-__all__ = ["Axis", "Smoothed", "kernel", "nearest_image", "readings", "smoothed"]
+__all__ = ["Axis", "Smoothed", "check_period", "kernel", "nearest_image", "readings", "smoothed"]
+
+POINTS = 30  # of a profile
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,6 +28,44 @@ class Axis:
     width: float
     walls: tuple[float, float] = (-np.inf, np.inf)
     period: float = 0.0
+
+    @classmethod
+    def of(cls, name: str, values: FloatArray, walls: Any, known: Any, at: Any, width: Any, period: Any) -> Axis:
+        """Where nothing is said: `POINTS` points over the samples or the period, the kernel as wide as their spacing.
+
+        Raises
+        ------
+        ConfigError, ShapeError
+        """
+        turn = check_period(period) or (float(known[1] - known[0]) if known is not None else 0.0)
+        ends = (-np.inf, np.inf) if turn or walls is None else walls
+        if at is None or (isinstance(at, int | np.integer) and not isinstance(at, bool)):
+            low, high = float(values.min()), float(values.max())
+            if turn:
+                low = float(known[0]) if known is not None else -0.5 * turn
+                high = low + turn
+            edges = np.linspace(low, high, whole_number("at", POINTS if at is None else int(at), least=2) + 1)
+            at = 0.5 * (edges[1:] + edges[:-1])
+        points = chosen_values("at", at)
+        if not bool(((points >= ends[0]) & (points <= ends[1])).all()):
+            raise ConfigError(f"a value of {name} lies beyond the walls ({ends[0]:g}, {ends[1]:g})")
+        wide = float(np.diff(points).min()) if width is None else width
+        if isinstance(wide, bool) or not isinstance(wide, int | float | np.number) or not 0 < wide < np.inf:
+            raise ConfigError(f"width must be one positive number for each coordinate, got {width!r}")
+        return cls(name, points, float(wide), (float(ends[0]), float(ends[1])), turn)
+
+    @property
+    def edges(self) -> FloatArray:
+        """Halfway between points, and as far beyond the first and the last."""
+        middle = 0.5 * (self.points[1:] + self.points[:-1])
+        return np.concatenate([[2 * self.points[0] - middle[0]], middle, [2 * self.points[-1] - middle[-1]]])
+
+    def turning(self, values: FloatArray) -> list[FloatArray]:
+        """Series whose correlations count: sine and cosine where the coordinate is periodic."""
+        if not self.period:
+            return [values]
+        angle = 2.0 * np.pi / self.period * values
+        return [np.cos(angle), np.sin(angle)]
 
     def weights(self, values: FloatArray, point: float) -> tuple[IntArray, FloatArray]:
         """Samples near a point, and the kernel at each: a parabola of the part inside the walls, 0 beyond it."""
@@ -44,6 +88,19 @@ def readings(axes: Sequence[Axis], values: Sequence[FloatArray]) -> Iterator[tup
         for other in axes[1].points:
             inside, factor = axes[1].weights(values[1][near], float(other))
             yield near[inside], weight[inside] * factor
+
+
+def check_period(period: Any) -> float:
+    """A period, 0 for none.
+
+    Raises
+    ------
+    ConfigError
+    """
+    number = isinstance(period, int | float | np.integer | np.floating) and not isinstance(period, bool)
+    if period is None or (number and np.isfinite(period) and period > 0):
+        return float(period or 0.0)
+    raise ConfigError(f"period must be one positive number, such as 2 pi of an angle, got {period!r}")
 
 
 def nearest_image(apart: FloatArray, period: float) -> FloatArray:

@@ -20,10 +20,10 @@ from landscape.probes.free_energy.averages import (
 )
 from landscape.probes.free_energy.multistate import Block, Multistate, pymbar_solver
 from landscape.probes.free_energy.sampling import observed, place, record_of, tuned
-from landscape.probes.free_energy.smoothing import Axis, nearest_image, smoothed
+from landscape.probes.free_energy.smoothing import Axis, check_period, nearest_image, smoothed
 from landscape.restraints import Restrain, scalar_field
 
-__all__ = ["along_first", "check_period", "umbrella"]
+__all__ = ["along_first", "umbrella"]
 
 REMEDY = "put windows in between, lower the stiffness, or take more steps"
 
@@ -179,19 +179,6 @@ def along_first(pool: Multistate, length: Resolution, axis: Axis, values: FloatA
             f"too few samples within {0.5 * axis.width:g} of {empty.tolist()}: take more steps, or a larger width"
         )
     return read.logs[0] - read.logs, pool.stderr(read.responses[0] - read.responses, length)
-
-
-def check_period(period: Any) -> float:
-    """A period, 0 for none.
-
-    Raises
-    ------
-    ConfigError
-    """
-    number = isinstance(period, int | float | np.integer | np.floating) and not isinstance(period, bool)
-    if period is None or (number and np.isfinite(period) and period > 0):
-        return float(period or 0.0)
-    raise ConfigError(f"period must be one positive number, such as 2 pi of an angle, got {period!r}")
 
 
 def _stiffnesses(given: Any, windows: int) -> FloatArray:
