@@ -26,7 +26,7 @@ def klein_kramers_rate(temperature, friction, height=1.0, *, positions=70, momen
     parts = [np.sqrt(temperature) * (slope + sign * force / (2.0 * temperature)) for sign in (-1.0, 1.0)]
     d, e = (sp.csr_matrix(part)[keep, keep] for part in parts)
     up = sp.diags([np.sqrt(np.arange(1, momenta))], [1])
-    operator = -friction * sp.kron(sp.diags([np.arange(momenta)], [0]), sp.eye(positions))
+    operator = -friction * sp.kron(sp.diags([np.arange(momenta, dtype=float)], [0]), sp.eye(positions))
     operator = operator - sp.kron(up, d) - sp.kron(up.T, e)
     found = sla.eigs(sp.csc_matrix(operator), k=4, sigma=1e-3 / max(friction, 1.0), return_eigenvectors=False)
     rates = np.sort(-found.real[np.abs(found.imag) < 1e-9])

@@ -179,6 +179,9 @@ def _blocks(state: NDArray[np.int64], lags: NDArray[Any]) -> FloatArray:
         pair = valid[:, first] * valid[:, second]
         columns = (pair, pair * inside[:, first], pair * inside[:, second], inside[:, first] * inside[:, second] * pair)
         for column, values in enumerate(columns):
+            if parts == 1:
+                sums[:, 0, number, column] = values.sum(axis=1)
+                continue
             whole = np.zeros((chains, draws))
             whole[:, first] = values
             sums[:, :, number, column] = np.add.reduceat(whole, starts, axis=1)

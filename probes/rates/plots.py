@@ -18,6 +18,7 @@ __all__ = [
     "plot_committor_test",
     "plot_core_sets",
     "plot_escape_rate",
+    "plot_forward_flux",
     "plot_reactive_flux",
 ]
 
@@ -172,6 +173,42 @@ def plot_committor_test(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     ax.set_title(
         text if np.isfinite(float(dataset.spread)) else "no spread beyond the noise of shots", fontsize="medium"
     )
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_forward_flux(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Probability to reach each interface from the first, and that to reach the next, with 95 % errors.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        From `forward_flux`.
+    ax : matplotlib axes, optional
+
+    Returns
+    -------
+    matplotlib axes
+
+    Raises
+    ------
+    ConfigError
+    """
+    _need(dataset, "conditional_probability", "cumulative_probability", "rate")
+    ax = axes(ax)
+    levels = np.append(dataset.interface.to_numpy(), dataset.attrs["b"])
+    reached = [
+        np.append(dataset[f"cumulative_probability{end}"], dataset[f"probability{end}"]) for end in ("", "_stderr")
+    ]
+    half = np.minimum(_Z * reached[1], 0.9 * reached[0])  # the axis is logarithmic
+    ax.errorbar(levels, reached[0], half, fmt="o-", ms=4, lw=1.2, capsize=2, color=_BLUE, label="from the first")
+    next_one, error = dataset.conditional_probability.to_numpy(), dataset.conditional_probability_stderr.to_numpy()
+    middle = 0.5 * (levels[1:] + levels[:-1])
+    ax.errorbar(middle, next_one, _Z * error, fmt="s", ms=4, lw=1, capsize=2, color=_ORANGE, label="to the next")
+    ax.set_yscale("log")
+    ax.set_xlabel(str(dataset.attrs.get("coordinate", "q")))
+    ax.set_ylabel("probability to get there before A")
+    ax.set_title(rf"rate {float(dataset.rate):.3g} $\pm$ {float(dataset.rate_stderr):.1g}", fontsize="medium")
     ax.legend(frameon=False)
     return ax
 
