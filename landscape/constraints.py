@@ -167,6 +167,11 @@ class Walls:
         return bool(self.kinds.any())
 
     @property
+    def mirrors(self) -> bool:
+        """Whether there are reflecting walls."""
+        return bool((self.kinds == REFLECT).any())
+
+    @property
     def absorbs(self) -> bool:
         """Whether chains may leave."""
         return bool(np.isfinite(self.exit_lows).any() or np.isfinite(self.exit_highs).any())

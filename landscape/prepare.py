@@ -78,7 +78,7 @@ def prepare(
         temperature=length_in_time("temperature", temperature),
         step_size=length_in_time("the step size", integrator.step_size),
         **varying_lengths(potential),
-        **{name: length_of(name, _attribute(integrator, name)) for name in integrator.per_chain},
+        **{name: length_of(name, value) for name, value in _chain_settings(integrator).items()},
         **restraint_lengths(springs),
         data_seed=next((len(value) for _, value in seeds if isinstance(value, tuple)), None),
     )
@@ -100,7 +100,7 @@ def prepare(
         chains=count,
         temperature=temperatures,
         step_size=in_time("the step size", integrator.step_size, count),
-        settings={name: per_chain(name, _attribute(integrator, name), count) for name in integrator.per_chain},
+        settings={name: per_chain(name, value, count) for name, value in _chain_settings(integrator).items()},
         seed=check_seed(seed),
         data_seeds=tuple((at, (value,) * count if isinstance(value, int) else value) for at, value in seeds),
         dtype=dtype,
@@ -119,6 +119,9 @@ def prepare(
     counts_work = record is not None and record.wants("work", "heat")
     if counts_work:
         _check_work(plan, position, steps, of_heat=record.wants("heat"))
+    if record is not None and record.wants("kinetic_energy") and not _has_kinetic_energy(integrator):
+        name = type(integrator).__name__
+        raise ConfigError(f'"kinetic_energy" is that of momenta in mechanics, such as those of BAOAB: {name} has none')
     initial = _initial_state(plan, position, start, state == "keep", counts_work)
     if record is not None and record.wants(*SUMS):
         check_sums(plan, entropy=record.wants(ENTROPY))
@@ -255,9 +258,13 @@ def _check_work(plan: Plan, position: Tensor, steps: int, *, of_heat: bool) -> N
     if of_heat and plan.walls.absorbs:
         raise ConfigError('"heat" is that of chains that stay: record "work" alone where walls absorb')
     rule = plan.integrator
-    if of_heat and "momentum" in rule.memory_names and type(rule).kinetic_energy is Integrator.kinetic_energy:
+    if of_heat and "momentum" in rule.memory_names and not _has_kinetic_energy(rule):
         raise ConfigError(f'"heat" needs a kinetic energy, which {type(rule).__name__} does not have: use BAOAB')
     check_seam(plan, position, 'recording "work" or "heat"', steps)
+
+
+def _has_kinetic_energy(rule: Integrator) -> bool:
+    return type(rule).kinetic_energy is not Integrator.kinetic_energy
 
 
 def _winding(plan: Plan, start: xr.Dataset | None) -> Tensor:
@@ -411,8 +418,11 @@ def _check_batches(potential: Potential, integrator: Integrator) -> None:
         )
 
 
-def _attribute(integrator: Integrator, name: str) -> Any:
-    return getattr(getattr(integrator, "inner", integrator), name)
+def _chain_settings(integrator: Integrator) -> dict[str, Any]:
+    """Settings of rule and noise that may be one value or one per chain."""
+    rule, noise = getattr(integrator, "inner", integrator), integrator.thermal_noise
+    settings = {name: getattr(rule, name) for name in integrator.per_chain}
+    return settings | ({name: getattr(noise, name) for name in noise.per_chain} if integrator.thermal else {})
 
 
 def _check_placement(potential: Potential, dtype: torch.dtype, device: torch.device) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -20,7 +21,7 @@ from landscape.potentials.network import NetworkLoss
 
 __all__ = ["OBSERVABLES", "Observable", "Record", "columns_of", "observe", "sampled_as", "source_key"]
 
-Observable: TypeAlias = Callable[[Potential, Tensor], Tensor]
+Observable: TypeAlias = Callable[..., Tensor]
 
 OBSERVABLES: Mapping[str, tuple[str, str]] = {
     # name: (long name, unit)
@@ -31,6 +32,7 @@ OBSERVABLES: Mapping[str, tuple[str, str]] = {
     "distance": ("Euclidean distance from the start of the run, of the unwrapped position", "1"),
     "unwrapped": ("position without the wrapping of periodic coordinates", "1"),
     "momentum": ("momentum", "1"),
+    "kinetic_energy": ("kinetic energy", "energy"),
     "work": ("work done on the chain since the start, by numbers of the energy that change in time", "energy"),
     "heat": ("heat taken up since the start: energy, springs and kinetic energy included, less work", "energy"),
     "dissipated": ("work of the force along the way since the start, which the bath takes up as heat", "energy"),
@@ -57,7 +59,8 @@ class Record:
         Steps between draws; the first draw is after `every` steps.
     observables : sequence of names and observers, mapping of name to callable or observer, or None
         None keeps position and energy (where there is one) of formulas and functions, energy of networks. Names are those of `OBSERVABLES`;
-        a callable takes (potential, position ``(chains, dim)``) to a tensor ``(chains, ...)``. A mapping may mix both:
+        a callable takes (potential, position ``(chains, dim)``) to a tensor ``(chains, ...)``; one with a third
+        parameter called `momentum` is given that of the same time, too. A mapping may mix both:
         ``{"energy": None, "radius": lambda potential, x: x.norm(dim=-1)}``. ``"unwrapped"`` is the position plus the
         periods that a chain went round (`Periodic`). ``"work"`` and ``"heat"`` are sums over all steps since the start,
         of V(x', l') - V(x', l) and V(x', l) - V(x, l) for a step from x to x' after which the numbers l of the energy
@@ -118,6 +121,8 @@ class Record:
             if function is not None:
                 if not callable(function):
                     raise ConfigError(f"observable {name!r} must be a callable (potential, position), got {function!r}")
+                if takes_momentum(function) and "momentum" not in memory_names:
+                    raise ConfigError(f"observable {name!r} asks for a momentum: use an integrator that has one")
                 continue
             if name not in OBSERVABLES:
                 raise ConfigError(
@@ -247,12 +252,14 @@ def observe(name: Hashable, function: Observable | None, engine: Engine, start: 
             return engine.positions().copy()
     with torch.no_grad():
         if function is not None:
-            value = function(potential, state.position.clone())
+            value = function(potential, state.position.clone(), **_momentum_for(name, function, engine))
             if not isinstance(value, Tensor) or value.shape[:1] != state.position.shape[:1]:
                 shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise ShapeError(
                     f"observable {name!r} returned {shape}; expected a tensor of {len(state.position)} rows, one each"
                 )
+        elif name == "kinetic_energy":
+            value = engine.plan.integrator.kinetic_energy(engine.full_step_memory())
         elif name == "gradient_norm":
             value = potential.gradient(state.position).norm(dim=-1)
         elif name == "unwrapped":
@@ -267,3 +274,23 @@ def observe(name: Hashable, function: Observable | None, engine: Engine, start: 
         else:
             value = getattr(potential, str(name))(state.position)
     return value.detach().cpu().numpy().copy()
+
+
+def takes_momentum(function: Observable) -> bool:
+    """Whether a function asks for the momentum, by a parameter of that name."""
+    try:
+        return "momentum" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # of what has no signature
+        return False
+
+
+def _momentum_for(name: Hashable, function: Observable, engine: Engine) -> dict[str, Tensor]:
+    if not takes_momentum(function):
+        return {}
+    if "momentum" not in engine.plan.integrator.memory_names:
+        raise ConfigError(f"observable {name!r} asks for a momentum, which {_rule_of(engine)} does not have")
+    return {"momentum": engine.full_step_memory()["momentum"].clone()}
+
+
+def _rule_of(engine: Engine) -> str:
+    return type(engine.plan.integrator).__name__

@@ -24,6 +24,7 @@ from landscape.integrators.heun import Heun
 from landscape.integrators.hmc import HMC
 from landscape.integrators.leimkuhler_matthews import LeimkuhlerMatthews
 from landscape.integrators.mala import MALA
+from landscape.integrators.masses import rows
 from landscape.integrators.sgd import SGD
 from landscape.integrators.sgld import SGHMC, SGLD
 from landscape.kernels import update
@@ -31,8 +32,6 @@ from landscape.noise.colored import ColoredNoise, coefficients
 from landscape.noise.two_point import TwoPointNoise
 
 __all__ = ["CompiledEngine", "scheme_of"]
-
-SETTINGS = 5  # rows of numbers that a rule may have besides step size and noise
 
 
 def scheme_of(integrator: Integrator) -> int | None:
@@ -42,12 +41,20 @@ def scheme_of(integrator: Integrator) -> int | None:
             return update.COLORED if isinstance(integrator.noise, ColoredNoise) else update.EULER_MARUYAMA
         case Diffusion():
             return None if isinstance(integrator.noise, ColoredNoise) else update.DIFFUSION
+        case Heun():
+            return update.COLORED_HEUN if isinstance(integrator.noise, ColoredNoise) else update.HEUN
         case SGD():
             return update.NESTEROV if integrator.nesterov else update.SGD
         case Adam() | AdamW():
             return update.ADAM
+        case BAOAB() if integrator.mass is not None:
+            return update.MASSIVE_BAOAB
+        case SGHMC() if integrator.mass is not None:
+            return update.MASSIVE_SGHMC
+        case MALA() | HMC() if np.ndim(integrator.mass) == 2:
+            return None
     numbers = {
-        LeimkuhlerMatthews: update.LEIMKUHLER_MATTHEWS, Heun: update.HEUN, BAOAB: update.BAOAB, SGHMC: update.SGHMC,
+        LeimkuhlerMatthews: update.LEIMKUHLER_MATTHEWS, BAOAB: update.BAOAB, SGHMC: update.SGHMC,
         MALA: update.MALA, HMC: update.HMC,
     }  # fmt: skip
     return numbers.get(type(integrator))
@@ -63,9 +70,13 @@ class CompiledEngine(Engine):
             raise TypeError(f"no compiled form of {type(plan.integrator).__name__}")
         self.scheme = scheme
         self.leapfrog = int(getattr(plan.integrator, "leapfrog_steps", 1))
-        self.settings = np.zeros((SETTINGS, plan.chains), self.real)
+        self.settings = np.zeros((update.SETTINGS, plan.chains), self.real)
         for row, values in enumerate(self._numbers()):
             self.settings[row] = values
+        self.mass = getattr(plan.integrator, "mass", None)
+        if self.scheme in (update.MASSIVE_BAOAB, update.MASSIVE_SGHMC):
+            mass = rows(self.mass, plan.potential.dim)[:, None] + np.zeros((1, plan.chains))
+            self.settings = np.concatenate([self.settings, 1.0 / mass, np.sqrt(mass)]).astype(self.real)
         noise = plan.integrator.thermal_noise
         self.noise_real = np.zeros(0, np.dtype(getattr(noise, "precision", "float32")))
         self.noise_type = np.zeros(0, np.uint32) if isinstance(noise, TwoPointNoise) else self.noise_real
@@ -77,10 +88,11 @@ class CompiledEngine(Engine):
         plan, rule = self.plan, self.plan.integrator
         if isinstance(rule, Adam | AdamW):
             return [*rule.betas, rule.eps, rule.decay]
-        if self.scheme == update.COLORED:
+        if self.scheme in (update.COLORED, update.COLORED_HEUN):
             settings, _ = plan.settings_of(self.state, 1)
             dt, temperature = (torch.from_numpy(part[0]) for part in (settings.dt, settings.temperature))
-            return [row.numpy() for row in coefficients(rule.thermal_noise.correlation_time, dt, temperature)]  # type: ignore[attr-defined]
+            tau = torch.from_numpy(plan.settings["correlation_time"])
+            return [row.numpy() for row in coefficients(tau, dt, temperature)]
         return [plan.settings[name] for name in rule.per_chain]
 
     @property

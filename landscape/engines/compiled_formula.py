@@ -13,6 +13,7 @@ from landscape import random
 from landscape.dissipation import DISSIPATED, SUMS
 from landscape.engines.base import Plan, Settings, State
 from landscape.engines.compiled import CompiledEngine
+from landscape.integrators.masses import rows as rows_of_mass
 from landscape.kernels.formula import run_block
 from landscape.kernels.metropolis import run_metropolis
 from landscape.kernels.noise_rows import NARROW, empty_rows, rows_of
@@ -132,7 +133,8 @@ class CompiledFormula(CompiledEngine):
         program = *code, outputs
         noises = drawing, drawn, shaping
         if plan.integrator.metropolis:
-            counting = self.scheme, self.leapfrog, memory["accepted"][chains]
+            stretch = 1.0 / np.sqrt(rows_of_mass(self.mass, dim))
+            counting = self.scheme, self.leapfrog, memory["accepted"][chains], stretch
             rows = dt, amplitude, temperature
             run_metropolis(
                 dim, program, registers, *noises, rows, (*walls, turns), self._exits(chains, memory), counting, when,

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
+from landscape.integrators.masses import Mass, check_dim, check_mass, inverse_mass, lightest, rows
 from landscape.noise.base import Noise
+from landscape.potentials.base import Potential
 from landscape.schedules import Schedule
 
 __all__ = ["BAOAB"]
@@ -19,16 +21,18 @@ __all__ = ["BAOAB"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BAOAB(Integrator):
-    """Underdamped Langevin dynamics of unit mass, dx = m dt, dm = -grad V dt - friction m dt + sqrt(2 friction T) dW.
+    """Underdamped Langevin dynamics, dx = M^-1 m dt, dm = -grad V dt - friction m dt + sqrt(2 friction T M) dW.
 
-    m -= dt grad V(x);  x += (dt/2) m;  m = c m + sqrt(T (1 - c^2)) xi;  x += (dt/2) m,  c = exp(-friction dt)
+    m -= dt grad V(x);  x += (dt/2) M^-1 m;  m = c m + sqrt(T M (1 - c^2)) xi;  x += (dt/2) M^-1 m,
+    c = exp(-friction dt), M = 1 unless given
 
     This is BAOAB seen just before the second half of its kick (B), which the next step takes together with its own
     first half; the very first kick is a half one. The positions are those of BAOAB: on a quadratic their stationary
-    variance is T/k for every stable step (dt^2 k < 4). Momenta start from their law N(0, T).
+    variance is T/k for every stable step (dt^2 k/M < 4). Momenta start from their law N(0, T M).
 
     The observable ``"momentum"`` has both halves of its kick, m - (dt/2) grad V(x): on a quadratic it is independent of
-    the position and has <m^2> = T (1 - dt^2 k/4). What the state carries, ``last_momentum``, lacks the second half.
+    the position and has <m^2> = T M (1 - dt^2 k/(4 M)); ``"kinetic_energy"`` is m M^-1 m/2. What the state carries,
+    ``last_momentum``, lacks the second half.
 
     Parameters
     ----------
@@ -38,6 +42,8 @@ class BAOAB(Integrator):
         Rate at which momentum decays; 0 gives the mechanics without a bath (velocity Verlet).
     noise : ThermalNoise, optional
         Or `TwoPointNoise`.
+    mass : float, or one per coordinate, optional
+        M, 1 by default: sqrt(M) is time in units of energy and length. Friction is a rate whatever the mass.
 
     References
     ----------
@@ -56,6 +62,7 @@ class BAOAB(Integrator):
     dt: PerChain | Schedule
     friction: PerChain
     noise: Noise | None = None
+    mass: Mass = None
 
     weak_order: ClassVar[int | None] = 2
     stationary_order: ClassVar[float | None] = 2
@@ -70,6 +77,11 @@ class BAOAB(Integrator):
         check_positive("dt", self.dt)
         check_positive("friction", self.friction, zero=True)
         check_noise(self.noise)
+        check_mass(self.mass)
+
+    def check(self, potential: Potential) -> None:
+        """Refuse masses of another number of coordinates."""
+        check_dim(self.mass, potential)
 
     @property
     def step_size(self) -> PerChain | Schedule:
@@ -86,8 +98,8 @@ class BAOAB(Integrator):
         return 0.02
 
     def reach(self, temperature: Any, dt: Any, settings: dict[str, Any]) -> Any:
-        """sqrt(T) dt."""
-        return temperature**0.5 * dt
+        """sqrt(T/M) dt of the lightest coordinate."""
+        return temperature**0.5 * dt / lightest(self.mass) ** 0.5
 
     def half_kick(self, temperature: Any, dt: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """dt/2."""
@@ -98,18 +110,25 @@ class BAOAB(Integrator):
         return {"momentum": temperature**0.5}
 
     def kinetic_energy(self, memory: Memory) -> Tensor | None:
-        """m^2/2."""
-        return 0.5 * memory["momentum"].double().square().sum(dim=-1)
+        """m M^-1 m/2."""
+        momentum = memory["momentum"].double()
+        if self.mass is None:
+            return 0.5 * momentum.square().sum(dim=-1)
+        return 0.5 * (momentum.square() / torch.as_tensor(rows(self.mass, momentum.shape[1])).to(momentum)).sum(dim=-1)
 
     def start_memory(self, position: Tensor, temperature: Tensor, normals: Callable[[], Tensor]) -> Memory:
-        """Momenta from N(0, T)."""
-        return {"momentum": temperature.sqrt() * normals()}
+        """Momenta from N(0, T M)."""
+        momentum = temperature.sqrt() * normals()
+        if self.mass is not None:
+            momentum = momentum * torch.as_tensor(rows(self.mass, position.shape[1])).sqrt().to(position)
+        return {"momentum": momentum}
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """Kick, half a drift, friction and noise, half a drift."""
         kick = 0.5 if at.step == 0 else 1.0
+        inverse, root = inverse_mass(self.mass, at, position)
         momentum = memory["momentum"] - kick * at.dt * at.gradient(position)
-        position = position + 0.5 * at.dt * momentum
+        position = position + 0.5 * at.dt * (momentum * inverse)
         decay = torch.exp(-at.settings["friction"] * at.dt)
-        momentum = memory["momentum"] = decay * momentum + at.increment(position, memory)
-        return position + 0.5 * at.dt * momentum
+        momentum = memory["momentum"] = decay * momentum + root * at.increment(position, memory)
+        return position + 0.5 * at.dt * (momentum * inverse)

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
 from landscape.noise.base import Noise
+from landscape.noise.colored import ColoredNoise
+from landscape.noise.thermal import ThermalNoise
+from landscape.noise.two_point import TwoPointNoise
 from landscape.schedules import Schedule
 
 __all__ = ["Heun"]
@@ -28,7 +31,7 @@ class Heun(Integrator):
     dt : float, one per chain, or a schedule
         Step size, in units of time.
     noise : ThermalNoise, optional
-        Or `TwoPointNoise`.
+        Or `TwoPointNoise`, or `ColoredNoise`, whose integral over the step stands for sqrt(2 T dt) xi in both stages.
 
     Notes
     -----
@@ -60,7 +63,7 @@ class Heun(Integrator):
 
     def __post_init__(self) -> None:
         check_positive("dt", self.dt)
-        check_noise(self.noise)
+        check_noise(self.noise, (ThermalNoise, TwoPointNoise, ColoredNoise))
 
     @property
     def step_size(self) -> PerChain | Schedule:

@@ -6,14 +6,17 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
+from landscape.integrators.masses import Mass, Stretch, check_dim, check_mass, lightest, stretch_of
 from landscape.integrators.metropolis import accept, energy_and_gradient_here, slope_at
 from landscape.noise.base import Noise
 from landscape.noise.thermal import ThermalNoise
+from landscape.potentials.base import Potential
 from landscape.schedules import Schedule
 
 __all__ = ["HMC"]
@@ -23,8 +26,8 @@ __all__ = ["HMC"]
 class HMC(Integrator):
     """Hamiltonian (hybrid) Monte Carlo: fresh momenta, a stretch of mechanics, a Metropolis test.
 
-    m ~ N(0, T); `leapfrog_steps` times velocity Verlet of step dt with unit mass; the end is taken with probability
-    min(1, e^{-dH/T}), H = V + |m|^2/2, else x stays.
+    m ~ N(0, T M); `leapfrog_steps` times velocity Verlet of step dt with masses M (1 unless given); the end is taken
+    with probability min(1, e^{-dH/T}), H = V + m M^-1 m/2, else x stays.
 
     Parameters
     ----------
@@ -32,6 +35,9 @@ class HMC(Integrator):
         Step of the mechanics; a step of the chain advances the time by ``leapfrog_steps * dt``.
     leapfrog_steps : int
     noise : ThermalNoise, optional
+    mass : float, one per coordinate, or a matrix, optional
+        M, 1 by default. The step is small against the fastest oscillation where dt^2 k/M < 4; best is an M near T
+        times the inverse covariance of the positions, which `warm_up` finds.
 
     Raises
     ------
@@ -59,6 +65,7 @@ class HMC(Integrator):
     dt: PerChain | Schedule
     leapfrog_steps: int
     noise: Noise | None = None
+    mass: Mass = None
 
     stationary_order: ClassVar[float | None] = math.inf
     samples_boltzmann: ClassVar[bool] = True
@@ -71,6 +78,16 @@ class HMC(Integrator):
         steps = self.leapfrog_steps
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ConfigError(f"leapfrog_steps must be a positive integer, got {steps!r}")
+        check_mass(self.mass, matrix=True)
+
+    def check(self, potential: Potential) -> None:
+        """Refuse masses of another number of coordinates."""
+        check_dim(self.mass, potential)
+
+    def check_start(self, potential: Potential, position: Tensor, walls: Any) -> None:
+        """Refuse mirrors beside a mass matrix, which mixes what a mirror turns round."""
+        if np.ndim(self.mass) == 2 and walls.mirrors:
+            raise ConfigError("a mass matrix couples coordinates, and mirrors turn single momenta: give a mass each")
 
     @property
     def step_size(self) -> PerChain | Schedule:
@@ -87,8 +104,8 @@ class HMC(Integrator):
         return temperature**0.5 + 0.0 * dt
 
     def reach(self, temperature: Any, dt: Any, settings: dict[str, Any]) -> Any:
-        """sqrt(T) leapfrog_steps dt."""
-        return temperature**0.5 * self.time_per_step(dt)
+        """sqrt(T/M) leapfrog_steps dt of the lightest coordinate."""
+        return temperature**0.5 * self.time_per_step(dt) / lightest(self.mass) ** 0.5
 
     def time_per_step(self, dt: Any) -> Any:
         """leapfrog_steps dt."""
@@ -97,17 +114,19 @@ class HMC(Integrator):
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """Momenta, velocity Verlet, Metropolis test."""
         energy, gradient = energy_and_gradient_here(position, at)
-        momentum = at.increment(position, memory)
+        stretch: Stretch = stretch_of(self.mass, at, position)
+        momentum = at.increment(position, memory)  # M^(-1/2) m, of unit mass
         before = 0.5 * momentum.square().sum(1)
         proposal, new_gradient, new_energy = position, gradient, energy
-        momentum = momentum - 0.5 * at.dt * gradient
+        momentum = momentum - 0.5 * at.dt * stretch.back(gradient)
         for number in range(1, self.leapfrog_steps + 1):
-            proposal = proposal + at.dt * momentum
+            proposal = proposal + at.dt * stretch.out(momentum)
             if at.fold is not None:
                 proposal, mirrored = at.fold(proposal)
                 momentum = torch.where(mirrored, -momentum, momentum)
             new_energy, new_gradient = slope_at(proposal, at, energy=number == self.leapfrog_steps)
-            momentum = momentum - (0.5 if number == self.leapfrog_steps else 1.0) * at.dt * new_gradient
+            kick = 0.5 if number == self.leapfrog_steps else 1.0
+            momentum = momentum - kick * at.dt * stretch.back(new_gradient)
         change = new_energy - energy + 0.5 * momentum.square().sum(1) - before
         temperature = at.temperature.squeeze(1)
         ratio = torch.where(

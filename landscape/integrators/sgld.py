@@ -17,7 +17,9 @@ from landscape.integrators.base import (
     check_noise,
     check_positive,
 )  # fmt: skip
+from landscape.integrators.masses import Mass, check_dim, check_mass, inverse_mass, lightest
 from landscape.noise.base import Noise
+from landscape.potentials.base import Potential
 from landscape.schedules import Schedule
 
 __all__ = ["SGHMC", "SGLD"]
@@ -92,13 +94,13 @@ class SGLD(Integrator):
 class SGHMC(Integrator):
     """Stochastic-gradient Hamiltonian Monte Carlo: heavy-ball descent with the noise that its friction asks for.
 
-    m' = (1 - friction) m - lr grad V_batch(x) + sqrt(2 friction lr T) xi,  x' = x + m'
+    m' = (1 - friction) m - lr grad V_batch(x) + sqrt(2 friction lr T M) xi,  x' = x + M^-1 m',  M = 1 unless given
 
-    On all data a quadratic of stiffness k has <x^2> = (T/k)/[1 - lr k/(2 (2 - friction))]. In the physicist's units
+    On all data a quadratic of stiffness k has <x^2> = (T/k)/[1 - lr k/(2 M (2 - friction))]. In the physicist's units
     the time step is sqrt(lr) and the friction coefficient friction/sqrt(lr).
 
     The observable ``"momentum"`` is that of the time of the position, m - lr/(2 - friction) grad V(x): on a quadratic
-    it is independent of the position, with <m^2> = 2 lr T/(2 - friction) at any k. The state carries m itself.
+    it is independent of the position, with <m^2> = 2 lr T M/(2 - friction) at any k. The state carries m itself.
 
     Parameters
     ----------
@@ -108,6 +110,8 @@ class SGHMC(Integrator):
         alpha of the paper, in (0, 1]; 1 - friction is the momentum of `SGD`.
     noise : ThermalNoise, optional
         Or `TwoPointNoise`.
+    mass : float, or one per coordinate, optional
+        M, 1 by default.
 
     References
     ----------
@@ -126,6 +130,7 @@ class SGHMC(Integrator):
     lr: PerChain | Schedule
     friction: PerChain
     noise: Noise | None = None
+    mass: Mass = None
 
     stationary_order: ClassVar[float | None] = 1
     samples_boltzmann: ClassVar[bool] = True  # as lr -> 0
@@ -138,6 +143,11 @@ class SGHMC(Integrator):
         check_positive("lr", self.lr)
         check_fraction("friction", self.friction, one=True)
         check_noise(self.noise)
+        check_mass(self.mass)
+
+    def check(self, potential: Potential) -> None:
+        """Refuse masses of another number of coordinates."""
+        check_dim(self.mass, potential)
 
     @property
     def step_size(self) -> PerChain | Schedule:
@@ -149,8 +159,8 @@ class SGHMC(Integrator):
         return (2.0 * settings["friction"] * dt * temperature) ** 0.5
 
     def reach(self, temperature: Any, dt: Any, settings: dict[str, Any]) -> Any:
-        """sqrt(2 lr T/(2 - friction))."""
-        return (2.0 * dt * temperature / (2.0 - settings["friction"])) ** 0.5
+        """sqrt(2 lr T/(M (2 - friction))) of the lightest coordinate."""
+        return (2.0 * dt * temperature / (2.0 - settings["friction"]) / lightest(self.mass)) ** 0.5
 
     def half_kick(self, temperature: Any, dt: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """lr/(2 - friction)."""
@@ -162,6 +172,7 @@ class SGHMC(Integrator):
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """Friction, kick and noise, then a move by the momentum."""
+        inverse, root = inverse_mass(self.mass, at, position)
         kept = (1.0 - at.settings["friction"]) * memory["momentum"]
-        memory["momentum"] = kept - at.dt * at.gradient(position) + at.increment(position, memory)
-        return position + memory["momentum"]
+        memory["momentum"] = kept - at.dt * at.gradient(position) + root * at.increment(position, memory)
+        return position + memory["momentum"] * inverse

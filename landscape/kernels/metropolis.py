@@ -38,11 +38,12 @@ def _gradients(n, code, library, registers):  # type: ignore[no-untyped-def]
 @exact_inner
 def _propose(  # type: ignore[no-untyped-def]
     n, dim, scheme, leapfrog, code, library, outputs, registers, walls, lows, highs, noise, dt, amplitude, temperature,
-    at, momentum, kept, slopes, energy, ratio, uniforms, accepted, turns,
+    at, momentum, kept, slopes, energy, ratio, uniforms, accepted, turns, stretch,
 ):  # fmt: skip
     """One proposal of MALA or HMC, taken or not; ``kept``, ``slopes`` and ``energy`` are those of the present state.
 
-    ``turns (dim, n)`` then tells by how many periods each chain went round.
+    ``turns (dim, n)`` then tells by how many periods each chain went round. ``stretch (dim,)`` is 1/sqrt(M): momenta
+    are those of unit mass.
     """
     for i in range(n):
         ratio[i] = 0.0
@@ -52,34 +53,34 @@ def _propose(  # type: ignore[no-untyped-def]
     if scheme == MALA:
         for d in range(dim):
             for i in range(n):
-                move = amplitude[at, i] * noise[d, i] - dt[at, i] * slopes[d, i]
+                move = amplitude[at, i] * noise[d, i] - dt[at, i] * (slopes[d, i] * stretch[d])
                 momentum[d, i] = move
-                registers[d, i] = kept[d, i] + move
+                registers[d, i] = kept[d, i] + move * stretch[d]
                 ratio[i] += 0.5 * float(noise[d, i]) * float(noise[d, i])
             if walls[d] == PERIODIC:
                 wall(n, walls[d], registers, d, lows[d], highs[d], momentum, turns)
         _gradients(n, code, library, registers)
         for d in range(dim):
             for i in range(n):
-                back = dt[at, i] * registers[outputs[d], i] - momentum[d, i]
+                back = dt[at, i] * (registers[outputs[d], i] * stretch[d]) - momentum[d, i]
                 ratio[i] -= back * back / (2.0 * amplitude[at, i] * amplitude[at, i])
     else:
         for d in range(dim):
             for i in range(n):
                 momentum[d, i] = amplitude[at, i] * noise[d, i]
                 ratio[i] += 0.5 * momentum[d, i] * momentum[d, i] / temperature[at, i]
-                momentum[d, i] -= 0.5 * dt[at, i] * slopes[d, i]
+                momentum[d, i] -= 0.5 * dt[at, i] * (slopes[d, i] * stretch[d])
         for number in range(leapfrog):
             for d in range(dim):
                 for i in range(n):
-                    registers[d, i] = registers[d, i] + dt[at, i] * momentum[d, i]
+                    registers[d, i] = registers[d, i] + dt[at, i] * (momentum[d, i] * stretch[d])
                 if walls[d] == REFLECT or walls[d] == PERIODIC:
                     wall(n, walls[d], registers, d, lows[d], highs[d], momentum, turns)
             _gradients(n, code, library, registers)
             kick = 0.5 if number == leapfrog - 1 else 1.0
             for d in range(dim):
                 for i in range(n):
-                    momentum[d, i] -= kick * dt[at, i] * registers[outputs[d], i]
+                    momentum[d, i] -= kick * dt[at, i] * (registers[outputs[d], i] * stretch[d])
         for d in range(dim):
             for i in range(n):
                 ratio[i] -= 0.5 * momentum[d, i] * momentum[d, i] / temperature[at, i]
@@ -110,14 +111,14 @@ def run_metropolis(  # type: ignore[no-untyped-def]
 ):
     """Advance a block of chains by `steps` proposals, with the arguments of `formula.run_block`.
 
-    The program gives the gradient and then the energy; ``rule = (scheme, leapfrog, accepted)``, of which the last
-    ``(n,)`` counts, ``rows = (dt, amplitude, temperature)``, ``walls = (kinds, lows, highs, winding)``, of which the
-    last ``(dim, n)`` counts periods.
+    The program gives the gradient and then the energy; ``rule = (scheme, leapfrog, accepted, stretch)``, of which
+    ``accepted (n,)`` counts and ``stretch (dim,)`` is 1/sqrt(M); ``rows = (dt, amplitude, temperature)``; ``walls =
+    (kinds, lows, highs, winding)``, of which the last ``(dim, n)`` counts periods.
     """
     n = registers.shape[1]
     code, library, outputs = program
     (dt, amplitude, temperature), (kinds, lows, highs, winding) = rows, walls
-    (scheme, leapfrog, accepted), (chain, first_step, steps) = rule, when
+    (scheme, leapfrog, accepted, stretch), (chain, first_step, steps) = rule, when
     (often, seldom), since, (kept, also_kept) = records
     seed, noise, counted = drawing[0], drawn[3], np.empty(n)
     present, slopes, momentum, turns = np.empty((dim, n)), np.empty((dim, n)), np.empty((dim, n)), np.empty((dim, n))
@@ -144,7 +145,7 @@ def run_metropolis(  # type: ignore[no-untyped-def]
             uniforms[i] = uniform(chance, i)
         _propose(
             n, dim, scheme, leapfrog, code, library, outputs, registers, kinds, lows, highs, noise, dt, amplitude,
-            temperature, at, momentum, present, slopes, energy, ratio, uniforms, accepted, turns,
+            temperature, at, momentum, present, slopes, energy, ratio, uniforms, accepted, turns, stretch,
         )  # fmt: skip
         if exits is not None:
             absorb(n, dim, registers, crossing, shaping, amplitude, at, seed, chain, step)

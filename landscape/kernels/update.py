@@ -19,8 +19,10 @@ __all__ = ["MEMORYLESS", "stages_of", "update", "wall", "wander"]
 # Integrators by number. MALA and HMC have kernels of their own steps; the others are `update`.
 (
     EULER_MARUYAMA, LEIMKUHLER_MATTHEWS, DIFFUSION, SGD, NESTEROV, ADAM, HEUN, BAOAB, SGHMC, COLORED, MALA, HMC,
-) = range(12)  # fmt: skip
+    COLORED_HEUN, MASSIVE_BAOAB, MASSIVE_SGHMC,
+) = range(15)  # fmt: skip
 MEMORYLESS = (EULER_MARUYAMA, DIFFUSION)
+SETTINGS = 5  # rows of numbers besides step size and noise; after them 1/M and sqrt(M) of each coordinate
 # Kinds of wall.
 OPEN, REFLECT, PERIODIC = range(3)
 
@@ -28,7 +30,7 @@ OPEN, REFLECT, PERIODIC = range(3)
 @exact_inline
 def stages_of(scheme):  # type: ignore[no-untyped-def]
     """Gradients that a step of `update` takes."""
-    return 2 if scheme == HEUN else 1
+    return 2 if scheme in (HEUN, COLORED_HEUN) else 1
 
 
 @exact_inline
@@ -88,12 +90,39 @@ def update(  # type: ignore[no-untyped-def]
             kept = (one - settings[0, i]) * m[row, i]
             m[row, i] = kept - dt[at, i] * gradient[slope, i] + amplitude[at, i] * noise[draw, i]
             x[row, i] = x[row, i] + m[row, i]
+    elif scheme == MASSIVE_BAOAB:
+        kick = 0.5 if step == 0 else 1.0
+        lightness, root = SETTINGS + row, SETTINGS + m.shape[0] + row
+        for i in range(n):
+            m[row, i] = m[row, i] - kick * dt[at, i] * gradient[slope, i]
+            x[row, i] = x[row, i] + 0.5 * dt[at, i] * (m[row, i] * settings[lightness, i])
+            push = settings[root, i] * (amplitude[at, i] * noise[draw, i])
+            m[row, i] = exponential(-settings[0, i] * dt[at, i]) * m[row, i] + push
+            x[row, i] = x[row, i] + 0.5 * dt[at, i] * (m[row, i] * settings[lightness, i])
+    elif scheme == MASSIVE_SGHMC:
+        lightness, root = SETTINGS + row, SETTINGS + m.shape[0] + row
+        for i in range(n):
+            push = settings[root, i] * (amplitude[at, i] * noise[draw, i])
+            m[row, i] = (1.0 - settings[0, i]) * m[row, i] - dt[at, i] * gradient[slope, i] + push
+            x[row, i] = x[row, i] + m[row, i] * settings[lightness, i]
     elif scheme == COLORED:  # noise rows draw and draw + dim, dim being the rows of x
         other = draw + m.shape[0]
         for i in range(n):
             shift = settings[1, i] * m[row, i] + settings[2, i] * noise[draw, i]
             m[row, i] = settings[0, i] * m[row, i] + settings[3, i] * noise[draw, i] + settings[4, i] * noise[other, i]
             x[row, i] = x[row, i] - dt[at, i] * gradient[slope, i] + shift
+    elif scheme == COLORED_HEUN:  # `m` is the noise, `v` holds what the second stage starts from
+        if stage == 0:
+            other = draw + m.shape[0]
+            for i in range(n):
+                shift = settings[1, i] * m[row, i] + settings[2, i] * noise[draw, i]
+                kept = settings[0, i] * m[row, i]
+                m[row, i] = kept + settings[3, i] * noise[draw, i] + settings[4, i] * noise[other, i]
+                v[row, i] = x[row, i] - 0.5 * dt[at, i] * gradient[slope, i] + shift
+                x[row, i] = x[row, i] - dt[at, i] * gradient[slope, i] + shift
+        else:
+            for i in range(n):
+                x[row, i] = v[row, i] - 0.5 * dt[at, i] * gradient[slope, i]
     elif scheme in (SGD, NESTEROV):
         for i in range(n):
             g = gradient[slope, i] + settings[1, i] * x[row, i]

@@ -31,6 +31,8 @@ class Noise(ABC):
         Standard variates per coordinate and step.
     white : bool
         Whether the displacements of successive steps are independent, so that the path between steps is Brownian.
+    per_chain : tuple of str
+        Settings that may be one value or one per chain.
     samples_boltzmann : bool
         Whether it is that of a heat bath, of covariance 2 T dt along every coordinate: then a rule that samples the
         Boltzmann law does so with it.
@@ -39,6 +41,7 @@ class Noise(ABC):
     memory_names: ClassVar[tuple[str, ...]] = ()
     variates: ClassVar[int] = 1
     white: ClassVar[bool] = True
+    per_chain: ClassVar[tuple[str, ...]] = ()
     samples_boltzmann: ClassVar[bool] = False
 
     @abstractmethod

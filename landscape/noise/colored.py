@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import ConfigError
 from landscape.noise.base import Noise, check_precision, standard_normals
+from landscape.per_chain import numbers
 from landscape.random import Precision
 from landscape.step_context import Memory, StepContext
 
 __all__ = ["ColoredNoise", "coefficients"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ColoredNoise(Noise):
     """Noise with a correlation time: dx = -grad V dt + eta dt, eta an Ornstein-Uhlenbeck process.
 
@@ -25,11 +28,12 @@ class ColoredNoise(Noise):
 
     A step takes the pair (integral of eta over dt, eta) from its exact joint law, the force held fixed; eta starts in
     its stationary law. For tau -> 0 it is white noise of covariance 2 T dt. It drives no system to equilibrium: a
-    quadratic of stiffness k has <x^2> = T/[k (1 + k tau)] as dt -> 0.
+    quadratic of stiffness k has <x^2> = T/[k (1 + k tau)] as dt -> 0, to first order in dt with `EulerMaruyama` and to
+    second with `Heun`.
 
     Parameters
     ----------
-    correlation_time : float
+    correlation_time : float, or one per chain
         tau, in units of time.
     precision : {"float32", "float64"}
         Resolution of the variates.
@@ -54,22 +58,27 @@ class ColoredNoise(Noise):
     True
     """
 
-    correlation_time: float
+    correlation_time: float | Sequence[float] | NDArray[Any]
     precision: Precision = "float32"
 
     memory_names: ClassVar[tuple[str, ...]] = ("colored_noise",)
     variates: ClassVar[int] = 2
     white: ClassVar[bool] = False
+    per_chain: ClassVar[tuple[str, ...]] = ("correlation_time",)
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
         tau = self.correlation_time
-        if isinstance(tau, bool) or not isinstance(tau, int | float) or not 0 < tau < float("inf"):
+        values = np.array(np.nan) if isinstance(tau, bool) else numbers("correlation_time", tau)
+        if not ((values > 0) & (values < np.inf)).all():
             raise ConfigError(f"correlation_time must be a positive number, got {tau!r}; ThermalNoise is white")
 
     def start_memory(self, position: Tensor, temperature: Tensor, normals: Callable[[], Tensor]) -> Memory:
         """eta from its stationary law, N(0, T/tau)."""
-        return {"colored_noise": (temperature / self.correlation_time).sqrt() * normals()}
+        tau = self.correlation_time
+        if np.ndim(tau):
+            tau = torch.as_tensor(np.asarray(tau, dtype=np.float64)).to(temperature)[:, None]
+        return {"colored_noise": (temperature / tau).sqrt() * normals()}
 
     def draw(self, seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:
         """Standard normal variates of one step, ``(chains, 2 dim)``."""
@@ -77,14 +86,15 @@ class ColoredNoise(Noise):
 
     def increment(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """The integral of eta over the step."""
-        decay, shift, along, shared, own = coefficients(self.correlation_time, at.dt, at.temperature)
+        tau = at.settings["correlation_time"] if np.ndim(self.correlation_time) else self.correlation_time
+        decay, shift, along, shared, own = coefficients(tau, at.dt, at.temperature)
         first, second = at.noise().chunk(2, dim=1)
         eta = memory["colored_noise"]
         memory["colored_noise"] = decay * eta + shared * first + own * second
         return shift * eta + along * first
 
 
-def coefficients(tau: float, dt: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def coefficients(tau: Any, dt: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(a, b, c, d, e) of eta' = a eta + d xi1 + e xi2 and of the integral b eta + c xi1, in the shape of `dt`.
 
     a = exp(-dt/tau), b = tau (1 - a), and with A = 2 dt/tau - 3 + 4 a - a^2 the covariance of the pair is
