@@ -28,6 +28,7 @@ OBSERVABLES: Mapping[str, tuple[str, str]] = {
     "position": ("position", "1"),
     "energy": ("potential energy", "energy"),
     "batch_energy": ("potential energy on the minibatch of the next step", "energy"),
+    "batch_gradient": ("gradient of the energy on the minibatch of the next step", "energy"),
     "gradient_norm": ("Euclidean norm of the gradient of the energy", "energy"),
     "distance": ("Euclidean distance from the start of the run, of the unwrapped position", "1"),
     "unwrapped": ("position without the wrapping of periodic coordinates", "1"),
@@ -46,7 +47,7 @@ RESERVED = (  # names of the run itself
     "acceptance", "exit_time", "exit_side", "exit_coordinate", "walker", "projection", "arc_length", "path_distance",
     "segment", "at_vertex", "at_end", "jumps", "start_energy",
 )  # fmt: skip
-_NETWORK_ONLY = ("batch_energy", "sample_energies", "accuracy", "evaluation_energy")
+_NETWORK_ONLY = ("batch_energy", "batch_gradient", "sample_energies", "accuracy", "evaluation_energy")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -268,9 +269,9 @@ def observe(name: Hashable, function: Observable | None, engine: Engine, start: 
             value = (engine.plan.unwrapped(state) - start).norm(dim=-1)
         elif name == "momentum":
             value = engine.full_step_memory()["momentum"]
-        elif name == "batch_energy":
-            keys = engine.plan.keys_at(state.step)
-            value = potential.batch_energy(state.position, step=state.step, keys=keys)  # type: ignore[attr-defined]
+        elif name in ("batch_energy", "batch_gradient"):
+            measured = potential.batch_energy if name == "batch_energy" else potential.step_gradient  # type: ignore[attr-defined]
+            value = measured(state.position, step=state.step, keys=engine.plan.keys_at(state.step))
         else:
             value = getattr(potential, str(name))(state.position)
     return value.detach().cpu().numpy().copy()

@@ -142,7 +142,7 @@ def _of_each_chain(driver: Driver) -> dict[str, Any]:
 
 def _dims(name: str, values: NDArray[Any], potential: Potential) -> tuple[str, ...]:
     dims: tuple[str, ...] = ("chain", "draw")
-    if name in ("position", "unwrapped", "momentum"):
+    if name in ("position", "unwrapped", "momentum", "batch_gradient"):
         return (*dims, "coordinate")
     if name == "sample_energies":
         return (*dims, "sample")

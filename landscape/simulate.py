@@ -289,7 +289,7 @@ def record_bytes(plan: Plan, observables: Mapping[str, Any]) -> tuple[int, int]:
     """Bytes of a draw and of a snapshot of all chains."""
     itemsize = torch.empty(0, dtype=plan.dtype).element_size()
     wide = plan.potential.dim * itemsize
-    sizes = dict.fromkeys(("position", "unwrapped", "momentum"), wide)
+    sizes = dict.fromkeys(("position", "unwrapped", "momentum", "batch_gradient"), wide)
     sizes["sample_energies"] = getattr(plan.potential, "samples", 0) * itemsize
     per_draw = plan.chains * sum(sizes.get(name, 8) for name in observables)
     return max(per_draw, 1), plan.chains * wide

@@ -58,7 +58,7 @@ def _obstacle(plan: Plan) -> str | None:
     if plan.device.type != "cpu":
         return f"it runs on the CPU, not on {plan.device}"
     if scheme_of(rule) is None:
-        return f"it does not have the integrator {type(rule).__name__} with this noise"
+        return f"it does not have the integrator {type(rule).__name__} with this noise or this clipping"
     if isinstance(rule.thermal_noise, ColoredNoise) and plan.scheduled:
         return "it does not have colored noise under a schedule"
     if isinstance(potential, Expression):

@@ -43,6 +43,8 @@ def scheme_of(integrator: Integrator) -> int | None:
             return None if isinstance(integrator.noise, ColoredNoise) else update.DIFFUSION
         case Heun():
             return update.COLORED_HEUN if isinstance(integrator.noise, ColoredNoise) else update.HEUN
+        case SGD() | Adam() | AdamW() if (integrator.clip_norm, integrator.clip_value) != (None, None):
+            return None
         case SGD():
             return update.NESTEROV if integrator.nesterov else update.SGD
         case Adam() | AdamW():

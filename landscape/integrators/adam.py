@@ -9,6 +9,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_fraction, check_positive
+from landscape.integrators.clipping import check_clipping, clipped
 from landscape.schedules import Schedule
 
 __all__ = ["Adam", "AdamW"]
@@ -20,6 +21,8 @@ class _Moments(Integrator):
     lr: PerChain | Schedule
     betas: tuple[float, float]
     eps: float
+    clip_norm: float | None
+    clip_value: float | None
 
     memory_names: ClassVar[tuple[str, ...]] = ("first_moment", "second_moment")
     flips_on_reflection: ClassVar[tuple[str, ...]] = ("first_moment",)
@@ -32,6 +35,7 @@ class _Moments(Integrator):
             check_fraction(f"betas = {self.betas!r}: each", beta)
         check_positive("eps", self.eps)
         check_positive("weight_decay", self.decay, zero=True)
+        check_clipping(self.clip_norm, self.clip_value)
 
     @property
     def step_size(self) -> PerChain | Schedule:
@@ -45,7 +49,7 @@ class _Moments(Integrator):
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """Bias-corrected moments, then a step of about lr in every coordinate."""
-        gradient = at.gradient(position)
+        gradient = clipped(at.gradient(position), self.clip_norm, self.clip_value)
         beta1, beta2 = self.betas
         m = memory["first_moment"] = beta1 * memory["first_moment"] + (1 - beta1) * gradient
         v = memory["second_moment"] = beta2 * memory["second_moment"] + (1 - beta2) * gradient.square()
@@ -67,6 +71,8 @@ class Adam(_Moments):
     betas : (float, float)
         Decay of the moments per step.
     eps : float
+    clip_norm, clip_value : float, optional
+        As in `SGD`: of the gradient that the moments are made of.
 
     Examples
     --------
@@ -80,6 +86,8 @@ class Adam(_Moments):
     lr: PerChain | Schedule = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    clip_norm: float | None = None
+    clip_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +102,8 @@ class AdamW(_Moments):
     betas : (float, float)
     eps : float
     weight_decay : float
+    clip_norm, clip_value : float, optional
+        As in `SGD`: of the gradient that the moments are made of.
 
     Examples
     --------
@@ -108,6 +118,8 @@ class AdamW(_Moments):
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 1e-2
+    clip_norm: float | None = None
+    clip_value: float | None = None
 
     @property
     def decay(self) -> float:

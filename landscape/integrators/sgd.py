@@ -10,6 +10,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_fraction, check_positive
+from landscape.integrators.clipping import check_clipping, clipped
 from landscape.schedules import Schedule
 
 __all__ = ["SGD"]
@@ -33,6 +34,9 @@ class SGD(Integrator):
     nesterov : bool
     weight_decay : float, or one per chain
         Added to the gradient; not together with a `NetworkLoss` that has its own.
+    clip_norm, clip_value : float, optional
+        Largest norm of a chain's gradient, and largest size of its entries, before weight decay is added: grad V is
+        cut to the range, then g min(1, clip_norm/(|g| + 1e-6)), as ``torch.nn.utils.clip_grad_norm_`` does.
 
     Raises
     ------
@@ -52,6 +56,8 @@ class SGD(Integrator):
     momentum: PerChain = 0.0
     nesterov: bool = False
     weight_decay: PerChain = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
 
     memory_names: ClassVar[tuple[str, ...]] = ("momentum",)
     flips_on_reflection: ClassVar[tuple[str, ...]] = ("momentum",)
@@ -63,6 +69,7 @@ class SGD(Integrator):
         if self.nesterov and not np.all(self.momentum):
             raise ConfigError("nesterov=True needs a momentum above 0")
         check_positive("weight_decay", self.weight_decay, zero=True)
+        check_clipping(self.clip_norm, self.clip_value)
 
     @property
     def step_size(self) -> PerChain | Schedule:
@@ -72,7 +79,7 @@ class SGD(Integrator):
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """Heavy-ball or Nesterov step."""
         momentum = at.settings["momentum"]
-        gradient = at.gradient(position)
+        gradient = clipped(at.gradient(position), self.clip_norm, self.clip_value)
         if np.any(self.weight_decay):
             gradient = gradient + at.settings["weight_decay"] * position
         memory["momentum"] = momentum * memory["momentum"] + gradient
