@@ -151,7 +151,7 @@ def _columns(run: Any, coordinate: Any) -> tuple[list[Any] | None, list[Any]]:
 
 def _one(series: Series, by: str, discard: Any, fit: Any) -> xr.Dataset:
     groups = grouping(series, by)
-    start = _start(discard, series.draws)
+    start = first_kept(discard, series.draws)
     lags = _lags(series.draws - start - 1, sum(len(m) >= FEW_CHAINS for m in groups.members) == groups.count, groups)
     shape = (groups.count, len(lags))
     scalars = ("velocity", "velocity_stderr", "diffusion", "diffusion_stderr", "fit_start", "fit_end")
@@ -203,7 +203,7 @@ def _with_units(dataset: xr.Dataset, series: Series) -> xr.Dataset:
     return annotate(dataset, x, t, {name: (text, known.get(units, units)) for name, (text, units) in _NAMES.items()})
 
 
-def _start(discard: Any, draws: int) -> int:
+def first_kept(discard: Any, draws: int) -> int:
     whole = isinstance(discard, int | np.integer) and not isinstance(discard, bool)
     if not whole and not (isinstance(discard, float) and 0 <= discard < 1):
         raise ConfigError(f"discard must be a fraction in [0, 1) or a number of draws, got {discard!r}")

@@ -12,10 +12,12 @@ Thermal-Like Noise.
 from __future__ import annotations
 
 from landscape.probes._autocorrelation import autocorrelation, half_time
+from landscape.probes._current import current
 from landscape.probes._diffusion import diffusion
 from landscape.probes._diffusion_plots import plot_diffusion
 from landscape.probes._distance import distance
 from landscape.probes._effective_temperature import effective_temperature
+from landscape.probes._entropy_production import entropy_production
 from landscape.probes._equilibration import equilibration
 from landscape.probes._fluctuation_plots import (
     plot_autocorrelation,
@@ -40,9 +42,11 @@ from landscape.probes._temperature_scan import temperature_scan
 
 __all__ = [
     "autocorrelation",
+    "current",
     "diffusion",
     "distance",
     "effective_temperature",
+    "entropy_production",
     "equilibration",
     "half_time",
     "participation_ratio",

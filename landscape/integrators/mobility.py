@@ -253,8 +253,10 @@ class FormulaField(MobilityField):
         symbols = [sympy.Symbol(name, real=True) for name in names]
         self.entries = _entries(mobility, names)
         full = len(self.entries) > 1 or self.dim == 1
-        self.diagonal = not full or self.dim == 1 or all(
-            self.entries[i][j] == 0 for i in range(self.dim) for j in range(self.dim) if i != j
+        self.diagonal = (
+            not full
+            or self.dim == 1
+            or all(self.entries[i][j] == 0 for i in range(self.dim) for j in range(self.dim) if i != j)
         )
         if self.diagonal and len(self.entries) > 1:
             self.entries = [[self.entries[i][i] for i in range(self.dim)]]

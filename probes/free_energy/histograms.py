@@ -25,7 +25,7 @@ from landscape.probes.free_energy.averages import (
     resolution,
 )
 
-__all__ = ["limits_of_run", "profile", "zero_of"]
+__all__ = ["bin_edges", "limits_of_run", "places_of", "profile", "turning", "zero_of"]
 
 STRETCHES, ROOM = 4096, 2**24  # of each chain, where correlations tell the errors of few; numbers held of all bins
 FEWEST_DRAWS = 20  # of few chains
@@ -352,13 +352,13 @@ def _binned(values: list[xr.DataArray], bins: Any, limits: Any, periods: list[Li
     if not len(columns[0]):
         raise ShapeError("no chain has finite samples only")
     chains, draws = columns[0].shape
-    edges = _edges(columns, bins, limits, periods)
+    edges = bin_edges(columns, bins, limits, periods)
     columns = [_wrapped(*each) for each in zip(names, columns, edges, periods, strict=True)]
     for name, column in zip(names, columns, strict=True):
         refuse_still(column, name)
-    checks = [resolution(column, np.zeros(chains, dtype=np.intp)) for column in _turning(columns, periods)]
+    checks = [resolution(column, np.zeros(chains, dtype=np.intp)) for column in turning(columns, periods)]
     shape = tuple(len(along) - 1 for along in edges)
-    places = _places(columns, edges)
+    places = places_of(columns, edges)
     counts = np.stack([np.bincount(row[row >= 0], minlength=int(np.prod(shape))) for row in places])
     resolved, times = all(bool(one.resolved[0]) for one in checks), min(float(one.times[0]) for one in checks)
     agree = all(bool(one.agree[0]) for one in checks)
@@ -384,7 +384,7 @@ def _wrapped(name: str, column: FloatArray, edges: FloatArray, period: Limits | 
     return np.asarray(edges[0] + np.mod(column - edges[0], length))
 
 
-def _turning(columns: list[FloatArray], periods: list[Limits | None]) -> list[FloatArray]:
+def turning(columns: list[FloatArray], periods: list[Limits | None]) -> list[FloatArray]:
     """Series whose correlations count: those of sine and cosine where a coordinate is periodic."""
     series = []
     for column, period in zip(columns, periods, strict=True):
@@ -396,7 +396,7 @@ def _turning(columns: list[FloatArray], periods: list[Limits | None]) -> list[Fl
     return series
 
 
-def _places(columns: list[FloatArray], edges: list[FloatArray]) -> NDArray[np.intp]:
+def places_of(columns: list[FloatArray], edges: list[FloatArray]) -> NDArray[np.intp]:
     """Flat number of the bin of each sample ``(chain, draw)``, -1 outside; the last bin holds its upper edge."""
     flat, outside = np.zeros(columns[0].shape, dtype=np.intp), np.zeros(columns[0].shape, dtype=bool)
     for column, along in zip(columns, edges, strict=True):
@@ -420,7 +420,13 @@ def _along_chains(places: NDArray[np.intp], bins: int) -> FloatArray:
     return np.asarray(found.reshape(chains, count, bins) / length)
 
 
-def _edges(columns: list[FloatArray], bins: Any, limits: Any, periods: list[Limits | None]) -> list[FloatArray]:
+def bin_edges(columns: list[FloatArray], bins: Any, limits: Any, periods: list[Limits | None]) -> list[FloatArray]:
+    """Edges of the bins of each coordinate, by default between the extremes of the samples.
+
+    Raises
+    ------
+    ConfigError
+    """
     counts = list(bins) if np.ndim(bins) else [bins] * len(columns)
     pairs = [period or (column.min(), column.max()) for column, period in zip(columns, periods, strict=True)]
     if limits is not None:

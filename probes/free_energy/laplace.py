@@ -12,7 +12,7 @@ from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy
 from landscape.probes._series import FloatArray
 from landscape.probes.curvature.spectrum import eigenvalues
-from landscape.probes.fluctuations import summary
+from landscape.probes._summary import summary
 
 __all__ = ["CUTOFF", "entropy", "harmonic", "log_determinant", "positive_temperatures"]
 
