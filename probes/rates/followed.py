@@ -76,7 +76,8 @@ def _column(run: Any, name: str) -> xr.DataArray:
         if name in run.data_vars:
             return run[name]
         if "position" in run and "coordinate" in run.coords and name in run.coordinate:
-            return run.position.sel(coordinate=name)
+            column: xr.DataArray = run.position.sel(coordinate=name)
+            return column
         raise ConfigError(f"the run has not recorded {name!r}: it has {sorted(map(str, run.data_vars))}")
     raise ConfigError(f"expected a run, or a series (chain, draw) of it, got {type(run).__name__}")
 
