@@ -32,6 +32,7 @@ def resume(
     folder: str | os.PathLike[str],
     *,
     steps: int | None = None,
+    epochs: int | None = None,
     checkpoint_every: int | None = None,
     progress: bool | None = None,
     **objects: Any,
@@ -44,6 +45,8 @@ def resume(
         What was `output` of `simulate`, `replica_exchange`, `train` or `run`.
     steps : int, optional
         The total, counted from the start of the run; by default what the run was to make.
+    epochs : int, optional
+        The total of a training, the last factor of whose schedule holds on.
     checkpoint_every, progress : optional
         As for `simulate`.
     **objects
@@ -78,8 +81,10 @@ def resume(
     path = path_of(folder)
     if is_training(path):
         if steps is not None:
-            raise ConfigError("a training is counted in epochs and goes on to those it was begun with: leave steps out")
-        return _resume_training(TrainingFolder(path, resumed=True), checkpoint_every, progress, objects)
+            raise ConfigError("a training is counted in epochs: say epochs=TOTAL instead of steps")
+        return _resume_training(TrainingFolder(path, resumed=True), epochs, checkpoint_every, progress, objects)
+    if epochs is not None:
+        raise ConfigError(f"{str(path)!r} is no training, which epochs count: say steps=TOTAL")
     if not path.is_dir():
         raise CheckpointError(f"there is no folder {str(path)!r}: expected one that simulate(output=...) wrote")
     claimed = RunFolder(path)
@@ -97,10 +102,20 @@ def resume(
 
 
 def _resume_training(
-    folder: TrainingFolder, checkpoint_every: int | None, progress: bool | None, objects: dict[str, Any]
+    folder: TrainingFolder,
+    epochs: int | None,
+    checkpoint_every: int | None,
+    progress: bool | None,
+    objects: dict[str, Any],
 ) -> xr.Dataset:
     content = folder.read()
     _, arguments, settings = _call(content["spec"], objects)
+    if epochs is not None:
+        if whole_number("epochs", epochs) < settings["epochs"]:
+            raise CheckpointError(
+                f"the training has {settings['epochs']} epochs, more than the {epochs} asked for: epochs is the total"
+            )
+        settings |= {"epochs": epochs}
     stored = {key: value for key, value in content["settings"].items() if key not in objects}
     further = build({"potential": _STAND_INS["potential"], "integrator": _STAND_INS["integrator"], "steps": 1} | stored)
     settings = {key: value for key, value in settings.items() if key != "backend"}  # filled in, not given

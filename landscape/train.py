@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import astuple
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from torch import nn
 
 from landscape.errors import CheckpointError, ConfigError
 from landscape.integrators.base import Integrator, plain
@@ -81,6 +83,11 @@ def train(
     xarray.Dataset
         As from `simulate`, with the factor in force as ``rate_factor (draw)``.
 
+    Warns
+    -----
+    UserWarning
+        If the module has dropout, which is off here.
+
     Raises
     ------
     ConfigError
@@ -113,6 +120,7 @@ def train(
     taken = sorted({"steps", "chains", "data_seed", "state"} & set(settings))
     if taken:
         raise ConfigError(f"train sets {', '.join(taken)} itself: say epochs, siblings, split_epoch and seed")
+    _warn_of_dropout(loss)
     per_epoch = loss.sampler.steps_per_epoch if loss.sampler is not None else 1
     record = record or Record(every=per_epoch)
     data_seed = _sibling_seeds(seed, siblings, None if split_epoch is None else split_epoch * per_epoch)
@@ -177,6 +185,29 @@ def open_training(folder: Path) -> xr.Dataset:
     if not pieces:
         raise CheckpointError(f"the training in {str(folder)!r} has committed nothing yet")
     return _described(pieces, content["spec"], content["data_seed"])
+
+
+def _warn_of_dropout(loss: NetworkLoss) -> None:
+    """Say once that layers which drop units when torch trains them do not here."""
+    found = [
+        f"{name or type(layer).__name__} ({type(layer).__name__})"
+        for name, layer in loss.dynamics_module().named_modules()
+        if (getattr(layer, "p", 0.0) if isinstance(layer, nn.modules.dropout._DropoutNd) else _drops(layer)) > 0
+    ]
+    if found:
+        listed = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+        warnings.warn(
+            f"dropout is off: {listed} drop units while torch trains, and do not here: an energy is a function of "
+            "the weights alone",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _drops(layer: nn.Module) -> float:
+    """Dropout that a layer does by itself: attention, recurrent layers."""
+    own = getattr(layer, "dropout", 0.0)
+    return float(own) if isinstance(own, int | float) else 0.0
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -151,6 +151,7 @@ def resume(
     steps: Annotated[
         int | None, typer.Option(help="The total, counted from the start of the run; a larger one makes it longer.")
     ] = None,
+    epochs: Annotated[int | None, typer.Option(help="The total of a training; a larger one makes it longer.")] = None,
     checkpoint_every: Checkpoint = None,
 ) -> None:
     """Go on with an interrupted run, to the same bits as if it had never stopped, or make a run longer.
@@ -159,7 +160,7 @@ def resume(
     """
     from landscape.cli.simulating import resume_run
 
-    resume_run(folder, steps, checkpoint_every)
+    resume_run(folder, steps, epochs, checkpoint_every)
 
 
 @app.command()

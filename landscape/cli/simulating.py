@@ -58,9 +58,9 @@ def run_config(
     _report(dataset, target)
 
 
-def resume_run(folder: Path, steps: int | None, checkpoint_every: int | None) -> None:
+def resume_run(folder: Path, steps: int | None, epochs: int | None, checkpoint_every: int | None) -> None:
     """Go on with a run in a folder."""
-    _report(resume(folder, steps=steps, checkpoint_every=checkpoint_every), folder)
+    _report(resume(folder, steps=steps, epochs=epochs, checkpoint_every=checkpoint_every), folder)
 
 
 def consolidate_run(folder: Path, output: Path | None, *, force: bool) -> None:

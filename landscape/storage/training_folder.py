@@ -75,7 +75,7 @@ class TrainingFolder:
             raise CheckpointError(f"cannot read {str(index)!r}: {error.strerror or error}") from error
 
     def begin(self, content: Mapping[str, Any]) -> None:
-        """Store what the training is, or compare it with what is stored.
+        """Store what the training is, or compare it with what is stored, which may be the first epochs of it.
 
         Raises
         ------
@@ -91,7 +91,13 @@ class TrainingFolder:
                 left.unlink(missing_ok=True)
             write_atomically(self.path / INDEX, seal(content))
             return
-        changed = differences(self.read(), content, ignored={"start"} if self.resumed else ())
+        stored = self.read()
+        ignored = {"start"} if self.resumed else set()
+        if _first_epochs(stored, content, ignored):
+            kept = {key: stored[key] for key in ignored & set(stored)}
+            write_atomically(self.path / INDEX, seal({**content, **kept}))
+            return
+        changed = differences(stored, content, ignored=ignored)
         if changed:
             raise CheckpointError(f"{str(self.path)!r} holds another training: {'; '.join(changed)}")
 
@@ -108,6 +114,21 @@ class TrainingFolder:
             path = self.path / f"stretch-{number:04d}"
             if is_run_folder(path):
                 yield as_trained(open_folder(path), Stretch(*row), content["siblings"])
+
+
+def _first_epochs(stored: Mapping[str, Any], given: Mapping[str, Any], ignored: set[str]) -> bool:
+    """Whether a stored training is the beginning of a longer one."""
+    if given["spec"]["epochs"] <= stored["spec"]["epochs"]:
+        return False
+    growing = ("epochs", "schedule")
+    same = [
+        {**one, "spec": {key: value for key, value in one["spec"].items() if key not in growing}, "stretches": []}
+        for one in (stored, given)
+    ]
+    *whole, (first, last, *kind) = stored["stretches"]
+    goes_on = given["stretches"][len(whole) : len(whole) + 1]
+    continued = [row for row in goes_on if row[0] == first and row[1] >= last and row[2:] == kind]
+    return bool(continued) and whole == given["stretches"][: len(whole)] and not differences(*same, ignored=ignored)
 
 
 def as_trained(piece: xr.Dataset, stretch: Stretch, siblings: int) -> xr.Dataset:
