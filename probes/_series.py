@@ -47,7 +47,7 @@ class Series:
 
     def read(self, chains: IntArray) -> FloatArray:
         """The chosen chains as a fresh float64 array; only these are loaded from a file."""
-        if chains.size and chains[-1] - chains[0] + 1 == chains.size:
+        if chains.size and (np.diff(chains) == 1).all():
             block = self.values.isel(chain=slice(int(chains[0]), int(chains[-1]) + 1))
         else:
             block = self.values.isel(chain=chains)

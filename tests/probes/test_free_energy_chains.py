@@ -184,3 +184,18 @@ def test_participation_of_chains_that_disagree():
     found = fluctuations.participation_ratio(losses, 1.0, by="temperature")
     assert not bool(found.chains_agree[0])
     assert bool(fluctuations.participation_ratio(losses[:3], 1.0, by="temperature").chains_agree[0])
+
+
+def test_groups_whose_chains_alternate_are_read_in_their_order():
+    """Ladders of replica exchange: chain k has temperature k mod 3, and the last one the highest number."""
+    rng, heat = np.random.default_rng(3), np.tile([1.0, 2.0, 4.0], 8)
+    energies = heat[:, None] * rng.gamma(5.0, 1.0, (24, 400))
+    found = fluctuations.summary(energies, heat, by="temperature", discard=0)
+    for order in (np.argsort(heat, kind="stable"), rng.permutation(24)):
+        same = fluctuations.summary(energies[order], heat[order], by="temperature", discard=0)
+        assert np.allclose(found["mean"], same["mean"])
+        assert np.allclose(found.variance, same.variance)
+    z = (found["mean"] - 5.0 * found.temperature) / found.mean_stderr
+    assert float(abs(z).max()) < 4.5
+    assert float(abs((found["mean"] - found["mean"].mean()) / found.mean_stderr).min()) > 8  # one pool of all
+    assert resolution(energies, np.arange(24) % 3).agree.all()
