@@ -279,6 +279,9 @@ def build(spec: Mapping[str, Any]) -> Prepared:
     if isinstance(checked, MinimizeSpec):
         return Prepared(full, minimize, (potential,), settings)
     if isinstance(checked, ConnectSpec):
+        if "constraint" in settings.get("settings", {}):
+            own = settings["settings"]
+            settings["settings"] = own | {"constraint": _constraints(own["constraint"])}
         return Prepared(full, connect, (potential,), settings)
     integrator = build_integrator(checked.integrator)  # type: ignore[attr-defined]
     if "record" in settings:
@@ -288,8 +291,7 @@ def build(spec: Mapping[str, Any]) -> Prepared:
             settings["schedule"] = {_epoch(key): value for key, value in checked.schedule.items()}
         return Prepared(full, train, (potential, integrator), settings)
     if "constraint" in settings:
-        tables = settings["constraint"] if isinstance(settings["constraint"], list) else [settings["constraint"]]
-        settings["constraint"] = [build_constraint(table) for table in tables]
+        settings["constraint"] = _constraints(settings["constraint"])
     if "temperature" in settings:
         settings["temperature"] = build_schedule(settings["temperature"], "temperature")
     if "dtype" in settings:
@@ -357,6 +359,10 @@ def _stored_runs(run: Any) -> Any:
     if set(run) != {"file"}:
         raise ConfigError(f'run must be {{file = "run.nc"}}, or a list of such tables, got {run!r}')
     return _stored("run.file", run["file"])
+
+
+def _constraints(tables: Any) -> list[Any]:
+    return [build_constraint(table) for table in (tables if isinstance(tables, list) else [tables])]
 
 
 def _epoch(key: str) -> int:

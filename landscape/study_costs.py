@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 
 from landscape.building import Table, build_integrator, build_potential
-from landscape.paths.automated_band import BETWEEN, CYCLES, FIRST_PIVOTS, auto_neb, rate_and_steps
+from landscape.paths.automated_band import BETWEEN, CYCLES, FIRST_PIVOTS, auto_neb, cycles_of, rate_and_steps
 from landscape.potentials.base import Potential
 from landscape.potentials.network import NetworkLoss
 from landscape.study import Stage
@@ -142,7 +142,8 @@ def _of_connect(spec: Table, prices: _Prices, known: dict[str, Stage]) -> tuple[
         images = settings.get("pivots", 3)
         return settings["steps"] * images * prices.step, 4 * images
     seconds, pivots = 0.0, FIRST_PIVOTS + 2
-    for lr, steps in (rate_and_steps(prices.potential, cycle) for cycle in settings.get("cycles", CYCLES)):
+    cycles = cycles_of(prices.potential, settings.get("cycles"))
+    for lr, steps in (rate_and_steps(prices.potential, cycle) for cycle in cycles):
         del lr
         seconds += pivots * steps * prices.step + (pivots - 1) * (BETWEEN + 1) * ENERGY * prices.full
         pivots += _inserted(settings)

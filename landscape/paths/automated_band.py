@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from landscape.errors import ConfigError
 from landscape.paths.band_checkpoint import BandState, Cadence
+from landscape.paths.convergence import why_not_converged
 from landscape.paths.curve import chord_knots, respace
+from landscape.paths.domain import Domain, Within, domain_of
 from landscape.paths.evaluation import energies_at
 from landscape.paths.history import History
 from landscape.paths.path import Path
@@ -20,14 +23,15 @@ from landscape.paths.straight import initial_pivots, path_given
 from landscape.paths.tangents import improved_tangents, perpendicular
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import whole_number
-from landscape.potentials.network import NetworkLoss
 from landscape.progress import progress_bar
 
-__all__ = ["CYCLES", "auto_neb", "rate_and_steps"]
+__all__ = ["CYCLES", "auto_neb", "cycles_of", "rate_and_steps"]
 
 Cycles = Sequence[tuple[float, int | str]]
 # Di Carlo, Goddard, Schwab (2026), appendix: learning rate and length of each cycle.
 CYCLES: Final = ((0.1, "10 epochs"), (0.05, "5 epochs"), (0.01, "5 epochs"), (0.001, "5 epochs"))
+# An epoch of all data at once is one step: their rates, and the thousand steps of a cycle of Draxler et al. (2018).
+FULL_BATCH_CYCLES: Final = ((0.1, 1000), (0.05, 500), (0.01, 500), (0.001, 500))
 FIRST_PIVOTS: Final = 3  # between the ends, in the first cycle
 BETWEEN: Final = 9  # points of the dense evaluation in each segment
 
@@ -37,7 +41,7 @@ def auto_neb(
     start: Any,
     end: Any = None,
     *,
-    cycles: Cycles = CYCLES,
+    cycles: Cycles | None = None,
     insert: int = 2,
     threshold: float = 0.1,
     momentum: float = 0.0,
@@ -46,6 +50,7 @@ def auto_neb(
     own_batches: bool = False,
     pivots_at_once: int | None = None,
     end_tolerance: float = 1e-2,
+    constraint: Within = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int | None = None,
     progress: bool | None = None,
@@ -69,13 +74,14 @@ def auto_neb(
         Two minima, which stay. A Path as `start` stands for both; with more than two pivots it is where the band
         begins, as after a first cycle.
     cycles : sequence of (lr, length)
-        Length in steps, or as ``"5 epochs"`` (of full-batch steps where the potential has no minibatches). By default
-        those of Di Carlo, Goddard, Schwab (2026), for networks.
+        Length in steps, or as ``"5 epochs"`` (of one step where the potential has no minibatches). By default those of
+        Di Carlo, Goddard, Schwab (2026), for networks: 10, 5, 5 and 5 epochs at rates 0.1, 0.05, 0.01 and 0.001;
+        without minibatches 1000, 500, 500 and 500 steps.
     insert : int
         Segments that get a pivot in one cycle, at most.
     threshold : float
         On the score.
-    momentum, tolerance, seed, own_batches, pivots_at_once, end_tolerance, progress
+    momentum, tolerance, seed, own_batches, pivots_at_once, end_tolerance, constraint, progress
         As for `string`; `tolerance` ends a cycle.
     checkpoint : path ending in ``.nc``, optional
         Written after every cycle and inside them. Where it is there already, of a search with the same settings and
@@ -87,7 +93,8 @@ def auto_neb(
     Returns
     -------
     Path
-        A polyline with `energies` on all data, `buffers` and `history` (with the highest energy after each cycle).
+        A polyline with `energies` on all data, `buffers` and `history` (with the highest energy after each cycle, and
+        whether the path has `converged`).
 
     Raises
     ------
@@ -95,9 +102,19 @@ def auto_neb(
     CheckpointError
         If `checkpoint` holds another search.
 
+    Warns
+    -----
+    UserWarning
+        If the path has not come to rest: its last cycle lowered the highest energy by more than a twentieth of the
+        scale of energies, or a pivot could still fall across the path by more than a fiftieth of it (a five-hundredth,
+        where the path is more than ten times as high as its ends): |g|^2/(2 k), with k the curvature along the
+        perpendicular gradient g. The scale is the barrier on the straight line, at least the path's own and at most
+        ten times it. What falls slowly along a narrow valley is not seen.
+
     Notes
     -----
-    Costs one gradient per pivot and step, and 10 energies on all data per segment and cycle.
+    Costs one gradient per pivot and step, 10 energies on all data per segment and cycle, and two gradients on all data
+    per pivot in the end.
 
     References
     ----------
@@ -113,7 +130,7 @@ def auto_neb(
     """
     schedule = [
         Descent(steps, lr, momentum, tolerance, seed, own_batches, pivots_at_once)
-        for lr, steps in (rate_and_steps(potential, one) for one in cycles)
+        for lr, steps in (rate_and_steps(potential, one) for one in cycles_of(potential, cycles))
     ]
     if not schedule:
         raise ConfigError("auto_neb needs at least one cycle (lr, steps)")
@@ -122,10 +139,12 @@ def auto_neb(
     settings = {"insert": insert, "threshold": threshold} | schedule[0].spec()
     del settings["lr"], settings["steps"]
     settings["cycles"] = [[one.lr, one.steps] for one in schedule]
+    domain = domain_of(potential, constraint)
+    settings |= domain.spec()
     if checkpoint_every is not None:
         whole_number("checkpoint_every", checkpoint_every)
     pivots = 2 if path_given(start) is None else None
-    ends = initial_pivots(potential, start, end, pivots, end_tolerance=end_tolerance)
+    ends = initial_pivots(potential, start, end, pivots, domain=domain, end_tolerance=end_tolerance)
     if checkpoint is not None and os.path.exists(checkpoint):
         band = BandState.load(checkpoint, settings, ends)
     else:
@@ -134,13 +153,25 @@ def auto_neb(
     cadence = Cadence(lambda: None if checkpoint is None else band.save(checkpoint, settings), checkpoint_every)
     with progress_bar(sum(one.steps for one in schedule), "automated band", show=progress) as report:
         for descent in schedule[band.history.cycles :]:
-            _cycle(potential, band, descent, insert=insert, threshold=threshold, report=report, after_step=cadence)
+            _cycle(
+                potential, domain, band, descent, insert=insert, threshold=threshold, report=report, after_step=cadence
+            )
             cadence.now()
+    why = why_not_converged(potential, domain, band.best, band.history, pivots_at_once)
+    band.history.converged = why is None
+    if why is not None:
+        warnings.warn(
+            f"auto_neb has not converged: {why}. Give more or longer cycles, such as cycles=[(lr, 2000)] * 4, or raise "
+            "lr in the first ones",
+            UserWarning,
+            stacklevel=2,
+        )
     return finished_path(potential, band.best, band.history, "auto_neb", settings, pivots_at_once)
 
 
 def _cycle(
     potential: Potential,
+    domain: Domain,
     band: BandState,
     descent: Descent,
     *,
@@ -155,7 +186,7 @@ def _cycle(
         band.motion = Motion.at_rest(_at_shares(band.shares)(band.motion.pivots))
         band.moving = True
     relax(
-        descent.slopes(potential), band.motion, _across, improved_tangents, _at_shares(band.shares), descent,
+        descent.slopes(potential), domain, band.motion, _across, improved_tangents, _at_shares(band.shares), descent,
         first_step=band.history.steps, history=band.history, report=report, after_step=after_step,
     )  # fmt: skip
     pivots = band.motion.pivots
@@ -225,6 +256,13 @@ def _dense(potential: Potential, pivots: Tensor, pivots_at_once: int | None) -> 
     return torch.cat([energy[:-1].view(-1, BETWEEN + 1), energy[BETWEEN + 1 :: BETWEEN + 1, None]], dim=1)
 
 
+def cycles_of(potential: Potential, cycles: Cycles | None) -> Cycles:
+    """The cycles that are given, or the default ones: epochs where the potential has minibatches, steps where not."""
+    if cycles is not None:
+        return cycles
+    return FULL_BATCH_CYCLES if getattr(potential, "sampler", None) is None else CYCLES
+
+
 def rate_and_steps(potential: Potential, cycle: tuple[float, int | str]) -> tuple[float, int]:
     """The rate of a cycle and its length in steps.
 
@@ -241,5 +279,5 @@ def rate_and_steps(potential: Potential, cycle: tuple[float, int | str]) -> tupl
     count, _, unit = length.partition(" ")
     if unit not in ("epoch", "epochs") or not count.isdigit():
         raise ConfigError(f'the length of a cycle is a number of steps or "5 epochs", got {length!r}')
-    sampler = potential.sampler if isinstance(potential, NetworkLoss) else None
+    sampler = getattr(potential, "sampler", None)
     return lr, int(count) * (1 if sampler is None else sampler.steps_per_epoch)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.paths.domain import Within, domain_of
 from landscape.paths.path import Path
 from landscape.paths.relaxation import Descent, Rule, one_cycle, real_number
 from landscape.paths.straight import initial_pivots
@@ -33,6 +34,7 @@ def neb(
     own_batches: bool = False,
     pivots_at_once: int | None = None,
     end_tolerance: float = 1e-2,
+    constraint: Within = None,
     progress: bool | None = None,
 ) -> Path:
     """A minimum-energy path by the nudged elastic band, whose highest image climbs to the saddle.
@@ -48,14 +50,14 @@ def neb(
     start, end : tensor or array ``(dim,)``, or a minimum or run of one chain as a Dataset
         Two minima, which stay. A Path as `start` stands for both, and is where the band begins.
     pivots : int
-        The ends among them. Left out with a Path: as many as it has.
+        Three or more, the ends among them. Left out with a Path: as many as it has.
     steps : int
     lr : float
         Stable below 2/(largest curvature on the path).
     spring : float, optional
         The constant k, energy per squared length; 0.1/lr unless given (stable below 0.5/lr).
     climbing : bool
-    momentum, tolerance, seed, own_batches, pivots_at_once, end_tolerance, progress
+    momentum, tolerance, seed, own_batches, pivots_at_once, end_tolerance, constraint, progress
         As for `string`.
 
     Returns
@@ -90,9 +92,10 @@ def neb(
     descent = Descent(steps, lr, momentum, tolerance, seed, own_batches, pivots_at_once)
     true_or_false("climbing", climbing)
     stiffness = real_number("spring", 0.1 / lr if spring is None else spring, least=0.0)
-    moving = initial_pivots(potential, start, end, pivots, end_tolerance=end_tolerance)
+    domain = domain_of(potential, constraint)
+    moving = initial_pivots(potential, start, end, pivots, domain=domain, end_tolerance=end_tolerance)
     return one_cycle(
-        potential, moving, _nudged(stiffness, climbing), improved_tangents, lambda pivots: pivots, descent,
+        potential, domain, moving, _nudged(stiffness, climbing), improved_tangents, lambda pivots: pivots, descent,
         method="neb", progress=progress, settings={"spring": stiffness, "climbing": climbing},
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ class History:
     def __init__(self) -> None:
         self._rows: list[tuple[int, int, Tensor, Tensor | None]] = []
         self._cycles: list[tuple[float, int, int, float]] = []
+        self.converged: bool | None = None  # where somebody has looked
 
     def note(self, iteration: int, energies: Tensor, across: Tensor | None = None) -> None:
         """Energies ``(P,)`` and norms of the perpendicular gradient ``(P - 2,)`` of an iteration of this cycle."""
@@ -38,9 +39,14 @@ class History:
         return sum(steps for _, steps, _, _ in self._cycles)
 
     @property
+    def highest(self) -> list[float]:
+        """Their highest energies."""
+        return [highest for _, _, _, highest in self._cycles]
+
+    @property
     def lowest(self) -> float:
         """The lowest of their highest energies; infinite before the first."""
-        return min((highest for _, _, _, highest in self._cycles), default=math.inf)
+        return min(self.highest, default=math.inf)
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset, pivots_now: int) -> History:
@@ -66,6 +72,8 @@ class History:
                 across[row, 1 : len(energies) - 1] = norms.double().cpu().numpy()
         lr, steps, pivots, highest = zip(*self._cycles, strict=True) if self._cycles else ((),) * 4
         dims = ("iteration", "history_pivot")
+        about_flag = {"long_name": "whether the path came to rest", "units": "1"}
+        flag = {} if self.converged is None else {"converged": ((), self.converged, about_flag)}
         about = {"units": "energy"}
         return xr.Dataset(
             {
@@ -82,7 +90,8 @@ class History:
                 "cycle_highest": (
                     "cycle", np.array(highest), about | {"long_name": "highest energy found on the path"},
                 ),
-            },
+            }
+            | flag,
             {
                 "iteration": (
                     "iteration", np.array([row[0] for row in self._rows]), {"long_name": "iteration", "units": "1"},

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from landscape.errors import ConfigError, NonFiniteError
+from landscape.paths.domain import Domain
 from landscape.paths.evaluation import Slopes, buffers_at, energies_at
 from landscape.paths.history import History
 from landscape.paths.path import Path
+from landscape.paths.straight import check_movable
 from landscape.paths.tangents import perpendicular
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import true_or_false, whole_number
@@ -91,6 +93,7 @@ class Motion:
 
 def relax(
     slopes: Slopes,
+    domain: Domain,
     motion: Motion,
     rule: Rule,
     tangents_of: TangentRule,
@@ -102,7 +105,7 @@ def relax(
     report: Callable[[int], None],
     after_step: Callable[[], None] = lambda: None,
 ) -> None:
-    """Step the inner pivots along `rule`, then re-space them; the ends stay.
+    """Step the inner pivots along `rule` within the domain, then re-space them; the ends stay.
 
     `motion` moves on from where it stands, and ends with fewer steps than asked for where all perpendicular gradients
     fell to the tolerance.
@@ -111,6 +114,7 @@ def relax(
     for done in range(motion.done, descent.steps):
         step, pivots = first_step + done, motion.pivots
         energies, gradients = slopes(pivots, step)
+        gradients = domain.inward(pivots, gradients)
         if done % every == 0 or descent.tolerance:
             across = perpendicular(gradients[1:-1], tangents_of(pivots, energies)).norm(dim=-1)
             if done % every == 0:
@@ -120,7 +124,8 @@ def relax(
             if descent.tolerance and bool((across <= descent.tolerance).all()):
                 return
         velocity = descent.momentum * motion.velocity + rule(pivots, energies, gradients, done / descent.steps)
-        motion.pivots = spacing(torch.cat([pivots[:1], pivots[1:-1] - descent.lr * velocity, pivots[-1:]]))
+        moved = domain.inside(pivots[1:-1] - descent.lr * velocity)
+        motion.pivots = domain.inside(spacing(torch.cat([pivots[:1], moved, pivots[-1:]])))
         motion.velocity, motion.done = velocity, done + 1
         after_step()
     check_finite(motion.pivots, first_step + descent.steps)
@@ -128,6 +133,7 @@ def relax(
 
 def one_cycle(
     potential: Potential,
+    domain: Domain,
     pivots: Tensor,
     rule: Rule,
     tangents_of: TangentRule,
@@ -139,15 +145,15 @@ def one_cycle(
     settings: dict[str, Any],
 ) -> Path:
     """The path that `relax` makes of pivots at one rate; `settings` are the method's own, for the record."""
-    history, motion = History(), Motion.at_rest(spacing(pivots))
+    history, motion = History(), Motion.at_rest(domain.inside(spacing(check_movable(pivots))))
     with progress_bar(descent.steps, method, show=progress) as report:
         relax(
-            descent.slopes(potential), motion, rule, tangents_of, spacing, descent, first_step=0, history=history,
-            report=report,
+            descent.slopes(potential), domain, motion, rule, tangents_of, spacing, descent, first_step=0,
+            history=history, report=report,
         )  # fmt: skip
     highest = float(energies_at(potential, motion.pivots, descent.pivots_at_once).max())
     history.end_cycle(descent.lr, motion.done, len(pivots), highest)
-    settings = {"pivots": len(pivots)} | descent.spec() | settings
+    settings = {"pivots": len(pivots)} | descent.spec() | settings | domain.spec()
     return finished_path(potential, motion.pivots, history, method, settings, descent.pivots_at_once)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from landscape.paths.curve import respace
+from landscape.paths.domain import Within, domain_of
 from landscape.paths.path import Path
 from landscape.paths.relaxation import Descent, one_cycle
 from landscape.paths.straight import initial_pivots
@@ -31,6 +32,7 @@ def string(
     own_batches: bool = False,
     pivots_at_once: int | None = None,
     end_tolerance: float = 1e-2,
+    constraint: Within = None,
     progress: bool | None = None,
 ) -> Path:
     """A minimum-energy path by the simplified string method [1]_: full-gradient steps and re-spacing in turn.
@@ -45,7 +47,7 @@ def string(
     start, end : tensor or array ``(dim,)``, or a minimum or run of one chain as a Dataset
         Two minima, which stay. A Path as `start` stands for both, and is where the string begins.
     pivots : int
-        The ends among them. Left out with a Path: as many as it has.
+        Three or more, the ends among them. Left out with a Path: as many as it has.
     steps : int
     lr : float
         Stable below 2/(largest curvature on the path).
@@ -61,6 +63,10 @@ def string(
         Pivots evaluated as one batch; by default all of a small potential, one by one of a large network.
     end_tolerance : float
         A gradient at an end longer than this is warned of.
+    constraint : Reflect, Periodic, or a sequence of them
+        Walls instead of the potential's bounds, which hold for every other coordinate, and periods. Pivots stay within
+        walls; at a wall they feel no force into it. Along a periodic coordinate the path takes the short way (half a
+        period: as given) and is unfolded: its pivots may lie beyond the period, which the energy has to have.
     progress : bool, optional
         Whether to show a progress bar; None shows it on a terminal.
 
@@ -78,7 +84,7 @@ def string(
     Costs one gradient per pivot and step. Where the minimum-energy path is curved, the string comes to rest O(lr)
     beside it (the error of an explicit step; none at minima and saddles, where the gradient is 0), so that the
     perpendicular gradient falls to O(lr), not to 0. Pivots may sit on both sides of a saddle: `Path.highest` finds the
-    highest point between them.
+    highest point between them. The polyline stays within walls; the spline between pivots at a wall may reach beyond.
 
     References
     ----------
@@ -93,15 +99,16 @@ def string(
     (1.0, 1.0)
     """
     descent = Descent(steps, lr, momentum, tolerance, seed, own_batches, pivots_at_once)
-    moving = initial_pivots(potential, start, end, pivots, end_tolerance=end_tolerance)
+    domain = domain_of(potential, constraint)
+    moving = initial_pivots(potential, start, end, pivots, domain=domain, end_tolerance=end_tolerance)
     equal = torch.linspace(0, 1, len(moving), dtype=torch.float64, device=moving.device)
 
     def spacing(pivots: Tensor) -> Tensor:
         return respace(pivots, equal, spline=True)
 
     return one_cycle(
-        potential, moving, _full_gradient, spline_tangents, spacing, descent, method="string", progress=progress,
-        settings={},
+        potential, domain, moving, _full_gradient, spline_tangents, spacing, descent, method="string",
+        progress=progress, settings={},
     )  # fmt: skip
 
 

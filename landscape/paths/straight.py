@@ -10,12 +10,13 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
+from landscape.paths.domain import Domain
 from landscape.paths.evaluation import working_dtype
 from landscape.paths.path import Path, real_tensor
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
 
-__all__ = ["initial_pivots", "path_given", "straight_line"]
+__all__ = ["check_movable", "initial_pivots", "path_given", "straight_line"]
 
 
 def straight_line(start: Any, end: Any, pivots: int = 2) -> Path:
@@ -55,8 +56,10 @@ def straight_line(start: Any, end: Any, pivots: int = 2) -> Path:
     return Path(torch.lerp(first.expand(pivots, -1), last.to(first.device).expand(pivots, -1), t))
 
 
-def initial_pivots(potential: Potential, start: Any, end: Any, pivots: int | None, *, end_tolerance: float) -> Tensor:
-    """Pivots from which a search for a path begins, in the potential's own dtype and on its device.
+def initial_pivots(
+    potential: Potential, start: Any, end: Any, pivots: int | None, *, domain: Domain, end_tolerance: float
+) -> Tensor:
+    """Pivots from which a search for a path begins, in the potential's own dtype and on its device, and in its domain.
 
     Warns
     -----
@@ -70,19 +73,28 @@ def initial_pivots(potential: Potential, start: Any, end: Any, pivots: int | Non
     if given is not None:
         if end is not None:
             raise ConfigError("a Path stands for both ends: give no `end` beside it")
-        path = given if pivots is None or pivots == len(given) else given.spline.resample(pivots)
+        path = given
     else:
         if end is None:
             raise ConfigError("give two ends, or one Path")
         if pivots is None:
             raise ConfigError("the number of pivots is needed between two ends: pivots=17, say")
-        path = straight_line(start, end, pivots)
+        path = straight_line(start, end)
     if path.pivots.shape[1] != potential.dim:
         raise ShapeError(f"the ends have {path.pivots.shape[1]} coordinates, the potential has {potential.dim}")
+    unfolded = domain.unfolded(path.pivots)
+    if unfolded is not path.pivots:
+        path = Path(unfolded, interpolation=path.interpolation)
+    if given is None:
+        path = straight_line(path.pivots[0], path.pivots[-1], 2 if pivots is None else pivots)
+    elif pivots is not None and pivots != len(path):
+        path = path.spline.resample(pivots)
     device = getattr(potential, "device", path.pivots.device)
     moving = path.pivots.to(device, working_dtype(potential))
+    domain.check(potential, moving)
+    moving = torch.cat([moving[:1], domain.inside(moving[1:-1]), moving[-1:]])
     for which, point in (("start", moving[0]), ("end", moving[-1])):
-        norm = float(potential.gradient(point).norm())
+        norm = float(domain.inward(point[None], potential.gradient(point)[None]).norm())
         if not norm <= end_tolerance:
             warnings.warn(
                 f"the {which} of the path is not a minimum: the gradient there has norm {norm:.3g}, more than "
@@ -91,6 +103,18 @@ def initial_pivots(potential: Potential, start: Any, end: Any, pivots: int | Non
                 stacklevel=3,
             )
     return moving
+
+
+def check_movable(pivots: Tensor) -> Tensor:
+    """Refuse a path of its ends alone, which no force can move.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if len(pivots) < 3:
+        raise ConfigError("two pivots are the ends, which stay: give 3 pivots or more, pivots=17, say")
+    return pivots
 
 
 def path_given(start: Any) -> Path | None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.paths.domain import Domain, Within, domain_of
 from landscape.paths.evaluation import energies_at
 from landscape.paths.history import History
 from landscape.paths.path import Path
@@ -37,6 +38,7 @@ def bezier(
     seed: int = 0,
     pivots_at_once: int | None = None,
     end_tolerance: float = 1e-2,
+    constraint: Within = None,
     progress: bool | None = None,
 ) -> Path:
     """A Bezier curve between two minima with the lowest mean energy [1]_.
@@ -55,7 +57,7 @@ def bezier(
     bends : int
         Inner control points; they begin on the straight line.
     pivots : int
-        Pivots of the result, at even t.
+        Pivots of the result, three or more, at even t.
     steps : int
     lr : float
     points : int
@@ -68,6 +70,8 @@ def bezier(
         Points evaluated as one batch.
     end_tolerance : float
         A gradient at an end longer than this is warned of.
+    constraint : Reflect, Periodic, or a sequence of them
+        Walls and periods, as for `string`. The curve within walls is c(t) with each coordinate cut off at them.
     progress : bool, optional
         Whether to show a progress bar; None shows it on a terminal.
 
@@ -98,15 +102,17 @@ def bezier(
     1.0
     """
     whole_number("bends", bends)
-    whole_number("pivots", pivots, least=2)
+    whole_number("pivots", pivots, least=3)
+    domain = domain_of(potential, constraint)
     descent = Descent(steps, lr, momentum, seed=seed, pivots_at_once=pivots_at_once)
     control, history = _train(
-        potential, start, end, _bernstein(bends + 1), bends, points, descent, "bezier", end_tolerance, progress
+        potential, start, end, _bernstein(bends + 1), bends, points, descent, "bezier", domain, end_tolerance, progress
     )
     t = torch.linspace(0, 1, pivots, dtype=torch.float64, device=control.device)
-    inner = _bernstein(bends + 1)(t[1:-1]).to(control.dtype) @ control
+    inner = domain.inside(_bernstein(bends + 1)(t[1:-1]).to(control.dtype) @ control)
     sampled = torch.cat([control[:1], inner, control[-1:]])
-    return _finished(potential, sampled, history, descent, "bezier", {"bends": bends, "points": points})
+    settings = {"bends": bends, "points": points} | domain.spec()
+    return _finished(potential, sampled, history, descent, "bezier", settings)
 
 
 def polychain(
@@ -122,6 +128,7 @@ def polychain(
     seed: int = 0,
     pivots_at_once: int | None = None,
     end_tolerance: float = 1e-2,
+    constraint: Within = None,
     progress: bool | None = None,
 ) -> Path:
     """A chain of straight segments between two minima with the lowest mean energy.
@@ -151,22 +158,24 @@ def polychain(
     (5, True)
     """
     whole_number("bends", bends)
+    domain = domain_of(potential, constraint)
     descent = Descent(steps, lr, momentum, seed=seed, pivots_at_once=pivots_at_once)
     control, history = _train(
-        potential, start, end, _hats(bends + 1), bends, points, descent, "polychain", end_tolerance, progress
+        potential, start, end, _hats(bends + 1), bends, points, descent, "polychain", domain, end_tolerance, progress
     )
-    return _finished(potential, control, history, descent, "polychain", {"bends": bends, "points": points})
+    settings = {"bends": bends, "points": points} | domain.spec()
+    return _finished(potential, control, history, descent, "polychain", settings)
 
 
 def _train(
     potential: Potential, start: Any, end: Any, basis: Basis, bends: int, points: int, descent: Descent, method: str,
-    end_tolerance: float, progress: bool | None,
+    domain: Domain, end_tolerance: float, progress: bool | None,
 ) -> tuple[Tensor, History]:  # fmt: skip
     """Control points with the lowest mean energy, and the energies seen on the way."""
     whole_number("points", points)
     steps = descent.steps
     pivots = 2 if path_given(start) is None else None
-    ends = initial_pivots(potential, start, end, pivots, end_tolerance=end_tolerance)
+    ends = initial_pivots(potential, start, end, pivots, domain=domain, end_tolerance=end_tolerance)
     t = torch.linspace(0, 1, bends + 2, dtype=ends.dtype, device=ends.device)[:, None]
     control = torch.lerp(ends[0].expand(bends + 2, -1), ends[-1].expand(bends + 2, -1), t)
     slopes = descent.slopes(potential)
@@ -176,14 +185,18 @@ def _train(
     with progress_bar(steps, method, show=progress) as report:
         for step in range(steps):
             weights = basis(times[step]).to(control.dtype)
-            energies, gradients = slopes(weights @ control, step)
+            curve = weights @ control
+            energies, gradients = slopes(domain.inside(curve), step)
+            gradients = domain.inward(curve, gradients)
             if step % max(1, steps // KEPT) == 0:
                 check_finite(energies, step)
                 history.note(step, energies)
                 report(step)
             velocity = descent.momentum * velocity + weights[:, 1:-1].T @ gradients / points
             rate = descent.lr * min(1.0, 2.0 * (1.0 - step / steps))
-            control = torch.cat([control[:1], control[1:-1] - rate * velocity, control[-1:]])
+            moved = control[1:-1] - rate * velocity
+            # a chain is its control points; a Bezier curve that stays within walls may need some beyond them
+            control = torch.cat([control[:1], domain.inside(moved) if method == "polychain" else moved, control[-1:]])
     return control, history
 
 
