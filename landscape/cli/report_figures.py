@@ -8,7 +8,7 @@ from typing import Any
 
 import xarray as xr
 
-from landscape.probes import confinement, curvature, fluctuations, free_energy
+from landscape.probes import confinement, curvature, fluctuations, free_energy, rates
 from landscape.report import Block, Note, draw
 
 __all__ = ["picture", "pictures"]
@@ -44,11 +44,18 @@ _PLOTS: tuple[tuple[Callable[..., Any], tuple[str, ...], str], ...] = (
     (confinement.plot_instability, ("difference", "ratio"), ""),
     (free_energy.plot_profile, ("free_energy", "density", "count"), ""),
     (free_energy.plot_mean_force, ("free_energy", "mean_force"), ""),
-    (free_energy.plot_umbrella, ("free_energy", "overlap"), ""),
+    (free_energy.plot_umbrella, ("free_energy", "overlap"), "reduced_free_energy"),
+    (free_energy.plot_mbar, ("reduced_free_energy", "overlap_matrix"), ""),
+    (free_energy.plot_overlap, ("overlap_matrix",), ""),
     (free_energy.plot_effective_potential, ("free_energy", "energetic", "entropic"), ""),
     (free_energy.plot_nonequilibrium_work, ("free_energy", "work"), ""),
     (free_energy.plot_thermodynamic_integration, ("free_energy", "slope"), ""),
     (free_energy.plot_entropy, ("entropy", "resolved", "temperature"), ""),
+    (rates.plot_core_sets, ("survival", "exit_rate", "transitions"), ""),
+    (rates.plot_escape_rate, ("relaxation_rate", "correlation", "estimator"), ""),
+    (rates.plot_committor, ("committor", "committor_low", "arrived"), ""),
+    (rates.plot_committor_test, ("spread", "variance", "count"), "transitions"),
+    (rates.plot_reactive_flux, ("rate_at", "plateau"), ""),
     (free_energy.plot_local_learning_coefficient, ("local_learning_coefficient", "trace"), ""),
 )
 
