@@ -315,9 +315,7 @@ def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
     """Parameters of the potential and of the drift, refused where they differ."""
     for name in first.keys() & second.keys():
         if _plain(first[name]) != _plain(second[name]):
-            raise ConfigError(
-                f"the parameter {name!r} is {first[name]} in the potential and {second[name]} in the drift"
-            )
+            raise ConfigError(f"parameter {name!r} is {first[name]} in the potential and {second[name]} in the drift")
     return {**first, **second}
 
 

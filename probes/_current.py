@@ -149,9 +149,7 @@ def _columns(
             f'the position is wrapped along {", ".join(sorted(wrapped))}: record "unwrapped" for its displacements'
         )
     if len(np.unique(run.temperature.values)) > 1:
-        raise ConfigError(
-            "the chains have several temperatures: take those of one, run.sel or run.where(..., drop=True)"
-        )
+        raise ConfigError("the chains have several temperatures: take those of one, run.where(..., drop=True)")
     series = [as_series(points.sel(coordinate=name, drop=True), shortest=9) for name in names]
     spacing = series[0].spacing
     if np.ptp(spacing) > 1e-9 * spacing[0]:

@@ -170,7 +170,7 @@ class MobilityField(ABC):
 
     @abstractmethod
     def terms(self, position: Tensor) -> Terms:
-        """M and L with L L^T = M as ``(chains, dim)`` diagonals or ``(chains, dim, dim)`` matrices, and c div M between.
+        """M, c div M and L with L L^T = M; M and L as diagonals ``(chains, dim)`` or matrices ``(chains, dim, dim)``.
 
         The root is NaN where M is negative.
         """
@@ -190,8 +190,8 @@ class MobilityField(ABC):
         for d in range(self.dim):
             if walls.kinds[d] == REFLECT and self.couples(d, position):
                 raise ConfigError(
-                    f"the mobility couples {names[d]!r}, which has reflecting walls, to other coordinates: a path is not "
-                    "mirrored there but pushed back along M. Take coordinates in which M is diagonal at the wall"
+                    f"the mobility couples {names[d]!r}, which has reflecting walls, to other coordinates: a path is "
+                    "not mirrored there but pushed back along M. Take coordinates in which M is diagonal at the wall"
                 )
             if walls.kinds[d] == PERIODIC:
                 ends = []
@@ -404,8 +404,8 @@ def root_of(mobility: Tensor) -> Tensor:
         pivot = own
         for k in range(j):
             pivot = pivot - root[:, j, k] * root[:, j, k]
-        root[:, j, j] = torch.where(pivot >= -TINY * own.abs().clamp_min(1.0), pivot.clamp_min(0.0), torch.nan).sqrt()
-        flat = pivot <= FLAT * own
+        flat, negative = pivot <= FLAT * own, ~(pivot >= -TINY * own.abs().clamp_min(1.0))
+        root[:, j, j] = torch.where(negative, torch.nan, torch.where(flat, 0.0, pivot)).sqrt()
         for i in range(j + 1, dim):
             rest = mobility[:, i, j]
             for k in range(j):

@@ -23,12 +23,13 @@ def _factorise(i, dim, registers, entries, root):  # type: ignore[no-untyped-def
         for k in range(j):
             pivot = pivot - root[j, k] * root[j, k]
         least = -_TINY * max(abs(own), 1.0)
-        root[j, j] = math.sqrt(pivot if pivot > 0.0 else 0.0) if pivot >= least else np.nan
+        flat = pivot <= _FLAT * own
+        root[j, j] = math.sqrt(0.0 if flat else pivot) if pivot >= least else np.nan
         for e in range(j + 1, dim):
             rest = registers[entries[e, j], i]
             for k in range(j):
                 rest = rest - root[e, k] * root[j, k]
-            if pivot <= _FLAT * own:
+            if flat:
                 room = max(abs(own * registers[entries[e, e], i]), _TINY)
                 root[e, j] = 0.0 if rest * rest <= _ROUNDED * room else np.nan
             else:
