@@ -85,6 +85,9 @@ def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Data
         variables["snapshot"] = (("chain", "snapshot", "coordinate"), driver.snapshots.held["snapshot"], about)
         about = {"long_name": "steps made at the snapshot", "units": "1"}
         coordinates["snapshot_step"] = ("snapshot", driver.snapshot_at[held] + driver.first_step, about)
+    if not potential.conservative:
+        driven = {"driven": "by forces that are the gradient of no energy"}
+        variables = {name: (dims, values, about | driven) for name, (dims, values, about) in variables.items()}
     attributes = global_attributes(f"{type(plan.integrator).__name__} on {type(potential).__name__}", spec) | {
         "seed": str(plan.seed),
         "backend": backend,

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from landscape.probes._autocorrelation import half_time_columns
+from landscape.probes._balance import is_driven
 from landscape.probes._correlation import Variance, widen
 from landscape.probes._describe import describe
 from landscape.probes._equilibration import starts
@@ -61,7 +62,7 @@ def summary(
         Energies, equally spaced in the coordinate `time` (one draw is the unit without it); of a Dataset its
         `energy`. A chain with a value that is not finite is left out and counted in `chains_dropped`.
     temperature : float or array, shape ``(chain,)``, optional
-        Overrides the coordinate `temperature`. What needs it is NaN without.
+        Overrides the coordinate `temperature`. What needs it is NaN without, and of forces that are no gradient.
     discard : "auto", float in [0, 1) or int
         Draws left out at the start: by `equilibration`, a fraction, or a number.
     by : {"chain", "temperature"}
@@ -126,7 +127,8 @@ def summary(
     groups = grouping(series, by)
     columns: dict[str, NDArray[Any]] = {}
     for bundle in bundles(series, groups):
-        t = np.full(bundle.size, np.nan) if groups.temperature is None else groups.temperature[bundle.groups]
+        unknown = groups.temperature is None or is_driven(energy)
+        t = np.full(bundle.size, np.nan) if unknown else groups.temperature[bundle.groups]  # type: ignore[index]
         for name, values in _rows(bundle, discard, t, groups.spacing[bundle.groups]).items():
             columns.setdefault(name, np.full(groups.count, np.nan))[bundle.groups] = values
     variables = {

@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, ConvergenceError, ShapeError
+from landscape.probes._balance import refuse_driven
 from landscape.probes._correlation import student_factor
 from landscape.probes._pairs import refuse_pairs
 from landscape.probes._series import FloatArray
@@ -21,6 +22,7 @@ from landscape.probes.free_energy.averages import (
     FEWEST_TIMES,
     by_correlations,
     check_temperature,
+    forgotten,
     refuse_still,
     resolution,
 )
@@ -39,7 +41,7 @@ Limits: TypeAlias = tuple[float, float]
 class _Counts:
     """Fractions of samples of each chain in each bin ``(chain, *bins)``, and what is known of them.
 
-    Of few chains also ``stretches (chain, stretch, *bins)``, the same along each.
+    Of few chains also ``stretches (chain, stretch, *bins)``, the same along each. So many draws were `discarded`.
     """
 
     fractions: FloatArray
@@ -50,6 +52,7 @@ class _Counts:
     times: float
     agree: bool
     stretches: FloatArray | None = None
+    discarded: int = 0
 
 
 def profile(
@@ -111,9 +114,10 @@ def profile(
     bin along the chains, and from their scatter where it is larger (4 chains or more) or contradicts them; 2 or 3
     chains that do not agree have none. `resolved` says that each chain is longer than 20 correlation times and all are
     longer than 50. Of counts, and of 8 chains or more that are too short to tell, the number of correlation times
-    follows from the scatter between chains, which cannot tell chains that stay near a common start; of samples it is
-    not believed where chains still spread or drift. A bin gives the average of the density over its width w: F is off
-    by about w^2 (F'^2/T - F'')/24. No gradients.
+    follows from the scatter between chains, which cannot tell chains that stay near a common start: of samples it is
+    not believed where chains still spread or drift, and draws before a common start is forgotten are left out, in twice
+    the time that spread and mean need to become those of the second half (`discarded` among the attributes).
+    A bin gives the average of the density over its width w: F is off by about w^2 (F'^2/T - F'')/24. No gradients.
 
     Examples
     --------
@@ -128,6 +132,7 @@ def profile(
     t = check_temperature(temperature)
     for one in samples if isinstance(samples, tuple | list) else [samples]:
         refuse_pairs(one)
+        refuse_driven("profile", one)
     values, known_bounds, known_periods = _values(samples, coordinate)
     width = values[0].ndim - 1 if _is_counts(values) else len(values)
     wraps = _pairs("periods", periods, width, known_periods)
@@ -181,7 +186,13 @@ def profile(
             name: (name, centre, {"long_name": name, "units": "1"})
             for name, centre in zip(counts.names, centres, strict=True)
         },
-        {"temperature": t, "zero": str(zero), "method": "histogram", "groups": len(fraction)},
+        {
+            "temperature": t,
+            "zero": str(zero),
+            "method": "histogram",
+            "groups": len(fraction),
+            "discarded": counts.discarded,
+        },
     )
     dataset["resolved"] = ((), counts.resolved, {"long_name": "chains longer than 50 correlation times", "units": "1"})
     dataset["chains_agree"] = ((), counts.agree, {"long_name": "chains scatter as correlations allow", "units": "1"})
@@ -356,7 +367,12 @@ def _binned(values: list[xr.DataArray], bins: Any, limits: Any, periods: list[Li
     columns = [_wrapped(*each) for each in zip(names, columns, edges, periods, strict=True)]
     for name, column in zip(names, columns, strict=True):
         refuse_still(column, name)
-    checks = [resolution(column, np.zeros(chains, dtype=np.intp)) for column in turning(columns, periods)]
+    whole, owner = turning(columns, periods), np.zeros(chains, dtype=np.intp)
+    checks = [resolution(column, owner) for column in whole]
+    start = max(forgotten(column) for column in whole) if any(float(one.times[0]) == 0.0 for one in checks) else 0
+    if start:  # the scatter between chains is an error once their common start is forgotten
+        columns, draws = [column[:, start:] for column in columns], draws - start
+        checks = [resolution(column[:, start:], owner) for column in whole]
     shape = tuple(len(along) - 1 for along in edges)
     places = places_of(columns, edges)
     counts = np.stack([np.bincount(row[row >= 0], minlength=int(np.prod(shape))) for row in places])
@@ -371,7 +387,7 @@ def _binned(values: list[xr.DataArray], bins: Any, limits: Any, periods: list[Li
         stretches = _along_chains(places, int(np.prod(shape)))
     fractions = (counts / draws).reshape(chains, *shape)
     total = counts.sum(axis=0).reshape(shape).astype(np.int64)
-    return _Counts(fractions, total, edges, names, resolved, times, agree, stretches)
+    return _Counts(fractions, total, edges, names, resolved, times, agree, stretches, start)
 
 
 def _wrapped(name: str, column: FloatArray, edges: FloatArray, period: Limits | None) -> FloatArray:

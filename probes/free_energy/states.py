@@ -16,6 +16,7 @@ from landscape.constraints import resolve_walls
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
 from landscape.potentials.function import Function
+from landscape.probes._balance import refuse_driven
 from landscape.probes._equilibration import starts
 from landscape.probes._pairs import refuse_pairs
 from landscape.probes._series import BoolArray, FloatArray, Groups, IntArray, as_series, bundles
@@ -117,10 +118,12 @@ class Samples:
         """What tells the states apart, in words."""
         told: list[list[str]] = [[] for _ in self.states]
         for name, values in self.coordinates().items():
-            shown = [f"{value:.6g}" for value in np.asarray(values, dtype=float)]
+            shown = [f"{name} {value:.6g}" for value in np.asarray(values, dtype=float)]
             if len(set(shown)) > 1:
-                for words, text in zip(told, shown, strict=True):
-                    words.append(f"{name} {text}")
+                free = [bool(np.isnan(value)) for value in values]
+                for words, text, none in zip(told, shown, free, strict=True):
+                    words += [] if text.startswith("stiffness") and text.endswith(" 0") else \
+                        ["no restraint" if none else text]  # fmt: skip
         return [", ".join(words) or str(number) for number, words in enumerate(told)]
 
     def coordinates(self) -> dict[str, FloatArray]:
@@ -204,6 +207,7 @@ def _check(run: Any) -> xr.Dataset:
     if not isinstance(run, xr.Dataset):
         raise ConfigError(f"mbar takes runs (Datasets of simulate or replica_exchange), got {type(run).__name__}")
     refuse_pairs(run)
+    refuse_driven("mbar", run)
     spec = read_spec(run)
     if spec.get("task", "simulate") not in ("simulate", "replica_exchange") or not {"chain", "draw"} <= set(run.dims):
         raise ConfigError(f"mbar takes runs of simulate or replica_exchange, got one of {spec.get('task')!r}")
