@@ -24,6 +24,7 @@ __all__ = [
     "chosen_values",
     "clusters",
     "curve",
+    "forgotten",
     "refuse_still",
     "resolution",
 ]
@@ -131,6 +132,25 @@ def _times_by_scatter(values: FloatArray) -> float:
     whole = float(values.var(axis=1).mean()) + between
     independent = whole / max(between * (1.0 + np.sqrt(2.0 / freedom)), 1e-300)
     return float(2.0 * chains * min(independent, draws))
+
+
+def forgotten(values: FloatArray) -> int:
+    """First draw of chains ``(chain, draw)`` from which nothing is left of a common start, 0 where that is never seen.
+
+    Twice the time that the variance between the chains needs to reach 3/4 of that of their second half, and their mean
+    to come within 3 standard errors of its own there: what is left then has fallen by its square. 0 as well for fewer
+    than eight chains, and where it is more than a third of the run: while chains spread like free ones, it is all of
+    it.
+    """
+    chains, draws = values.shape
+    if chains < FEWEST_CHAINS or draws < 4:
+        return 0
+    spread, mean = values.var(axis=0, ddof=1), values.mean(axis=0)
+    late, goal = spread[draws // 2 :].mean(), mean[draws // 2 :].mean()
+    near = np.abs(mean - goal) <= 3.0 * np.sqrt(late / chains) * student_factor(np.array(chains - 1.0))
+    found = (spread >= 0.75 * late) & near
+    start = 2 * int(found.argmax())
+    return start if found.any() and start <= draws // 3 else 0
 
 
 def clusters(influence: FloatArray) -> FloatArray:

@@ -8,7 +8,7 @@ import landscape as ls
 from landscape.cli.app import run
 
 VALLEY = """
-steps = 80_000
+steps = 40_000
 chains = 100
 temperature = [{temperature}]
 seed = 1

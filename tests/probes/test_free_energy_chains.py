@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.signal import lfilter
 from scipy.special import ndtr
 
 import landscape as ls
 from landscape import potentials
 from landscape.probes import fluctuations, free_energy
-from landscape.probes.free_energy.averages import averages, resolution
+from landscape.probes.free_energy.averages import averages, forgotten, resolution
 from tests.probes.processes import HIGHEST, LOWEST, ar1, labels
 
 T = 0.1
@@ -199,3 +200,38 @@ def test_groups_whose_chains_alternate_are_read_in_their_order():
     assert float(abs(z).max()) < 4.5
     assert float(abs((found["mean"] - found["mean"].mean()) / found.mean_stderr).min()) > 8  # one pool of all
     assert resolution(energies, np.arange(24) % 3).agree.all()
+
+
+def from_one_point(rng, groups, chains, draws, lengths, start=0.0):
+    """Chains of a normal law, all from one point."""
+    rate = np.exp(-lengths / draws)
+    noise = np.sqrt(1 - rate**2) * rng.standard_normal((groups * chains, draws))
+    noise[:, 0] += rate * start
+    return lfilter([1.0], [1.0, -rate], noise, axis=-1)
+
+
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_chains_that_forgot_their_common_start_have_errors(start):
+    """Sixty chains of eleven relaxation times from one point; what is left of it is left out."""
+    off, errors, _ = profiles(from_one_point(np.random.default_rng(11), 200, 60, 200, 11.0, start), 200)
+    finite = np.isfinite(errors).all(axis=1)
+    assert finite.mean() > 0.8
+    assert LOWEST <= (np.abs(off) < 1.96 * errors)[finite].mean() <= HIGHEST
+    assert (np.abs(off) < 0.98 * errors)[finite].mean() < 0.85
+
+
+@pytest.mark.parametrize(("chains", "lengths"), [(40, 0.3), (60, 1.0), (8, 0.5)])
+def test_chains_that_did_not_forget_their_common_start_have_none(chains, lengths):
+    series = from_one_point(np.random.default_rng(12), 40, chains, 200, lengths, -1.0)
+    _, errors, _ = profiles(series, 40)
+    assert np.isnan(errors).all(axis=1).mean() > 0.95
+    assert sum(forgotten(series[chains * g : chains * (g + 1)]) > 0 for g in range(20)) <= 2
+
+
+def test_draws_that_remember_the_start_are_not_counted():
+    series = from_one_point(np.random.default_rng(13), 1, 60, 200, 11.0)
+    found = free_energy.profile(series, T, bins=6, range=(-1.5, 1.5))
+    assert 10 <= found.attrs["discarded"] <= 60
+    late = free_energy.profile(series[:, found.attrs["discarded"] :], T, bins=6, range=(-1.5, 1.5))
+    assert np.array_equal(found["count"], late["count"])
+    assert free_energy.profile(ar1(np.random.default_rng(14), (60, 200), 0.9), T).attrs["discarded"] == 0
