@@ -171,9 +171,6 @@ def rates(
         str,
         typer.Option("--quantity", "-q", help='"core_sets", or "escape_rate" of two cores by two estimators.'),
     ] = "core_sets",
-    of: Annotated[
-        str | None, typer.Option(help="What the conditions are about, if they do not say it.", show_default=False)
-    ] = None,
     output: Output = None,
     force: Force = False,
 ) -> None:
@@ -183,4 +180,4 @@ def rates(
     """
     from landscape.cli.rates import probe_rates
 
-    probe_rates(run, output, quantity, core or [], of, force=force)
+    probe_rates(run, output, quantity, core or [], force=force)

@@ -16,9 +16,7 @@ from landscape.storage.files import save
 __all__ = ["escape_table", "probe_rates", "rates_table"]
 
 
-def probe_rates(
-    path: Path, output: Path | None, quantity: str, cores: list[str], of: str | None, *, force: bool
-) -> None:
+def probe_rates(path: Path, output: Path | None, quantity: str, cores: list[str], *, force: bool) -> None:
     """Print and store the rates between cores, followed on the way or found in what was recorded."""
     if quantity not in ("core_sets", "escape_rate"):
         raise ConfigError(f'--quantity must be "core_sets" or "escape_rate", got {quantity!r}')
@@ -27,10 +25,10 @@ def probe_rates(
     with open_run(path) as stored:
         run = stored.load()
     if quantity == "core_sets":
-        found = rates.core_sets(run, chosen or None, of=of)
+        found = rates.core_sets(run, chosen or None)
         console.print(rates_table(found))
     else:
-        found = rates.escape_rate(run, chosen, of=of)
+        found = rates.escape_rate(run, chosen)
         console.print(escape_table(found))
     save(found, target)
     console.print(f"wrote [bold]{target}[/bold]")

@@ -83,9 +83,9 @@ def core_sets(run: Any, cores: Mapping[str, Any] | str | None = None, *, of: Any
     scatter more between chains (``spread``). ``missed`` compares with every second sample: (1 - N_2/N_1) 2.41, as if
     what is missed went with the root of the spacing, as it does for diffusion between cores that nearly touch.
     `exponential` holds where the rate of leaving at ages of half a mean dwell and more is that at any age, within 3
-    errors and 5 %; where it does not hold (at low friction chains come back at once) k is no rate of a Markov process,
-    and `escape_rate` tells more. A core is looked at once a step; diffusion would reach it earlier, as if it were
-    0.5826 sqrt(2 T dt) nearer.
+    errors and 5 %, and something was seen at such ages; where it does not hold (at low friction chains come back at
+    once) k is no rate of a Markov process, and `escape_rate` tells more. A core is looked at once a step; diffusion
+    would reach it earlier, as if it were 0.5826 sqrt(2 T dt) nearer.
 
     References
     ----------

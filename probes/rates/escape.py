@@ -62,9 +62,10 @@ def escape_rate(run: Any, cores: Mapping[str, Any], *, of: Any = None) -> xr.Dat
 
     Notes
     -----
-    Where the run followed the same cores (`landscape.CoreSets`), survival is taken from there. The errors of the
-    autocovariance come from leaving out chains one by one, or sixteenths of the run where there are fewer than eight
-    chains, with Student's factor; they are NaN with fewer than 10 transitions, or draws too far apart. No gradients.
+    Where the run followed cores of the same names (`landscape.CoreSets`), survival is taken from there. `agree` and
+    `exponential` are False, too, where too little was seen to say so. The errors of the autocovariance come from
+    leaving out chains one by one, or sixteenths of the run where there are fewer than eight chains, with Student's
+    factor; they are NaN with fewer than 10 transitions, or draws too far apart. No gradients.
 
     Examples
     --------

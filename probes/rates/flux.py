@@ -39,7 +39,7 @@ FloatArray = NDArray[np.float64]
 def reactive_flux(
     potential: Potential, profile: xr.Dataset | None, integrator: Integrator, *, coordinate: Any, at: float,
     temperature: float, shots: int = 4000, steps: int = 1000, every: int | None = None, offset: float | None = None,
-    settling: int = 400, start: Any = None, seed: int = 0, backend: Any = "auto",
+    settling: int = 400, start: Any = None, constraint: Any = None, seed: int = 0, backend: Any = "auto",
 ) -> xr.Dataset:  # fmt: skip
     r"""Rate from q(x) < z to q(x) > z by shooting from the dividing surface q = z.
 
@@ -82,7 +82,7 @@ def reactive_flux(
         Steps of the walk on the surface that draws the positions.
     start : array ``(dim,)``, optional
         Where the walk on the surface is moved from; the potential's default.
-    seed, backend
+    constraint, seed, backend
         As for `landscape.simulate`.
 
     Returns
@@ -136,8 +136,8 @@ def reactive_flux(
     points = _on_surface(potential, field, float(at), t, shots, settling, start, random.check_seed(seed))
     gradient = field.gradient(points)
     run: dict[str, Any] = {
-        "steps": steps, "temperature": t, "seed": (seed + 1) % 2**64, "backend": backend, "progress": False,
-        "record": Record(every, {"q": lambda _, position: field.energy(position)}),
+        "steps": steps, "temperature": t, "constraint": constraint, "seed": (seed + 1) % 2**64, "backend": backend,
+        "progress": False, "record": Record(every, {"q": lambda _, position: field.energy(position)}),
     }  # fmt: skip
     inertial = "momentum" in integrator.memory_names
     bias = 0.0

@@ -176,3 +176,25 @@ def test_committors_that_make_no_sense_are_refused():
         rates.committor(WELL, [[np.nan]], ls.EulerMaruyama(dt=0.1), CORES, temperature=0.2)
     with pytest.raises(ConfigError, match="Integrator"):
         rates.committor(WELL, [[0.0]], "fast", CORES, temperature=0.2)
+
+
+def test_results_have_their_pictures():
+    """Each is drawn in a report by its own plot function, and no other."""
+    from landscape.cli.report_figures import pictures
+    from landscape.report import Picture
+
+    rule = ls.EulerMaruyama(dt=0.01)
+    run = ls.simulate(WELL, rule, temperature=0.5, chains=8, steps=4000, record=ls.Record(20, ["position"]))
+    q = rates.committor(WELL, np.linspace(-0.7, 0.7, 9)[:, None], rule, CORES, temperature=0.5, shots=20)
+    flux = {"coordinate": "x", "at": 0.0, "temperature": 0.3, "shots": 50, "steps": 20}
+    for plot, found in {
+        rates.plot_core_sets: rates.core_sets(run, CORES),
+        rates.plot_escape_rate: rates.escape_rate(run, CORES),
+        rates.plot_committor: q,
+        rates.plot_committor_test: rates.committor_test(q),
+        rates.plot_reactive_flux: rates.reactive_flux(WELL, None, rule, **flux),
+    }.items():
+        drawn = [one.description for one in pictures(found) if isinstance(one, Picture)]
+        assert drawn == [plot.__doc__.partition("\n")[0]], plot.__name__
+        with pytest.raises(ConfigError, match="no"):
+            plot(xr.Dataset())
