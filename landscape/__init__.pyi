@@ -9,6 +9,7 @@ from .exchange import replica_exchange as replica_exchange
 from .integrators import BAOAB as BAOAB
 from .integrators import HMC as HMC
 from .integrators import MALA as MALA
+from .integrators import NUTS as NUTS
 from .integrators import SGD as SGD
 from .integrators import SGHMC as SGHMC
 from .integrators import SGLD as SGLD
@@ -50,11 +51,13 @@ from .storage.files import save as save
 from .study import study as study
 from .sweep import sweep as sweep
 from .train import train as train
+from .warm_up import warm_up as warm_up
 
 __all__ = [
     "BAOAB",
     "HMC",
     "MALA",
+    "NUTS",
     "SGD",
     "SGHMC",
     "SGLD",
@@ -104,4 +107,5 @@ __all__ = [
     "study",
     "sweep",
     "train",
+    "warm_up",
 ]

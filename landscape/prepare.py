@@ -174,7 +174,8 @@ def _initial_state(plan: Plan, position: Tensor, start: Any, keep: bool, counts_
     state.memory = _kept_memory(fresh, start, type(plan.integrator).__name__) if keep else fresh
     state.memory |= clock
     if plan.integrator.metropolis:
-        state.memory["accepted"] = torch.zeros(plan.chains, dtype=torch.float64, device=plan.device)
+        for name in ("accepted", *plan.integrator.counters):
+            state.memory[name] = torch.zeros(plan.chains, dtype=torch.float64, device=plan.device)
     if counts_work:
         state.memory |= _work(plan, start if keep else None)
     if plan.walls.absorbs:

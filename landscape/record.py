@@ -34,6 +34,8 @@ OBSERVABLES: Mapping[str, tuple[str, str]] = {
     "unwrapped": ("position without the wrapping of periodic coordinates", "1"),
     "momentum": ("momentum", "1"),
     "kinetic_energy": ("kinetic energy", "energy"),
+    "tree_depth": ("doublings of the trajectory of the last step", "1"),
+    "divergent": ("whether the trajectory of the last step diverged", "1"),
     "work": ("work done on the chain since the start, by numbers of the energy that change in time", "energy"),
     "heat": ("heat taken up since the start: energy, springs and kinetic energy included, less work", "energy"),
     "dissipated": ("work of the force along the way since the start, which the bath takes up as heat", "energy"),
@@ -44,9 +46,10 @@ OBSERVABLES: Mapping[str, tuple[str, str]] = {
 }
 RESERVED = (  # names of the run itself
     "chain", "draw", "step", "time", "temperature", "dt", "coordinate", "snapshot", "snapshot_step",
-    "acceptance", "exit_time", "exit_side", "exit_coordinate", "walker", "projection", "arc_length", "path_distance",
-    "segment", "at_vertex", "at_end", "jumps", "start_energy",
+    "acceptance", "gradients", "divergences", "exit_time", "exit_side", "exit_coordinate", "walker", "projection",
+    "arc_length", "path_distance", "segment", "at_vertex", "at_end", "jumps", "start_energy",
 )  # fmt: skip
+OF_TREES = ("tree_depth", "divergent")
 _NETWORK_ONLY = ("batch_energy", "batch_gradient", "sample_energies", "accuracy", "evaluation_energy")
 
 
@@ -134,6 +137,8 @@ class Record:
             _check_energy(name, potential)
             if name == "momentum" and "momentum" not in memory_names:
                 raise ConfigError("observable 'momentum' needs an integrator with a momentum")
+            if name in OF_TREES and name not in memory_names:
+                raise ConfigError(f"observable {name!r} is that of trajectories that double: use NUTS")
             if name == "evaluation_energy" and potential.evaluation is None:  # type: ignore[attr-defined]
                 raise ConfigError(
                     "observable 'evaluation_energy' needs held-out data: NetworkLoss(..., evaluation=...)"
@@ -247,7 +252,7 @@ def observe(name: Hashable, function: Observable | None, engine: Engine, start: 
             return engine.energies()
         if name == "heat":
             return heat(engine)
-        if name == "work" or name in SUMS:
+        if name == "work" or name in SUMS or name in OF_TREES:
             return state.memory[str(name)].cpu().numpy().copy()
         if name == "position":
             return engine.positions().copy()

@@ -119,6 +119,9 @@ def _of_each_chain(driver: Driver) -> dict[str, Any]:
     if "accepted" in memory:
         about = {"long_name": "fraction of the proposals of this run that were accepted", "units": "1"}
         found["acceptance"] = ("chain", memory["accepted"].cpu().numpy() / max(driver.done, 1), about)
+    for name, text in (("divergences", "steps whose trajectory diverged"), ("gradients", "gradients taken")):
+        if name in memory:
+            found[name] = ("chain", memory[name].cpu().numpy().copy(), {"long_name": text, "units": "1"})
     if "exit_wall" in memory:
         wall = memory["exit_wall"].cpu().numpy()
         exit_time = memory["exit_time"].cpu().numpy()

@@ -35,6 +35,7 @@ from landscape.simulate import simulate
 from landscape.storage.run_folder import RunFolder
 from landscape.storage.training_folder import TrainingFolder
 from landscape.train import train
+from landscape.warm_up import warm_up
 
 __all__ = ["TASKS", "Prepared", "build", "resolve", "run"]
 
@@ -51,6 +52,15 @@ class RecordSpec(_Strict):
     every: StrictInt = 1
     observables: list[str | Table] | None = None
     snapshots: StrictInt | None = None
+
+
+class WarmUpSpec(_Strict):
+    """`[warm_up]`: arguments of `landscape.warm_up`; `tuned` is the integrator that it found, in stored runs."""
+
+    steps: StrictInt = 1000
+    target: Number | None = None
+    mass: Literal["diagonal", "dense", "none"] = "diagonal"
+    tuned: Table | None = None
 
 
 class SimulateSpec(_Strict):
@@ -73,6 +83,7 @@ class SimulateSpec(_Strict):
     device: str | None = None
     on_nonfinite: Literal["raise", "drop"] = "raise"
     certify: bool = False
+    warm_up: WarmUpSpec | None = None
 
 
 class ReplicaExchangeSpec(_Strict):
@@ -167,10 +178,16 @@ class Prepared:
         Potential, and where there are some the integrator and the temperatures.
     settings : dict
         Keyword arguments; `start`, `end` and `run` are still recipes until `call`.
+    warm_up : dict, optional
+        Arguments of the warm-up before the run.
     """
 
-    def __init__(self, spec: Table, function: Callable[..., xr.Dataset], arguments: tuple[Any, ...], settings: Table):
+    def __init__(
+        self, spec: Table, function: Callable[..., xr.Dataset], arguments: tuple[Any, ...], settings: Table,
+        warm_up: Table | None = None,
+    ) -> None:  # fmt: skip
         self.spec, self.function, self.arguments, self.settings = spec, function, arguments, settings
+        self.warm_up = warm_up
 
     def call(
         self,
@@ -193,9 +210,29 @@ class Prepared:
                 settings[name] = _start(self.arguments[0], start, progress)
             if "run" in settings:
                 settings["run"] = _stored_runs(settings["run"])
-            dataset = self.function(*self.arguments, **settings, progress=progress)
+            arguments = self.arguments
+            if self.warm_up is not None:
+                arguments, settings = self._warmed(settings)
+            dataset = self.function(*arguments, **settings, progress=progress)
             dataset.attrs["spec"] = json.dumps(self.spec, sort_keys=True)
         return dataset
+
+    def _warmed(self, settings: Table) -> tuple[tuple[Any, ...], Table]:
+        """Arguments and settings after the warm-up, what it found noted; a run in a folder has made it already."""
+        potential, folder = self.arguments[0], settings.get("output")
+        if folder is not None and folder.manifest is not None:
+            tuned = folder.manifest.spec.get("warm_up", {}).get("tuned", self.spec["integrator"])
+            rule = build_integrator(tuned)
+        else:
+            passed = ("start", "chains", "temperature", "constraint", "seed", "backend", "dtype", "device")
+            shared = {name: settings[name] for name in passed if name in settings}
+            first = build_integrator(self.spec["integrator"])
+            rule, start, _ = warm_up(potential, first, **shared, **(self.warm_up or {}))
+            settings, tuned = settings | {"start": start}, rule.spec()
+        self.spec["warm_up"]["tuned"] = json.loads(json.dumps(tuned))
+        if folder is not None:
+            folder.spec = self.spec
+        return (potential, rule), settings
 
     def _folder(self, output: str | os.PathLike[str]) -> RunFolder | TrainingFolder:
         if self.function not in (simulate, replica_exchange, train):
@@ -301,7 +338,13 @@ def build(spec: Mapping[str, Any]) -> Prepared:
         settings["data_seed"] = dict(seeds)
     if isinstance(checked, ReplicaExchangeSpec):
         return Prepared(full, replica_exchange, (potential, integrator, settings.pop("temperatures")), settings)
-    return Prepared(full, simulate, (potential, integrator), settings)
+    warming = settings.pop("warm_up", None)
+    if warming is not None:
+        if warming.get("tuned") is not None:
+            integrator = build_integrator(warming["tuned"])
+        warming = {key: value for key, value in warming.items() if key != "tuned"}
+        warming["mass"] = None if warming["mass"] == "none" else warming["mass"]
+    return Prepared(full, simulate, (potential, integrator), settings, warming)
 
 
 def _start(potential: Potential, start: Any, progress: bool | None) -> Any:

@@ -10,6 +10,7 @@ from .hmc import HMC as HMC
 from .leimkuhler_matthews import LeimkuhlerMatthews as LeimkuhlerMatthews
 from .mala import MALA as MALA
 from .mobility import Mobility as Mobility
+from .nuts import NUTS as NUTS
 from .optimizer import Optimizer as Optimizer
 from .preconditioned import Preconditioned as Preconditioned
 from .sgd import SGD as SGD
@@ -20,6 +21,7 @@ __all__ = [
     "BAOAB",
     "HMC",
     "MALA",
+    "NUTS",
     "SGD",
     "SGHMC",
     "SGLD",

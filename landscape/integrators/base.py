@@ -49,6 +49,10 @@ class Integrator(ABC):
         Those among them that point along the coordinates: a reflecting wall changes their sign.
     per_chain : tuple of str
         Settings, besides the step size, that may be one value or one per chain.
+    target_acceptance : float or None
+        Mean acceptance at which it is most efficient, which `warm_up` tunes it to; None where there is none.
+    counters : tuple of str
+        Numbers of each chain that a run begins at 0 and the rule writes, besides those accepted.
     """
 
     weak_order: ClassVar[int | None] = None
@@ -62,6 +66,8 @@ class Integrator(ABC):
     memory_names: ClassVar[tuple[str, ...]] = ()
     flips_on_reflection: ClassVar[tuple[str, ...]] = ()
     per_chain: ClassVar[tuple[str, ...]] = ()
+    target_acceptance: ClassVar[float | None] = None
+    counters: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod

@@ -71,6 +71,7 @@ class HMC(Integrator):
     samples_boltzmann: ClassVar[bool] = True
     thermal: ClassVar[bool] = True
     metropolis: ClassVar[bool] = True
+    target_acceptance: ClassVar[float | None] = 0.8
 
     def __post_init__(self) -> None:
         check_positive("dt", self.dt)

@@ -71,6 +71,7 @@ class MALA(Integrator):
     samples_boltzmann: ClassVar[bool] = True
     thermal: ClassVar[bool] = True
     metropolis: ClassVar[bool] = True
+    target_acceptance: ClassVar[float | None] = 0.574
     brownian: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
