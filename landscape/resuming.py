@@ -149,7 +149,8 @@ def _without(spec: Mapping[str, Any], objects: Mapping[str, Any]) -> dict[str, A
     for name, given in objects.items():
         if name not in _STAND_INS:
             raise ConfigError(f"resume takes no {name!r}; objects are {', '.join(_STAND_INS)}")
-        changed = differences({name: spec.get(name)}, {name: _plain(given)})
+        alone = name == "constraint" and not isinstance(given, Sequence)
+        changed = differences({name: spec.get(name)}, {name: _plain([given] if alone else given)})
         if changed:
             raise CheckpointError(f"this is not the {name} of the run: {'; '.join(changed)}")
     for name in ("potential", "integrator"):

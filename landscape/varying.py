@@ -93,14 +93,15 @@ class Held:
     potential : Potential
         V, whose energies are recorded.
     followed : Potential
-        What steps follow: V with the springs of the run.
+        What steps follow: V with springs and hills of the run.
     """
 
-    def __init__(self, potential: Potential, restraints: Restraints | None) -> None:
+    def __init__(self, potential: Potential, restraints: Restraints | None, bias: Any = None) -> None:
         holding: Any = potential
         self.potential: Potential = holding.holding() if potential.varying else potential
         self._restraints = restraints
-        self.followed = self.potential if restraints is None else Restrained(self.potential, restraints)
+        self._sprung = self.potential if restraints is None else Restrained(self.potential, restraints)
+        self.followed: Potential = self._sprung if bias is None else bias.on(self._sprung)
 
     def hold(self, values: torch.Tensor) -> None:
         """Take these ``(numbers, chains or 1)`` from now on."""
@@ -110,13 +111,13 @@ class Held:
             holding: Any = self.potential
             holding.hold(values[:own])
         if self._restraints is not None:
-            self.followed.restraints = self._restraints.held(values[own:])  # type: ignore[attr-defined]
+            self._sprung.restraints = self._restraints.held(values[own:])  # type: ignore[attr-defined]
 
     def springs(self, position: torch.Tensor) -> torch.Tensor:
         """Energy of the springs, ``(chains,)``."""
         if self._restraints is None:
             return torch.zeros_like(position[:, 0])
-        energy: torch.Tensor = self.followed.restraints.energy(position)  # type: ignore[attr-defined]
+        energy: torch.Tensor = self._sprung.restraints.energy(position)  # type: ignore[attr-defined]
         return energy
 
     def work(self, position: torch.Tensor, later: torch.Tensor) -> torch.Tensor:
@@ -135,12 +136,17 @@ def work_tape(formula: Expression, restraints: Restraints | None) -> Tape:
 
     What the two have in common is gone from the formula: a difference is not the rounding of large numbers.
     """
-    energy, names = formula.expression, list(formula.varying)
+    energy, rows = formula.expression, dict(formula.varying)
     if restraints is not None:
         springs, more = restraints.expression(formula)
-        energy, names = energy + springs, names + more
+        energy, rows = energy + springs, rows | dict(zip(more, restraints.rows, strict=True))
+    names = list(rows)
     later = [f"{name}'" for name in names]  # which no parameter can be called
     after = energy.xreplace(
-        {sympy.Symbol(a, real=True): sympy.Symbol(b, real=True) for a, b in zip(names, later, strict=True)}
+        {
+            sympy.Symbol(name, real=True): sympy.Symbol(next_one, real=True)
+            for name, next_one in zip(names, later, strict=True)
+            if isinstance(rows[name], Schedule)
+        }
     )
     return compile_tape([after - energy], [*(formula.coordinates or ()), *names, *later], formula.parameters)

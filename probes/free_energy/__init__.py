@@ -6,8 +6,9 @@ runs made here are corrected by a Metropolis test, so that no result depends on 
 
 `profile` reads histograms, `mean_force` integrates the force at a frozen coordinate, `umbrella` runs and combines
 windows, `mbar` combines runs of your own and takes averages at states that were not simulated,
-`thermodynamic_integration` and `nonequilibrium_work` change a parameter, `effective_potential` and `harmonic` need
-curvature alone; `entropy` and `local_learning_coefficient` are made from energies.
+`thermodynamic_integration` and `nonequilibrium_work` change a parameter, `work_average` takes works of your own,
+`effective_potential` and `harmonic` need curvature alone; `entropy` and `local_learning_coefficient` are made from
+energies.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from landscape.probes.free_energy.histograms import profile
 from landscape.probes.free_energy.integration import thermodynamic_integration
 from landscape.probes.free_energy.laplace import entropy, harmonic
 from landscape.probes.free_energy.learning import local_learning_coefficient
+from landscape.probes.free_energy.metadynamics import metadynamics
 from landscape.probes.free_energy.plots import (
     plot_effective_potential,
     plot_entropy,
@@ -25,6 +27,7 @@ from landscape.probes.free_energy.plots import (
     plot_local_learning_coefficient,
     plot_mbar,
     plot_mean_force,
+    plot_metadynamics,
     plot_nonequilibrium_work,
     plot_overlap,
     plot_profile,
@@ -34,6 +37,7 @@ from landscape.probes.free_energy.plots import (
 from landscape.probes.free_energy.reweighting import mbar
 from landscape.probes.free_energy.windows import umbrella
 from landscape.probes.free_energy.work import nonequilibrium_work
+from landscape.probes.free_energy.work_averages import work_average
 
 __all__ = [
     "effective_potential",
@@ -42,6 +46,7 @@ __all__ = [
     "local_learning_coefficient",
     "mbar",
     "mean_force",
+    "metadynamics",
     "nonequilibrium_work",
     "plot_effective_potential",
     "plot_entropy",
@@ -49,6 +54,7 @@ __all__ = [
     "plot_local_learning_coefficient",
     "plot_mbar",
     "plot_mean_force",
+    "plot_metadynamics",
     "plot_nonequilibrium_work",
     "plot_overlap",
     "plot_profile",
@@ -57,4 +63,5 @@ __all__ = [
     "profile",
     "thermodynamic_integration",
     "umbrella",
+    "work_average",
 ]

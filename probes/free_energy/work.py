@@ -7,28 +7,18 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.optimize import brentq
-from scipy.special import expit, logsumexp
 
-from landscape.errors import ConfigError, OverlapError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
 from landscape.probes._series import FloatArray
-from landscape.probes.free_energy.averages import check_temperature, clusters
+from landscape.probes.free_energy.averages import check_temperature
 from landscape.probes.free_energy.integration import varied
 from landscape.probes.free_energy.sampling import Tuned, tuned
+from landscape.probes.free_energy.work_averages import exponential_average, two_sided
 from landscape.record import Record
 from landscape.simulate import simulate
 
-__all__ = ["acceptance_ratio", "check_overlap", "exponential_average", "nonequilibrium_work", "overlap_of"]
-
-FEWEST_EFFECTIVE = 50.0  # chains that carry an exponential average; below it its error is not to be trusted
-# Overlap times chains below which Bennett's error does not cover (100 chains of Gaussian works: 0.95 at 12, 0.90 at 3),
-# and the overlap needed of a few chains.
-FEWEST_SHARED, MOST_OVERLAP = 10.0, 0.3
-# Overlap of Gaussian works that dissipate so many T each way.
-_DISSIPATED = np.array([0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0])
-_OVERLAPS = np.array([0.5, 0.398, 0.326, 0.226, 0.162, 0.116, 0.085, 0.062, 0.034, 0.019])
+__all__ = ["exponential_average", "nonequilibrium_work"]
 
 
 def nonequilibrium_work(
@@ -70,9 +60,10 @@ def nonequilibrium_work(
         ``free_energy`` (Bennett's), ``jarzynski`` (forward) and ``jarzynski_reverse``, each an estimate of F(end) -
         F(start) with its standard error; ``work (direction, chain)``, of the driving; ``dissipation (direction)``, mean
         work beyond the difference; ``effective_chains (direction)``, which carry the exponential averages (Jarzynski's
-        are NaN in their error below 50), by their weights and by the works of the other direction; ``overlap`` of the
-        works forward and backward, 1/2 where they are the same and 0 where no chain could have come from the other
-        side.
+        are NaN in their error below 10), by their weights, their width and the works of the other direction;
+        ``overlap`` of the works forward and backward, 1/2 where they are the same and 0 where no chain could have come
+        from the other side; ``drive_steps`` and ``drive_time (direction)``, what the driving took. `work_average` says
+        how errors are made.
 
     Raises
     ------
@@ -113,49 +104,22 @@ def nonequilibrium_work(
     landscapes = [varied(potential, parameter, float(value)) for value in values]
     origin = landscapes[0].default_start().numpy() if position is None else np.asarray(position, dtype=float)
     begin = np.tile(origin, (chains, 1))
-    forward = _driven(landscapes, begin, t, steps, equilibration, dt, 2 * seed)
-    backward = _driven(landscapes[::-1], begin, t, steps, equilibration, dt, 2 * seed + 1)
-    bennett, bennett_error = acceptance_ratio(forward / t, backward / t)
-    overlap = overlap_of(forward / t, backward / t, bennett)
-    check_overlap(forward / t, backward / t, overlap, stages)
-    estimates: dict[str, tuple[float, float]] = {"free_energy": (t * bennett, t * bennett_error)}
-    effective = []
-    for name, work, other, sign in (
-        ("jarzynski", forward, backward, 1.0), ("jarzynski_reverse", backward, forward, -1.0)
-    ):  # fmt: skip
-        average, error, carrying = exponential_average(work / t)
-        # By Crooks' relation <e^{-2(W - dF)/T}> of one direction is <e^{(W + dF)/T}> of the other, which is seen where
-        # the works that carry it have not occurred.
-        square = float(np.exp(other / t + sign * bennett).mean())
-        carrying = min(carrying, chains / square)
-        error = max(error, float(np.sqrt(max(square - 1.0, 0.0) / chains)))
-        effective.append(carrying)
-        estimates[name] = (sign * t * average, t * error if carrying >= FEWEST_EFFECTIVE else np.nan)
-    variables: dict[str, Any] = {}
-    for name, (estimate, error) in estimates.items():
-        variables[name] = ((), estimate, {"long_name": name.replace("_", " "), "units": "energy"})
-        about = {"long_name": f"standard error of the {name.replace('_', ' ')}", "units": "energy"}
-        variables[f"{name}_stderr"] = ((), error, about)
-    works = np.stack([forward, backward])
-    lost = works.mean(axis=1) - np.array([1.0, -1.0]) * t * bennett
-    variables["work"] = (("direction", "chain"), works, {"long_name": "work", "units": "energy"})
-    variables["dissipation"] = ("direction", lost, {"long_name": "mean work beyond the difference", "units": "energy"})
-    about = {"long_name": "chains that carry the exponential average", "units": "1"}
-    variables["effective_chains"] = ("direction", np.array(effective), about)
-    variables["overlap"] = ((), overlap, {"long_name": "overlap of works forward and backward", "units": "1"})
-    return xr.Dataset(
-        variables,
-        {"direction": ["forward", "backward"]},
-        {"temperature": t, "method": "driven work", "stages": stages, "steps": steps, "start": start, "end": end,
-         "seed": seed},
-    )  # fmt: skip
+    forward, there = _driven(landscapes, begin, t, steps, equilibration, dt, 2 * seed)
+    backward, back = _driven(landscapes[::-1], begin, t, steps, equilibration, dt, 2 * seed + 1)
+    times = [there, back]
+    found = two_sided(forward, backward, t, stages)
+    about = {"long_name": "steps of the driving, which is over in as many", "units": "1"}
+    found["drive_steps"] = ((), steps * (stages - 1), about)
+    about = {"long_name": "time that the driving took: sum of its step sizes", "units": "time"}
+    found["drive_time"] = ("direction", np.array(times), about)
+    return found.assign_attrs(method="driven work", stages=stages, steps=steps, start=start, end=end, seed=seed)
 
 
 def _driven(
     landscapes: list[Potential], begin: FloatArray, temperature: float, steps: int, equilibration: int, dt: float,
     seed: int,
-) -> FloatArray:  # fmt: skip
-    """Work of each chain, driven through the landscapes from equilibrium in the first."""
+) -> tuple[FloatArray, float]:  # fmt: skip
+    """Work of each chain, driven through the landscapes from equilibrium in the first, and the time that took."""
     rules = [tuned(landscapes[i], temperature, begin, dt=dt, seed=seed) for i in (0, -1)]
     sizes = np.geomspace(float(rules[0].dt[0]), float(rules[1].dt[0]), len(landscapes))
 
@@ -173,66 +137,4 @@ def _driven(
         work += landscapes[number].energy(position) - landscapes[number - 1].energy(position)
         if number < len(landscapes) - 1:
             position = advance(number, position, steps)
-    return work
-
-
-def exponential_average(work: FloatArray) -> tuple[float, float, float]:
-    """-ln <e^{-W}> without its leading bias, its error, and how many samples carry it, (sum e^{-W})^2 / sum e^{-2W}."""
-    count = len(work)
-    value = float(np.log(count) - logsumexp(-work))
-    weight = np.exp(-work + value)  # of mean 1
-    error = float(clusters((weight / count)[:, None])[0])
-    return value - 0.5 * error**2, error, float(count**2 / (weight**2).sum())
-
-
-def acceptance_ratio(forward: FloatArray, backward: FloatArray) -> tuple[float, float]:
-    """Bennett's estimate of the difference from works in units of T, and its error.
-
-    Raises
-    ------
-    ConfigError
-        If works are not finite.
-    """
-    if not (np.isfinite(forward).all() and np.isfinite(backward).all()):
-        raise ConfigError("works must be finite")
-    ratio = np.log(len(forward) / len(backward))
-
-    def balance(difference: float) -> float:
-        return float(expit(-(ratio + forward - difference)).sum() - expit(ratio - backward - difference).sum())
-
-    ends = np.concatenate([forward, -backward])
-    root = float(brentq(balance, ends.min() - abs(ratio) - 1.0, ends.max() + abs(ratio) + 1.0, xtol=1e-14))
-    ahead, back = expit(-(ratio + forward - root)), expit(ratio - backward - root)
-    slope = float((ahead * (1.0 - ahead)).sum() + (back * (1.0 - back)).sum())
-    if not slope > 0.0:  # works that nowhere meet
-        return root, float("nan")
-    forward_error, backward_error = (float(clusters((part / slope)[:, None])[0]) for part in (ahead, back))
-    return root, float(np.hypot(forward_error, backward_error))
-
-
-def overlap_of(forward: FloatArray, backward: FloatArray, difference: float) -> float:
-    """Overlap of works of as many chains each way, in units of T: sum of p (1 - p) over all, divided by chains."""
-    chances = np.concatenate([expit(difference - forward), expit(-backward - difference)])
-    return float((chances * (1.0 - chances)).sum() / len(forward))
-
-
-def check_overlap(forward: FloatArray, backward: FloatArray, overlap: float, stages: int) -> None:
-    """Refuse works that do not meet.
-
-    Raises
-    ------
-    OverlapError
-    """
-    bound = min(FEWEST_SHARED / len(forward), MOST_OVERLAP)
-    if overlap >= bound:
-        return
-    dissipated = 0.5 * float(forward.mean() + backward.mean())
-    # Dissipation falls as 1/stages, with (1 + r)/(1 - r) before it where a fraction r of a jump is not forgotten until
-    # the next; r = 1/2 is allowed for.
-    goal = float(np.interp(-min(1.5 * bound, 0.4), -_OVERLAPS, _DISSIPATED))
-    needed = max(int(np.ceil(3.0 * stages * dissipated / goal)), stages + 1)
-    raise OverlapError(
-        f"the works forward and backward hardly overlap: {overlap:.2g}, at least {bound:.2g} is needed with "
-        f"{len(forward)} chains; they dissipate {dissipated:.3g} T each way: give about stages={needed}, "
-        "or more steps between"
-    )
+    return work, steps * float(sizes[1:-1].sum())
