@@ -123,7 +123,7 @@ def current(
     places = places_of(inside, edges)
     once = _Sums.of(columns, places, edges, spacing, 1)
     twice = _Sums.of(columns, places, edges, spacing, 2)
-    found = once.estimates(times >= FEWEST_TIMES)
+    found: dict[str, Any] = dict(once.estimates(times >= FEWEST_TIMES))
     found["fine"] = _agree(once, twice)
     found |= {"resolved": resolved, "chains_agree": agree, "correlation_times": times}
     return _dataset(names, edges, found)

@@ -9,6 +9,7 @@ from torch import Tensor
 from landscape.bridges import Draws, first_crossing, may_cross, pieces_of
 from landscape.engines.base import Plan
 from landscape.integrators.base import Memory, StepContext
+from landscape.integrators.mobility import Mobility, MobilityField, root_of
 from landscape.noise.covariance import CovarianceNoise
 from landscape.noise.hessian import HessianNoise
 
@@ -95,11 +96,17 @@ class Crossings:
         point = start[rows] + share * (end[rows] - start[rows])
         if self.bridge:
             shaken = draws.of(rows).normals(self.dim) * (share * (1.0 - share)).sqrt()
-            noise = self.plan.integrator.thermal_noise
-            if isinstance(noise, CovarianceNoise):  # given that this coordinate is on its wall
-                covariance = torch.as_tensor(noise.matrix).to(shaken)
-                point = point + amplitude[rows, None] * (shaken @ torch.as_tensor(noise.root).to(shaken))
-                shared, own = covariance[place], covariance[place, place]
+            noise, mobility = self.plan.integrator.thermal_noise, self._mobility
+            if isinstance(noise, CovarianceNoise) or mobility is not None:  # given that this coordinate is on its wall
+                if mobility is not None:
+                    covariance = mobility.matrix(before[rows]).double()
+                    shaken = torch.einsum("nij,nj->ni", root_of(covariance), shaken)
+                else:
+                    covariance = torch.as_tensor(noise.matrix).to(shaken).expand(len(rows), -1, -1)  # type: ignore[attr-defined]
+                    shaken = shaken @ torch.as_tensor(noise.root).to(shaken)  # type: ignore[attr-defined]
+                point = point + amplitude[rows, None] * shaken
+                each = torch.arange(len(rows), device=place.device)
+                shared, own = covariance[each, place], covariance[each, place, place]
                 miss = stay[rows] - point.gather(1, place[:, None])[:, 0]
                 point = point + torch.where(own > 0, miss / own, 0.0)[:, None] * shared
             else:
@@ -118,7 +125,14 @@ class Crossings:
             columns = gone.reshape(-1, *(1,) * (value.ndim - 1))
             memory[name] = torch.where(columns, former[name], value) if value.shape == former[name].shape else value
 
+    @property
+    def _mobility(self) -> MobilityField | None:
+        mobility: Mobility | None = getattr(self.plan.integrator, "mobility", None)
+        return None if mobility is None else mobility.of(self.plan.potential)
+
     def _spread(self, before: Tensor, d: int) -> Tensor | float:
+        if self._mobility is not None:
+            return self._mobility.matrix(before)[:, d, d].clamp_min(0.0)
         noise = self.plan.integrator.thermal_noise
         if isinstance(noise, CovarianceNoise):
             return float(noise.matrix[d, d])

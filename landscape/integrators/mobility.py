@@ -199,7 +199,7 @@ class MobilityField(ABC):
                     at = position.clone()
                     at[:, d] = float(end)
                     ends.append(self.matrix(at))
-                if not torch.allclose(*ends, rtol=1e-6, atol=1e-9, equal_nan=True):
+                if not torch.allclose(ends[0], ends[1], rtol=1e-6, atol=1e-9, equal_nan=True):
                     raise ConfigError(f"the mobility differs between the ends of the period of {names[d]!r}")
 
     def matrix(self, position: Tensor) -> Tensor:
