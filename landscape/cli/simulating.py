@@ -131,7 +131,8 @@ def _show_plan(prepared: Prepared) -> None:
         settings.pop(name, None)
     plan, _, _ = prepare(*prepared.arguments, **settings)
     record = settings.get("record", Record())
-    observables = record.resolve(*prepared.arguments[:1], prepared.arguments[1].memory_names)
+    potential, rule = prepared.arguments
+    observables = record.resolve(potential, (*rule.memory_names, *rule.counters))
     size = check_memory(plan, record, observables, settings["steps"])
     seconds = _estimate(prepared, settings, plan.chains, backend)
     console.print(f"records: {size / 2**20:.3g} MiB for {plan.chains} chains x {settings['steps']} steps")
