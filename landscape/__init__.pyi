@@ -22,6 +22,7 @@ from .integrators import LeimkuhlerMatthews as LeimkuhlerMatthews
 from .integrators import Mobility as Mobility
 from .integrators import Optimizer as Optimizer
 from .integrators import Preconditioned as Preconditioned
+from .metadynamics import Metadynamics as Metadynamics
 from .minimize import minimize as minimize
 from .noise import ColoredNoise as ColoredNoise
 from .noise import CovarianceNoise as CovarianceNoise
@@ -76,6 +77,7 @@ __all__ = [
     "Histogram",
     "LeimkuhlerMatthews",
     "Mobility",
+    "Metadynamics",
     "Moments",
     "Optimizer",
     "Periodic",

@@ -14,6 +14,7 @@ from landscape import integrators, noise, observers, plugins, potentials, schedu
 from landscape.constraints import Absorb, Constraint, Periodic, Reflect
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
+from landscape.metadynamics import Metadynamics
 from landscape.potentials import architectures, datasets, toys
 from landscape.potentials.base import Potential
 from landscape.projection import ProjectOntoPath
@@ -131,12 +132,12 @@ def _network(table: Table) -> potentials.NetworkLoss:
     return potentials.NetworkLoss(architectures.from_spec(module), datasets.from_spec(data), **options)
 
 
-def build_constraint(table: Table) -> Constraint | ProjectOntoPath | Restrain:
+def build_constraint(table: Table) -> Constraint | ProjectOntoPath | Restrain | Metadynamics:
     """A constraint from its table."""
-    kinds = {kind.__name__: kind for kind in (Reflect, Periodic, Absorb, ProjectOntoPath, Restrain)}
+    kinds = {kind.__name__: kind for kind in (Reflect, Periodic, Absorb, ProjectOntoPath, Restrain, Metadynamics)}
     if table.get("kind") == "Restrain":
         table = _schedules(table, "constraint")
-    constraint: Constraint | ProjectOntoPath | Restrain = _construct(table, kinds, "constraint")
+    constraint: Constraint | ProjectOntoPath | Restrain | Metadynamics = _construct(table, kinds, "constraint")
     return constraint
 
 

@@ -48,6 +48,7 @@ RESERVED = (  # names of the run itself
     "chain", "draw", "step", "time", "temperature", "dt", "coordinate", "snapshot", "snapshot_step",
     "acceptance", "gradients", "divergences", "exit_time", "exit_side", "exit_coordinate", "walker", "projection",
     "arc_length", "path_distance", "segment", "at_vertex", "at_end", "jumps", "start_energy",
+    "collective", "bias", "bias_offset", "hills",
 )  # fmt: skip
 OF_TREES = ("tree_depth", "divergent")
 _NETWORK_ONLY = ("batch_energy", "batch_gradient", "sample_energies", "accuracy", "evaluation_energy")

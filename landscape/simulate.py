@@ -23,13 +23,14 @@ from landscape.engines.base import Plan, State
 from landscape.engines.choice import Backend, make_engine
 from landscape.errors import ConfigError, NonFiniteError
 from landscape.integrators.base import Integrator
+from landscape.metadynamics import Hills, Metadynamics, take_metadynamics
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
 from landscape.potentials.network import NetworkLoss
 from landscape.prepare import prepare
 from landscape.progress import progress_bar
 from landscape.projection import ROW_BYTES, ProjectOntoPath, Projector, separate
-from landscape.record import Record
+from landscape.record import Observable, Record
 from landscape.restraints import Restrain, take_restraints
 from landscape.results import build_dataset
 from landscape.storage.run_folder import PART_BYTES, RunFolder
@@ -51,7 +52,8 @@ def simulate(
     constraint: Constraint
     | Restrain
     | ProjectOntoPath
-    | Sequence[Constraint | Restrain | ProjectOntoPath]
+    | Metadynamics
+    | Sequence[Constraint | Restrain | ProjectOntoPath | Metadynamics]
     | None = None,
     seed: int = 0,
     data_seed: Any = None,
@@ -89,8 +91,9 @@ def simulate(
         `cosine` or a callable of the time at the start of a step; the integrator's step size may be one too.
     record : Record, optional
         What to keep and how often; by default every step.
-    constraint : Reflect, Periodic, Absorb, Restrain, ProjectOntoPath, or a sequence of them
-        Walls besides (or instead of) the potential's bounds; springs; and a path that chains are put back on.
+    constraint : Reflect, Periodic, Absorb, Restrain, Metadynamics, ProjectOntoPath, or a sequence of them
+        Walls besides (or instead of) the potential's bounds; springs; hills that fill wells; and a path that chains are
+        put back on.
     seed : int
         Of the noise, and of minibatches unless `data_seed` is given.
     data_seed : int, one per chain, or a mapping of step to either
@@ -156,11 +159,14 @@ def simulate(
         raise ConfigError(f'on_nonfinite must be "raise" or "drop", got {on_nonfinite!r}')
     record = record if record is not None else Record()
     walls, projection = separate(constraint)
+    metadynamics, walls = take_metadynamics(walls)
     if certify:
         needs_energy("certify=True", potential)
         check_certifiable(integrator, temperature, steps, record)
-        if projection is not None or take_restraints(walls)[0]:
-            raise ConfigError("certify=True compares with the Boltzmann law, which springs and projections do not keep")
+        if projection is not None or metadynamics is not None or take_restraints(walls)[0]:
+            raise ConfigError(
+                "certify=True compares with the Boltzmann law, which springs, hills and projections do not keep"
+            )
         if getattr(integrator.thermal_noise, "antithetic", False):
             raise ConfigError("certify=True takes chains for independent, and those of a pair ride opposite noise")
         record = with_samples(record, isinstance(potential, NetworkLoss))
@@ -177,6 +183,13 @@ def simulate(
         part = None if output is None else max(1, PART_BYTES // (ROW_BYTES * plan.chains))
         projector = Projector(projection, plan, initial, start if state == "keep" else None, steps, part)
         settings = {"interventions": [projector], "complete": projector.complete}
+    if metadynamics is not None:
+        if projection is not None:
+            raise ConfigError("a run has hills or a path that it is put back on, not both")
+        spec["constraint"] = [*spec.get("constraint", []), metadynamics.spec()]
+        hills = Hills(metadynamics, plan, start if state == "keep" else None)
+        plan = replace(plan, bias=hills.bias)
+        settings = {"interventions": [hills], "complete": hills.complete, "also": hills.observed()}
     with claimed(output, checkpoint_every) as folder:
         run = execute(
             plan, initial, spec, record, steps=steps, backend=backend, progress=progress, drop=on_nonfinite == "drop",
@@ -226,13 +239,14 @@ def execute(
     plan: Plan, initial: State, spec: dict[str, Any], record: Record, *, steps: int, backend: Backend = "auto",
     progress: bool | None = None, drop: bool = False, interventions: Sequence[Intervention] = (),
     complete: Callable[[xr.Dataset], xr.Dataset] = lambda dataset: dataset, folder: RunFolder | None = None,
+    also: Mapping[str, Observable] | None = None,
 ) -> xr.Dataset:  # fmt: skip
     """Run a plan from a state and collect the Dataset; an error of divergence carries what was recorded.
 
-    `complete` adds to the Dataset what interventions have seen. With a folder the run is written there, and goes on
-    from what the folder holds.
+    `complete` adds to the Dataset what interventions have seen, `also` are observables besides those of the
+    record. With a folder the run is written there, and goes on from what the folder holds.
     """
-    observables = record.resolve(plan.potential, tuple(initial.memory))
+    observables = record.resolve(plan.potential, tuple(initial.memory)) | dict(also or {})
     check_memory(plan, record, observables, steps, None if folder is None else folder.path)
     if folder is not None and folder.manifest is not None:
         folder.compare(spec, ignored=("steps", "backend"))

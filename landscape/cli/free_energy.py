@@ -28,6 +28,9 @@ def probe_free_energy(
     """Print and store the profile at one temperature, beside theory where the potential has a closed form."""
     target = no_overwrite(output or path.with_suffix(".free-energy.nc"), force=force)
     with open_run(path) as run:
+        if "hills" in run:
+            _of_hills(run.load(), target, coordinates, temperature, bins)
+            return
         chosen, heat = _at_temperature(run, path, temperature)
         names = coordinates or [_only_coordinate(run, path)]
         if len(names) > 2:
@@ -39,6 +42,24 @@ def probe_free_energy(
         console.print(profile_table(found, names[0], _theory(table, found, names[0], heat)))
     if not bool(found.resolved):
         console.print("not resolved: the run is shorter than the correlations along this coordinate ask for")
+    save(found, target)
+    console.print(f"wrote [bold]{target}[/bold]")
+
+
+def _of_hills(
+    run: xr.Dataset, target: Path, coordinates: list[str], temperature: float | None, bins: int
+) -> None:  # fmt: skip
+    """The same of a run with Metadynamics, along the coordinates of its hills."""
+    found = free_energy.metadynamics(run, temperature, bins=bins)
+    names = [str(name) for name in found.free_energy.dims]
+    if coordinates and coordinates != names:
+        raise ConfigError(f"the hills of this run are along {', '.join(names)}: leave --coordinate out")
+    if len(names) == 1:
+        theory = _theory(read_spec(run)["potential"], found, names[0], float(found.attrs["temperature"]))
+        console.print(profile_table(found, names[0], theory))
+    for flag, text in (("resolved", "not resolved: chains are short"), ("agree", "reweighting and hills disagree")):
+        if not bool(found[flag]):
+            console.print(text)
     save(found, target)
     console.print(f"wrote [bold]{target}[/bold]")
 

@@ -45,6 +45,7 @@ _PLOTS: tuple[tuple[Callable[..., Any], tuple[str, ...], str], ...] = (
     (free_energy.plot_profile, ("free_energy", "density", "count"), ""),
     (free_energy.plot_mean_force, ("free_energy", "mean_force"), ""),
     (free_energy.plot_umbrella, ("free_energy", "overlap"), "reduced_free_energy"),
+    (free_energy.plot_metadynamics, ("free_energy", "free_energy_from_bias"), ""),
     (free_energy.plot_mbar, ("reduced_free_energy", "overlap_matrix"), ""),
     (free_energy.plot_overlap, ("overlap_matrix",), ""),
     (free_energy.plot_effective_potential, ("free_energy", "energetic", "entropic"), ""),
@@ -56,6 +57,7 @@ _PLOTS: tuple[tuple[Callable[..., Any], tuple[str, ...], str], ...] = (
     (rates.plot_committor, ("committor", "committor_low", "arrived"), ""),
     (rates.plot_committor_test, ("spread", "variance", "count"), "transitions"),
     (rates.plot_reactive_flux, ("rate_at", "plateau"), ""),
+    (rates.plot_forward_flux, ("conditional_probability", "replica_cycle"), ""),
     (free_energy.plot_local_learning_coefficient, ("local_learning_coefficient", "trace"), ""),
 )
 

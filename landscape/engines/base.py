@@ -55,6 +55,8 @@ class Plan:
         Springs that the steps follow and recorded energies leave out.
     numbers : Numbers, optional
         Those of potential and springs that change in time or differ by chain.
+    bias : Bias, optional
+        Hills that the steps follow and recorded energies leave out.
     """
 
     potential: Potential
@@ -70,6 +72,7 @@ class Plan:
     device: torch.device
     restraints: Restraints | None = None
     numbers: Numbers | None = None
+    bias: Any = None
 
     def exit_ratio(self, steps: int) -> float | None:
         """Largest way of a step of this run over the distance between the walls that absorb; None where one is alone.
@@ -222,7 +225,7 @@ class Engine(ABC):
     def __init__(self, plan: Plan, state: State) -> None:
         self.plan = plan
         self.state = state
-        self.held = Held(plan.potential, plan.restraints)
+        self.held = Held(plan.potential, plan.restraints, plan.bias)
 
     def landscape(self) -> Held:
         """V, and V with springs, as of the present time."""

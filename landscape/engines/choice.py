@@ -57,6 +57,8 @@ def _obstacle(plan: Plan) -> str | None:
     potential, rule = plan.potential, plan.integrator
     if plan.device.type != "cpu":
         return f"it runs on the CPU, not on {plan.device}"
+    if plan.bias is not None:
+        return "hills of Metadynamics are looked up by torch"
     if scheme_of(rule) is None:
         return f"it does not have the integrator {type(rule).__name__} with this noise or this clipping"
     if isinstance(rule.thermal_noise, ColoredNoise) and plan.scheduled:

@@ -21,6 +21,7 @@ __all__ = [
     "plot_local_learning_coefficient",
     "plot_mbar",
     "plot_mean_force",
+    "plot_metadynamics",
     "plot_nonequilibrium_work",
     "plot_overlap",
     "plot_profile",
@@ -74,6 +75,35 @@ def plot_mean_force(
     matplotlib axes
     """
     return _curve(dataset, "free_energy", ax, theory, potential)
+
+
+def plot_metadynamics(
+    dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
+) -> Axes:
+    """Free energy by reweighting with its error band, and from the hills, or as a map of two coordinates.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Result of `metadynamics`.
+    ax : matplotlib axes, optional
+        Where to draw; new axes by default.
+    theory, potential : optional
+        As for `plot_profile`.
+
+    Returns
+    -------
+    matplotlib axes
+    """
+    if dataset.free_energy.ndim == 2:
+        return _map(dataset, axes(ax))
+    seen = dataset.isel({dataset.free_energy.dims[0]: np.flatnonzero(np.isfinite(dataset.free_energy))})
+    ax = _curve(seen, "free_energy", ax, theory, potential)
+    (name,) = dataset.free_energy.dims
+    value, error = seen.free_energy_from_bias, BAND * seen.free_energy_from_bias_stderr
+    ax.errorbar(seen[name], value, error, fmt="s", ms=3, lw=0.8, color=OKABE_ITO[2], label="from the hills, 95 %")
+    ax.legend(frameon=False)
+    return ax
 
 
 def plot_umbrella(
