@@ -121,31 +121,44 @@ def first_crossing(
     variance, x = variance / pieces, start
     for j in range(most or 1):
         left = pieces - j
-        y = end
-        if j + 1 < (most or 1):
-            spread = (variance * (left - 1) / left).clamp_min(0.0).sqrt()
-            y = torch.where(left > 1, x + (end - x) / left + spread * draws.normal(4 * dim * (3 * j + 2) + d), end)
+        on = (share > 1.0) & (left >= 1)
+        y = end.clone()
+        rows = _some(on & (left > 1))
+        if j + 1 < (most or 1) and len(rows):
+            fewer = left[rows].clamp_min(1.0)
+            spread = (variance[rows] * (fewer - 1) / fewer).sqrt()
+            shift = (end[rows] - x[rows]) / fewer + spread * draws.of(rows).normal(4 * dim * (3 * j + 2) + d)
+            y[rows] = torch.where(left[rows] > 1, x[rows] + shift, end[rows])
         first, at = torch.full_like(start, 2.0), torch.zeros_like(side)
         for k, value, number in walls:
             sign, call = 2 * k - 1, 4 * dim * 3 * j + number
             near, far = sign * (value - x), sign * (value - y)
-            crossed = (far <= 0) | (near < 0)
+            crossed = on & ((far <= 0) | (near < 0))
             near = near.clamp_min(0.0)
             if bridge:
-                chance = torch.exp(-2.0 * near * far / variance)
-                crossed = crossed | ((x != y) & (draws.uniform(call) < chance))
-                normal, other = draws.normal(call + 4 * dim), draws.uniform(call, second=True)
-                fraction = when(near, far.abs(), variance, normal, other)
+                rows = _some(on & ~crossed & (x != y) & (2.0 * near * far < 40.0 * variance))
+                chance = torch.exp(-2.0 * near[rows] * far[rows] / variance[rows])
+                met = draws.of(rows).uniform(call) < chance
+                crossed[rows] |= met & on[rows] & (x[rows] != y[rows])
+                rows, fraction = _some(crossed), torch.full_like(start, 2.0)
+                drawn = draws.of(rows)
+                variates = drawn.normal(call + 4 * dim), drawn.uniform(call, second=True)
+                fraction[rows] = when(near[rows], far[rows].abs(), variance[rows], *variates)
             else:
                 fraction = near / (near + far.abs()).clamp_min(1e-300)
             sooner = crossed & (fraction < first)
             first, at = torch.where(sooner, fraction, first), torch.where(sooner, k, at)
-        new = (first <= 1.0) & (share > 1.0) & (left >= 1)
+        new = on & (first <= 1.0)
         share, side = torch.where(new, (j + first) / pieces, share), torch.where(new, at, side)
-        if start.device.type == "cpu" and bool(((share <= 1.0) | (left <= 1)).all()):
-            break
         x = y
+        if start.device.type == "cpu" and not bool(((share > 1.0) & (left > 1)).any()):
+            break
     return share, side
+
+
+def _some(which: Tensor) -> Tensor:
+    """Numbers of those for which it holds; of all on an accelerator, where steps are captured and replayed."""
+    return which.nonzero()[:, 0] if which.device.type == "cpu" else torch.arange(len(which), device=which.device)
 
 
 def _pieces(variance: Tensor, walls: list[tuple[int, float, int]]) -> Tensor:

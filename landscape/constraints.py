@@ -96,12 +96,18 @@ class Absorb:
 
     A coordinate may reflect on one side and absorb on the other, and keeps the mirror of the potential's bounds on a
     side that is None here. A path by way of the mirror counts too: unfolded, it leaves by the mirror image of the
-    absorbing wall. Of several walls in one step it is the one that is met first along the straight line, at a time
-    within the step, whatever its size. Between two walls (or a wall and its image, at twice the distance of the mirror)
-    the step s = sqrt(2 T dt) has to be small against their distance L. Measured for free diffusion from the middle, the
-    mean exit time is late by 0.7 (s/L)^2 with the test and by 2.3 s/L without (3.7 s/L for `LeimkuhlerMatthews`). The
-    run warns where that is more than 2 %, at s > 0.17 L and s > 0.007 L (`BAOAB`: sqrt(T) dt > 0.02 L), and so does a
-    certificate.
+    absorbing wall. Of several walls in one step it is the one that the path meets first, at a time drawn from the law
+    of the Brownian path between the two ends of the step: with density proportional to t^(-3/2) (1 - t)^(-1/2)
+    exp[-d1^2/(4 T dt t) - d2^2/(4 T dt (1 - t))] in the share t of the step. Between two walls of one coordinate (or a
+    wall and its image, at twice the distance of the mirror) a step s = sqrt(2 T dt) longer than a sixth of their
+    distance L is divided first. Free diffusion out of a box therefore leaves by the right wall at the right time
+    whatever the step; with a force the error is that of the step. Coordinates without walls are where the path is at
+    that time; those with walls are held between them. Walls of coordinates whose noise is correlated
+    (`CovarianceNoise`) are met as if it were not.
+
+    Where there is no test the path is taken as straight, and the mean exit time is late: measured for free diffusion
+    from the middle by 2.3 s/L (3.7 s/L for `LeimkuhlerMatthews`). The run warns where that is more than 2 %, at s >
+    0.007 L (`BAOAB`: sqrt(T) dt > 0.02 L), and so does a certificate.
 
     The run gains ``exit_time (chain)``, NaN for chains that stayed, ``exit_side (chain)`` (-1 low, 1 high, 0 stayed)
     and ``exit_coordinate (chain)``.
@@ -113,6 +119,8 @@ class Absorb:
 
     References
     ----------
+    Michael, Schucany, Haas, "Generating random variates using transformations with multiple roots", The American
+    Statistician 30, 88 (1976).
     Gobet, "Weak approximation of killed diffusion using Euler schemes", Stoch. Proc. Appl. 87, 167 (2000).
     Broadie, Glasserman, Kou, "A continuity correction for discrete barrier options", Math. Finance 7, 325 (1997) (the
     constant 0.5826).

@@ -80,7 +80,7 @@ class Plan:
         A schedule of the temperature is looked at in 64 places, one of the step size at the start.
         """
         width = float(self.walls.exit_widths.min(initial=np.inf))
-        if not np.isfinite(width) or not self.integrator.thermal:
+        if not np.isfinite([width, self.integrator.exit_ratio]).all() or not self.integrator.thermal:
             return None
         times = np.zeros((1, self.chains))
         if isinstance(self.step_size, Schedule):
