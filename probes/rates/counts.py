@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from landscape.probes._describe import annotate
-from landscape.probes.rates.followed import by_temperature, followed
+from landscape.probes.rates.followed import Row, by_temperature, followed, stacked
 from landscape.probes.rates.intervals import overdispersion, rate_interval
 
 __all__ = ["core_sets"]
@@ -104,10 +105,12 @@ def core_sets(run: Any, cores: Mapping[str, Any] | str | None = None, *, of: Any
     (True, True)
     """
     counts = followed(run, cores, of)
-    chains = counts.sizes["chain"]
-    rows = [(heat, _rates(counts.isel(chain=own))) for heat, own in by_temperature(run, chains)]
-    dataset = xr.concat([one for _, one in rows], dim="temperature", coords="minimal", compat="override")
-    dataset = dataset.assign_coords(temperature=[heat for heat, _ in rows])
+    columns = {str(name): counts[name].to_numpy() for name in counts.data_vars}
+    rows = [
+        (heat, _rates({name: values[own] for name, values in columns.items()}))
+        for heat, own in by_temperature(run, counts.sizes["chain"])
+    ]
+    dataset = stacked(rows, {"core": counts.core.to_numpy(), "next_core": counts.next_core.to_numpy()})
     dataset.attrs = {
         "title": "Rates between core sets",
         "conventions": "a chain belongs to the core that it was in last; 95 % intervals",
@@ -116,19 +119,19 @@ def core_sets(run: Any, cores: Mapping[str, Any] | str | None = None, *, of: Any
     return annotate(dataset, time_units="time", names=NAMES)
 
 
-def _rates(counts: xr.Dataset) -> xr.Dataset:
+def _rates(counts: Mapping[str, NDArray[Any]]) -> Row:
     """Of chains that are pooled."""
-    each, spent = counts.cores_transitions.to_numpy().astype(float), counts.cores_time.to_numpy()
+    each, spent = counts["cores_transitions"].astype(float), counts["cores_time"]
     total, time = each.sum(axis=0), spent.sum(axis=0)
     spread = overdispersion(each, np.broadcast_to(spent[:, :, None], each.shape))
     leaving = overdispersion(each.sum(axis=2), spent)
     others = ~np.eye(len(time), dtype=bool)
     pairs = [np.where(others, one, np.nan) for one in rate_interval(total, time[:, None], spread)]
     exits = rate_interval(total.sum(axis=1), time, leaving)
-    coarse = counts.cores_coarse_transitions.to_numpy().sum()
+    coarse = counts["cores_coarse_transitions"].sum()
     missed = max(0.0, 1.0 - coarse / total.sum()) * EXPECTED if total.sum() else np.nan
     both, one = ("core", "next_core"), ("core",)
-    variables: dict[str, Any] = {
+    variables: Row = {
         name: (both, values)
         for name, values in zip(("rate", "rate_stderr", "rate_low", "rate_high"), pairs, strict=True)
     }
@@ -143,23 +146,21 @@ def _rates(counts: xr.Dataset) -> xr.Dataset:
         "exit_rate_stderr": (one, exits[1]),
         "mean_dwell_time": (one, dwell),
         "mean_dwell_time_stderr": (one, dwell_error),
-        "missed": missed,
-        "resolved": bool(missed <= MISSED),
+        "missed": ((), missed),
+        "resolved": ((), bool(missed <= MISSED)),
     }
     table = _life_table(counts, dwell)
     late, late_error = table["late_rate"][1], table["late_rate_stderr"][1]
     with np.errstate(invalid="ignore"):
         steady = np.abs(late - exits[0]) <= 3.0 * late_error + 0.05 * exits[0]
-    return xr.Dataset(
-        variables | table | {"exponential": (one, steady)}, {"core": counts.core, "next_core": counts.next_core}
-    )
+    return variables | table | {"exponential": (one, steady)}
 
 
-def _life_table(counts: xr.Dataset, dwell: Any) -> dict[str, Any]:
+def _life_table(counts: Mapping[str, NDArray[Any]], dwell: Any) -> Row:
     """Survival by age, and the rate of leaving at late ages."""
-    ended = counts.cores_ended.to_numpy().sum(axis=0).astype(float)
-    watched = counts.cores_watched.to_numpy().sum(axis=0)
-    spacing = float(counts.cores_spacing.to_numpy().mean())
+    ended = counts["cores_ended"].sum(axis=0).astype(float)
+    watched = counts["cores_watched"].sum(axis=0)
+    spacing = float(counts["cores_spacing"].mean())
     age = spacing * 2.0 ** (np.arange(ended.shape[1]) + 1)  # the end of each octave
     with np.errstate(divide="ignore", invalid="ignore"):
         hazard = np.where(watched > 0, ended / watched, np.nan)

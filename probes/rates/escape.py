@@ -14,7 +14,7 @@ from landscape.observers import CoreSets
 from landscape.probes._correlation import student_factor, widen
 from landscape.probes._describe import annotate
 from landscape.probes.rates.counts import NAMES, core_sets
-from landscape.probes.rates.followed import by_temperature, recorded
+from landscape.probes.rates.followed import Row, by_temperature, recorded, stacked
 
 __all__ = ["escape_rate"]
 
@@ -87,16 +87,17 @@ def escape_rate(run: Any, cores: Mapping[str, Any], *, of: Any = None) -> xr.Dat
         counts = core_sets(run, cores, of=of)
     samples, spacing = recorded(run, observer)
     state = _last_core(observer.labels(samples))
-    rows = []
+    columns = {str(name): counts[name].to_numpy() for name in counts.data_vars}
+    rows: list[tuple[float, Row]] = []
     for number, (heat, own) in enumerate(by_temperature(run, len(state))):
         if np.ptp(spacing[own] if len(spacing) > 1 else spacing) > 1e-9 * spacing.max():
             raise ConfigError(
                 f"chains at temperature {heat:g} have different times between draws: give one kind at once"
             )
         step = float(spacing[own[0]] if len(spacing) > 1 else spacing[0])
-        rows.append((heat, _both(counts.isel(temperature=number), state[own], step)))
-    dataset = xr.concat([one for _, one in rows], dim="temperature", coords="minimal", compat="override")
-    dataset = dataset.assign_coords(temperature=[heat for heat, _ in rows]).set_coords("lag_time")
+        rows.append((heat, _both({name: values[number] for name, values in columns.items()}, state[own], step)))
+    coords = {"estimator": ["survival", "autocovariance"], "core": counts.core.to_numpy(), "lag": _lags(state.shape[1])}
+    dataset = stacked(rows, coords).set_coords("lag_time")
     dataset.attrs = {
         "title": "Escape rates",
         "conventions": "rho(t) = P(B, t | B, 0) - P(B, t | A, 0), a chain belonging to the core that it was in last",
@@ -124,20 +125,19 @@ def _last_core(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(np.cumsum(labels < -1, axis=1) > 0, -1, state)
 
 
-def _both(counts: xr.Dataset, state: NDArray[np.int64], step: float) -> xr.Dataset:
+def _both(counts: Mapping[str, NDArray[Any]], state: NDArray[np.int64], step: float) -> Row:
     """Both methods for the chains of one temperature."""
-    draws = state.shape[1]
-    lags = np.unique(np.geomspace(1, max(draws // 2, 1), LAGS).round().astype(int)) if draws > 1 else np.array([1])
+    lags = _lags(state.shape[1])
     blocks = _blocks(state, lags)
     rho, error = _jackknife(_slope, blocks)
-    exits, errors = counts.exit_rate.to_numpy(), counts.exit_rate_stderr.to_numpy()
+    exits, errors = counts["exit_rate"], counts["exit_rate_stderr"]
     rate, stderr = np.full((2, 2), np.nan), np.full((2, 2), np.nan)
     slow, slow_error = np.full(2, np.nan), np.full(2, np.nan)
     single = False
     rate[0], stderr[0] = exits, errors
     slow[0], slow_error[0] = exits.sum(), np.hypot(*errors)
     chosen = _window(rho)
-    if chosen is not None and int(counts.transitions.sum()) >= LEAST:
+    if chosen is not None and int(counts["transitions"].sum()) >= LEAST:
         part = blocks[:, chosen]
         times = lags[chosen] * step
         found, scatter = _jackknife(lambda sums: _decay(sums, times), part)
@@ -146,25 +146,23 @@ def _both(counts: xr.Dataset, state: NDArray[np.int64], step: float) -> xr.Datas
         slow[1], slow_error[1] = found[2], scatter[2]
         single = bool(abs(found[3]) <= AGREE * scatter[3] + 0.05 * abs(found[2]))
     close = abs(slow[1] - slow[0]) <= AGREE * float(np.hypot(*slow_error))
-    return xr.Dataset(
-        {
-            "rate": (("estimator", "core"), rate),
-            "rate_stderr": (("estimator", "core"), stderr),
-            "relaxation_rate": ("estimator", slow),
-            "relaxation_rate_stderr": ("estimator", slow_error),
-            "agree": bool(close),
-            "exponential": ("estimator", [bool(counts.exponential.all()), single]),
-            "resolved": bool(counts.resolved),
-            "correlation": ("lag", rho),
-            "correlation_stderr": ("lag", error),
-            "lag_time": ("lag", lags * step),
-        },
-        {
-            "estimator": ["survival", "autocovariance"],
-            "core": counts.core.to_numpy(),
-            "lag": lags,
-        },
-    )
+    return {
+        "rate": (("estimator", "core"), rate),
+        "rate_stderr": (("estimator", "core"), stderr),
+        "relaxation_rate": (("estimator",), slow),
+        "relaxation_rate_stderr": (("estimator",), slow_error),
+        "agree": ((), bool(close)),
+        "exponential": (("estimator",), [bool(counts["exponential"].all()), single]),
+        "resolved": ((), bool(counts["resolved"])),
+        "correlation": (("lag",), rho),
+        "correlation_stderr": (("lag",), error),
+        "lag_time": (("lag",), lags * step),
+    }
+
+
+def _lags(draws: int) -> NDArray[np.int64]:
+    """Lags in draws, evenly spread in their logarithm."""
+    return np.unique(np.geomspace(1, max(draws // 2, 1), LAGS).round().astype(np.int64))
 
 
 def _blocks(state: NDArray[np.int64], lags: NDArray[Any]) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -14,7 +14,9 @@ from landscape.observers import CoreSets
 from landscape.probes._pairs import refuse_pairs
 from landscape.probes._series import as_series
 
-__all__ = ["by_temperature", "followed", "recorded"]
+__all__ = ["Row", "by_temperature", "followed", "recorded", "stacked"]
+
+Row: TypeAlias = dict[str, tuple[tuple[str, ...], Any]]
 
 _MARK = "_coarse_transitions"  # what every result of CoreSets has, and nothing else
 
@@ -88,3 +90,12 @@ def by_temperature(found: Any, chains: int) -> Iterator[tuple[float, NDArray[np.
     heat = np.asarray(found.temperature, dtype=float) if has else np.full(chains, np.nan)
     for value in np.unique(heat):
         yield float(value), np.flatnonzero((heat == value) | np.isnan(value))
+
+
+def stacked(rows: list[tuple[float, Row]], coords: Mapping[str, Any]) -> xr.Dataset:
+    """One dataset on `temperature` from variables ``name: (dims, values)`` at each."""
+    first = rows[0][1]
+    data = {
+        name: (("temperature", *dims), np.stack([row[name][1] for _, row in rows])) for name, (dims, _) in first.items()
+    }
+    return xr.Dataset(data, {"temperature": [heat for heat, _ in rows], **coords})
