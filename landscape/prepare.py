@@ -187,9 +187,8 @@ def _initial_state(plan: Plan, position: Tensor, start: Any, keep: bool, counts_
 
 def _fresh_memory(plan: Plan, state: State) -> Memory:
     chains = torch.arange(plan.chains, device=plan.device)
-    heat = torch.as_tensor(np.array(plan.temperature_at(state.time[None])[0]), dtype=plan.dtype, device=plan.device)[
-        :, None
-    ]
+    now = np.array(plan.temperature_at(state.time[None], np.array([state.step]))[0])
+    heat = torch.as_tensor(now, dtype=plan.dtype, device=plan.device)[:, None]
     draws = iter(range(100))
 
     def normals() -> Tensor:
@@ -332,7 +331,7 @@ def check_seam(plan: Plan, position: Tensor, who: str, steps: int = 0) -> None:
     if not plan.walls.winds:
         return
     points = _seam_points(plan.walls, position)
-    heat = plan.temperature_at(np.zeros((1, plan.chains)))
+    heat = plan.temperature_at(np.zeros((1, plan.chains)), np.zeros(1))
     rises = (
         (landscape, d, rise)
         for landscape in landscapes_of(plan.potential, plan.numbers, _times(plan, steps))

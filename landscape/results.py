@@ -164,23 +164,24 @@ def _coordinates(driver: Driver) -> dict[str, Any]:
         at_draws = driver.times(since)
     else:
         at_draws = driver.draws.held["time"].T if len(draws) else np.empty((0, plan.chains))
+    made = since + driver.first_step
     name = "learning rate" if hasattr(plan.integrator, "lr") else "dt"
     coordinates: dict[str, Any] = {
         "chain": ("chain", np.arange(plan.chains), {"long_name": "chain", "units": "1"}),
         "draw": ("draw", draws, {"long_name": "draw", "units": "1"}),
-        "step": ("draw", since + driver.first_step, {"long_name": "steps made", "units": "1"}),
+        "step": ("draw", made, {"long_name": "steps made", "units": "1"}),
     }
     if plan.integrator.thermal and getattr(plan.integrator.thermal_noise, "antithetic", False):
         about = {"long_name": "pair of chains with opposite noise", "units": "1"}
         coordinates["pair"] = ("chain", np.arange(plan.chains) // 2, about)
     about = {"long_name": "temperature (k_B = 1)", "units": "energy"}
     if isinstance(plan.temperature, Schedule):
-        coordinates["temperature"] = (("chain", "draw"), plan.temperature.at(at_draws, plan.chains).T, about)
+        coordinates["temperature"] = (("chain", "draw"), plan.temperature.at(at_draws, plan.chains, step=made).T, about)
     else:
         coordinates["temperature"] = ("chain", plan.temperature, about)
     about = {"long_name": name, "units": "time"}
     if isinstance(plan.step_size, Schedule):
-        coordinates["dt"] = (("chain", "draw"), plan.step_size.at(at_draws, plan.chains).T, about)
+        coordinates["dt"] = (("chain", "draw"), plan.step_size.at(at_draws, plan.chains, step=made).T, about)
     else:
         coordinates["dt"] = ("chain", plan.step_size, about)
     about = {"long_name": f"time: sum of {name} over the steps", "units": "time"}

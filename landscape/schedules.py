@@ -1,11 +1,11 @@
-"""Settings that change in time: temperature, step size, numbers of an energy, by the time at the start of a step."""
+"""Settings that change in time: temperature, step size, numbers of an energy, by time or steps at a step's start."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import Field, dataclass, fields
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,19 @@ from landscape.per_chain import length_of, numbers, per_chain
 
 __all__ = ["Schedule", "cosine", "cycle", "piecewise", "ramp"]
 
+Clocked: TypeAlias = Literal["time", "step"]
+
 
 class Schedule(ABC):
-    """A setting as a function of time, one for all chains or one per chain."""
+    """A setting as a function of time, one for all chains or one per chain.
+
+    Attributes
+    ----------
+    by : {"time", "step"}
+        What it is a function of: the time, or the number of steps made.
+    """
+
+    by: Clocked = "time"
 
     @abstractmethod
     def values(self, time: NDArray[np.float64]) -> Any:
@@ -27,14 +37,21 @@ class Schedule(ABC):
     def levels(self) -> list[Any]:
         """The settings that may be given per chain."""
 
-    def at(self, time: NDArray[np.float64], chains: int, *, signed: bool = False) -> NDArray[np.float64]:
-        """Values ``(n, chains)`` at times ``(n, chains)``; only `signed` ones may be negative.
+    def at(
+        self, time: NDArray[np.float64], chains: int, *, step: NDArray[Any] | None = None, signed: bool = False
+    ) -> NDArray[np.float64]:
+        """Values ``(n, chains)`` at times ``(n, chains)`` and after steps ``(n,)``; only `signed` ones may be negative.
 
         Raises
         ------
         ShapeError, ConfigError
-            If a callable gives another shape, or something that is not finite or negative.
+            If a callable gives another shape, or something that is not finite or negative; if steps are needed that
+            are not known.
         """
+        if self.by == "step":
+            if step is None:
+                raise ConfigError("a schedule by steps is for a temperature or a step size; this goes by the time")
+            time = np.asarray(step, dtype=np.float64)[:, None]
         same = bool((time == time[:, :1]).all())
         try:
             values = np.asarray(self.values(time[:, :1] if same else time), dtype=np.float64)
@@ -59,7 +76,7 @@ class Schedule(ABC):
     def spec(self) -> dict[str, Any]:
         """Kind and settings as plain data."""
         spec: dict[str, Any] = {"kind": type(self).__name__.lower()}
-        for field in fields(self):  # type: ignore[arg-type]
+        for field in self._given():
             value = getattr(self, field.name)
             spec[field.name] = (
                 {repr(key): np.asarray(one).tolist() for key, one in value.items()}
@@ -70,8 +87,12 @@ class Schedule(ABC):
 
     def __repr__(self) -> str:
         """The call that makes it."""
-        given = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))  # type: ignore[arg-type]
+        given = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in self._given())
         return f"{type(self).__name__.lower()}({given})"
+
+    def _given(self) -> list[Field[Any]]:
+        """Its settings, the usual clock not among them."""
+        return [one for one in fields(self) if one.name != "by" or self.by != "time"]  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -81,6 +102,7 @@ class Ramp(Schedule):
     start: Any
     end: Any
     duration: float
+    by: Clocked = "time"
 
     def levels(self) -> list[Any]:
         """Start and end."""
@@ -99,6 +121,7 @@ class Cosine(Schedule):
     start: Any
     end: Any
     duration: float
+    by: Clocked = "time"
 
     def levels(self) -> list[Any]:
         """Start and end."""
@@ -117,6 +140,7 @@ class Cycle(Schedule):
     low: Any
     high: Any
     period: float
+    by: Clocked = "time"
 
     def levels(self) -> list[Any]:
         """Low and high."""
@@ -133,6 +157,7 @@ class Piecewise(Schedule):
     """See `piecewise`."""
 
     table: Mapping[float, Any]
+    by: Clocked = "time"
 
     def levels(self) -> list[Any]:
         """The values."""
@@ -183,7 +208,7 @@ class Callback(Schedule):
         return repr(self.function)
 
 
-def ramp(start: Any, end: Any, duration: float) -> Schedule:
+def ramp(start: Any, end: Any, duration: float, *, by: Clocked = "time") -> Schedule:
     """Linear from `start` to `end` over a time, constant afterwards.
 
     v(t) = start + (end - start) min(t/duration, 1)
@@ -192,7 +217,9 @@ def ramp(start: Any, end: Any, duration: float) -> Schedule:
     ----------
     start, end : float, or one per chain
     duration : float
-        In units of time.
+        In units of time, or steps.
+    by : {"time", "step"}
+        What is counted. By steps it is for a temperature or a step size, and goes on where the rate is 0.
 
     Returns
     -------
@@ -212,10 +239,10 @@ def ramp(start: Any, end: Any, duration: float) -> Schedule:
     >>> ramp(1.0, 3.0, duration=4.0).at(np.array([[0.0], [2.0], [9.0]]), chains=1).ravel()
     array([1., 2., 3.])
     """
-    return _checked(Ramp(start, end, _duration("duration", duration)))
+    return _checked(Ramp(start, end, _duration("duration", duration), by))
 
 
-def cosine(start: Any, end: Any, duration: float) -> Schedule:
+def cosine(start: Any, end: Any, duration: float, *, by: Clocked = "time") -> Schedule:
     """Half a cosine from `start` to `end` over a time, constant afterwards.
 
     v(t) = end + (start - end) (1 + cos(pi min(t/duration, 1)))/2
@@ -224,7 +251,9 @@ def cosine(start: Any, end: Any, duration: float) -> Schedule:
     ----------
     start, end : float, or one per chain
     duration : float
-        In units of time.
+        In units of time, or steps.
+    by : {"time", "step"}
+        What is counted. By steps it is for a temperature or a step size, and goes on where the rate is 0.
 
     Returns
     -------
@@ -248,10 +277,10 @@ def cosine(start: Any, end: Any, duration: float) -> Schedule:
     >>> cosine(1.0, 0.0, duration=4.0).at(np.array([[0.0], [2.0], [9.0]]), chains=1).ravel().round(12)
     array([1. , 0.5, 0. ])
     """
-    return _checked(Cosine(start, end, _duration("duration", duration)))
+    return _checked(Cosine(start, end, _duration("duration", duration), by))
 
 
-def cycle(low: Any, high: Any, period: float) -> Schedule:
+def cycle(low: Any, high: Any, period: float, *, by: Clocked = "time") -> Schedule:
     """Up and down without end, from `low` at time 0.
 
     v(t) = low + (high - low) (1 - cos(2 pi t/period))/2
@@ -260,7 +289,9 @@ def cycle(low: Any, high: Any, period: float) -> Schedule:
     ----------
     low, high : float, or one per chain
     period : float
-        In units of time.
+        In units of time, or steps.
+    by : {"time", "step"}
+        What is counted. By steps it is for a temperature or a step size, and goes on where the rate is 0.
 
     Returns
     -------
@@ -280,16 +311,18 @@ def cycle(low: Any, high: Any, period: float) -> Schedule:
     >>> cycle(1.0, 3.0, period=4.0).at(np.array([[0.0], [1.0], [2.0]]), chains=1).ravel().round(12)
     array([1., 2., 3.])
     """
-    return _checked(Cycle(low, high, _duration("period", period)))
+    return _checked(Cycle(low, high, _duration("period", period), by))
 
 
-def piecewise(table: Mapping[float, Any]) -> Schedule:
+def piecewise(table: Mapping[float, Any], *, by: Clocked = "time") -> Schedule:
     """Constant between the times of a table, which begins at 0.
 
     Parameters
     ----------
     table : mapping of time to value
         A value, or one per chain, in force from that time on.
+    by : {"time", "step"}
+        What is counted. By steps it is for a temperature or a step size, and goes on where the rate is 0.
 
     Returns
     -------
@@ -317,7 +350,7 @@ def piecewise(table: Mapping[float, Any]) -> Schedule:
         raise ConfigError(f"the keys of piecewise must be times, got {list(table)}") from None
     if min(times) != 0:
         raise ConfigError(f"piecewise must begin at time 0, got times {sorted(times)}")
-    return _checked(Piecewise(times))
+    return _checked(Piecewise(times, by))
 
 
 def as_schedule(name: str, value: Any, *, signed: bool = False) -> Schedule | None:
@@ -351,6 +384,8 @@ def length_in_time(name: str, value: Any, *, signed: bool = False) -> int | None
 
 
 def _checked(schedule: Schedule) -> Schedule:
+    if schedule.by not in ("time", "step"):
+        raise ConfigError(f'by must be "time" or "step", got {schedule.by!r}')
     for level in schedule.levels():
         array = numbers("a value of a schedule", level)
         if not np.isfinite(array).all():

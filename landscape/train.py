@@ -131,6 +131,8 @@ def train(
         Stretch(first, last, factors[first], last <= together)
         for first, last in _stretches(factors, epochs, record.every, per_epoch, together)
     ]
+    if 0 in factors and not integrator.may_rest:
+        raise ConfigError(f"the schedule reaches 0, which {type(integrator).__name__} does not allow")
     rules = {factor: integrator if factor == 1 else integrator.scaled(factor) for factor in set(factors)}
     if len(stretches) > 1 and separate(settings.get("constraint"))[1] is not None:
         raise ConfigError("a path to project onto needs one rate throughout: leave the schedule out, or use simulate")
@@ -274,8 +276,8 @@ def _factors(schedule: Schedule | None, epochs: int) -> list[float]:
         )
     else:
         factors = [float(schedule(epoch)) for epoch in range(epochs)]
-    if not all(np.isfinite(factor) and factor > 0 for factor in factors):
-        raise ConfigError(f"the factors of a schedule must be positive, got {sorted(set(factors))[:5]}")
+    if not all(np.isfinite(factor) and factor >= 0 for factor in factors):
+        raise ConfigError(f"the factors of a schedule must be 0 or more, got {sorted(set(factors))[:5]}")
     return factors
 
 

@@ -82,13 +82,13 @@ class Plan:
         width = float(self.walls.exit_widths.min(initial=np.inf))
         if not np.isfinite([width, self.integrator.exit_ratio]).all() or not self.integrator.thermal:
             return None
-        times = np.zeros((1, self.chains))
+        made, times = np.zeros(1), np.zeros((1, self.chains))
         if isinstance(self.step_size, Schedule):
-            dt = self.step_size.at(times, self.chains)
+            dt = self.step_size.at(times, self.chains, step=made)
         else:
-            dt = self.step_size[None]
-            times = np.linspace(0.0, 1.0, 64)[:, None] * steps * self.integrator.time_per_step(dt)
-        reach = self.integrator.reach(self.temperature_at(times), dt, self.settings)
+            dt, made = self.step_size[None], np.linspace(0.0, steps, 64)
+            times = made[:, None] * self.integrator.time_per_step(dt)
+        reach = self.integrator.reach(self.temperature_at(times, made), dt, self.settings)
         return float(np.max(reach)) / width
 
     def unwrapped(self, state: State) -> Tensor:
@@ -122,7 +122,7 @@ class Plan:
         A step uses the values at the time at its start. Without a schedule there is one row for all steps.
         """
         times, dt = self.clock(state, steps if self.scheduled or self.driven else 1)
-        temperature = self.temperature_at(times[:-1])
+        temperature = self.temperature_at(times[:-1], state.step + np.arange(len(times) - 1))
         amplitude = self.integrator.amplitude(temperature, dt, self.settings)
         table = [np.array(np.broadcast_to(part, amplitude.shape)) for part in (dt, temperature, amplitude)]
         numbers = None if self.numbers is None else self.numbers.at(times if self.driven else times[:1])
@@ -135,10 +135,10 @@ class Plan:
         rows = {name: np.array(np.broadcast_to(value, (self.chains,))) for name, value in found.items()}
         return {name: torch.as_tensor(row).to(state.position)[:, None] for name, row in rows.items()}
 
-    def temperature_at(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Temperatures ``(1 or n, chains)`` at times ``(n, chains)``."""
+    def temperature_at(self, times: NDArray[np.float64], steps: NDArray[Any]) -> NDArray[np.float64]:
+        """Temperatures ``(1 or n, chains)`` at times ``(n, chains)`` and after steps ``(n,)``."""
         if isinstance(self.temperature, Schedule):
-            return self.temperature.at(times, self.chains)
+            return self.temperature.at(times, self.chains, step=steps)
         return self.temperature[None]
 
     def time_after(self, step: int, time: NDArray[np.float64], steps: NDArray[Any]) -> NDArray[np.float64]:
@@ -172,8 +172,8 @@ class Plan:
         times, sizes = np.empty((steps + 1, self.chains)), np.empty((steps, self.chains))
         times[0] = state.time
         for k in range(steps):
-            sizes[k] = self.step_size.at(times[k : k + 1], self.chains)[0]
-            if not (sizes[k] > 0).all():
+            sizes[k] = self.step_size.at(times[k : k + 1], self.chains, step=np.array([state.step + k]))[0]
+            if not (sizes[k] > 0).all() and not (self.integrator.may_rest and (sizes[k] == 0).any()):
                 raise ConfigError(f"the schedule of the step size gives {sizes[k].min():g} at time {times[k].min():g}")
             times[k + 1] = times[k] + self.integrator.time_per_step(sizes[k])
         return times, sizes

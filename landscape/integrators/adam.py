@@ -24,6 +24,7 @@ class _Moments(Integrator):
     clip_norm: float | None
     clip_value: float | None
 
+    may_rest: ClassVar[bool] = True
     memory_names: ClassVar[tuple[str, ...]] = ("first_moment", "second_moment")
     flips_on_reflection: ClassVar[tuple[str, ...]] = ("first_moment",)
 

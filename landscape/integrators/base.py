@@ -18,7 +18,7 @@ from landscape.noise.base import Noise
 from landscape.noise.thermal import ThermalNoise
 from landscape.noise.two_point import TwoPointNoise
 from landscape.potentials.base import Potential
-from landscape.schedules import Schedule, as_schedule
+from landscape.schedules import Schedule, as_schedule, piecewise
 from landscape.step_context import Memory, StepContext
 
 __all__ = ["Integrator", "Memory", "PerChain", "StepContext", "described"]
@@ -43,6 +43,8 @@ class Integrator(ABC):
         Whether a step is a proposal that is accepted or rejected; it then needs all data, and reports acceptance.
     brownian : bool
         Whether the path between two steps is a Brownian bridge, so that crossings of a wall can be tested for.
+    may_rest : bool
+        Whether a schedule of its rate may reach 0, where a step leaves the position as it is.
     memory_names : tuple of str
         Arrays like the position that a state carries besides it.
     flips_on_reflection : tuple of str
@@ -63,6 +65,7 @@ class Integrator(ABC):
     thermal: ClassVar[bool] = False
     metropolis: ClassVar[bool] = False
     brownian: ClassVar[bool] = False
+    may_rest: ClassVar[bool] = False
     memory_names: ClassVar[tuple[str, ...]] = ()
     flips_on_reflection: ClassVar[tuple[str, ...]] = ()
     per_chain: ClassVar[tuple[str, ...]] = ()
@@ -84,8 +87,10 @@ class Integrator(ABC):
         """
         if as_schedule("the step size", self.step_size) is not None:
             raise ConfigError(f"the step size of {type(self).__name__} is a schedule: give numbers, which are scaled")
-        size = np.asarray(self.step_size, dtype=float) * factor
         name = "lr" if hasattr(self, "lr") else "dt"
+        if factor == 0 and self.may_rest:
+            return replace(self, **{name: piecewise({0.0: 0.0}, by="step")})  # type: ignore[type-var]
+        size = np.asarray(self.step_size, dtype=float) * factor
         return replace(self, **{name: float(size) if size.ndim == 0 else size})  # type: ignore[type-var]
 
     @property

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -107,6 +107,8 @@ class Optimizer(Integrator):
         for name, value in {**values, "base_lr": base_lr}.items():
             object.__setattr__(self, name, value)
 
+    may_rest: ClassVar[bool] = True
+
     @property
     def step_size(self) -> PerChain | Schedule:
         """`lr`."""
@@ -115,7 +117,8 @@ class Optimizer(Integrator):
     def scaled(self, factor: float) -> Optimizer:
         """The same optimizer, all of its groups at so many times their rates."""
         base = self.lr if self.base_lr is None else self.base_lr
-        return replace(Integrator.scaled(self, factor), base_lr=base)  # type: ignore[type-var]
+        rule: Any = Integrator.scaled(self, factor)
+        return replace(rule, base_lr=base)  # type: ignore[no-any-return]
 
     def check(self, potential: Potential) -> None:
         """Make an optimizer on trial.
@@ -220,9 +223,10 @@ class Optimizer(Integrator):
         schedule = as_schedule("lr", self.lr)
         if self.base_lr is not None or schedule is None:
             return rates if self.base_lr is None else per_chain("base_lr", self.base_lr, chains)
-        first = schedule.at(np.zeros((1, chains)), chains)[0]
+        first = schedule.at(np.zeros((1, chains)), chains, step=np.zeros(1))[0]
         largest = np.max([np.broadcast_to(level, chains) for level in schedule.levels()] or [rates], axis=0)
-        return np.where(first > 0, first, largest)
+        bases: NDArray[np.float64] = np.where(first > 0, first, largest)
+        return bases
 
     def _make(self, position: Tensor, potential: Potential, rate: float) -> _Chain:
         """A chain of its own module or parameters."""

@@ -96,6 +96,11 @@ class Preconditioned(Integrator):
         return replace(self, inner=self.inner.scaled(factor))
 
     @property
+    def may_rest(self) -> bool:  # type: ignore[override]
+        """As the inner rule."""
+        return self.inner.may_rest
+
+    @property
     def step_size(self) -> PerChain | Schedule:
         """That of the inner rule."""
         return self.inner.step_size  # type: ignore[no-any-return]

@@ -59,6 +59,7 @@ class SGD(Integrator):
     clip_norm: float | None = None
     clip_value: float | None = None
 
+    may_rest: ClassVar[bool] = True
     memory_names: ClassVar[tuple[str, ...]] = ("momentum",)
     flips_on_reflection: ClassVar[tuple[str, ...]] = ("momentum",)
     per_chain: ClassVar[tuple[str, ...]] = ("momentum", "weight_decay")

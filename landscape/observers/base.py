@@ -23,7 +23,8 @@ Variables: TypeAlias = dict[str, tuple[tuple[str, ...], NDArray[Any], dict[str, 
 FloatArray: TypeAlias = NDArray[np.float64]
 
 # Names that stand for many columns, and the dimension these have in a run.
-_WIDE = dict.fromkeys(("position", "unwrapped", "momentum", "batch_gradient"), "coordinate") | {"sample_energies": "sample"}
+_OF_COORDINATES = ("position", "unwrapped", "momentum", "batch_gradient")
+_WIDE = dict.fromkeys(_OF_COORDINATES, "coordinate") | {"sample_energies": "sample"}
 _ENERGIES = ("energy", "batch_energy", "evaluation_energy", "sample_energies", "gradient_norm")
 
 
