@@ -205,7 +205,7 @@ def _window(rho: FloatArray) -> NDArray[np.intp] | None:
     return np.array([*found, end]) if found[0] < found[1] < end else None
 
 
-def _decay(sums: FloatArray, times: FloatArray) -> FloatArray:
+def _decay(sums: FloatArray, times: NDArray[Any]) -> FloatArray:
     """Rates of leaving A and B, lambda, and the difference between the halves of the decay; ``(..., 4)``."""
     with np.errstate(divide="ignore", invalid="ignore"):
         fall = -np.log(_slope(sums))
