@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -9,7 +10,6 @@ import numpy as np
 import scipy.optimize
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.engines.base import Plan, State
@@ -17,6 +17,8 @@ from landscape.engines.choice import make_engine
 from landscape.errors import ConfigError, ShapeError
 from landscape.integrators.adam import Adam
 from landscape.integrators.sgd import SGD
+from landscape.objective import Objective, newton
+from landscape.paths.domain import Domain
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy
 from landscape.potentials.network import NetworkLoss
@@ -25,9 +27,10 @@ from landscape.results import global_attributes
 
 __all__ = ["minimize"]
 
-Method = Literal["adam", "lbfgs", "gd"]
-DEFAULT_STEPS = {"adam": 20_000, "gd": 20_000, "lbfgs": 5_000}
+Method = Literal["adam", "lbfgs", "gd", "newton"]
+DEFAULT_STEPS = {"adam": 20_000, "gd": 20_000, "lbfgs": 5_000, "newton": 500}
 HISTORY = 200  # points of history that are kept
+SECOND_ORDER = 10  # one in so many iterations of "lbfgs", at the end, are Newton's
 
 
 def minimize(
@@ -50,12 +53,14 @@ def minimize(
     potential : Potential
     start : optional
         As for `simulate`, one position.
-    method : {"adam", "lbfgs", "gd"}
-        Adam; limited-memory BFGS (scipy's L-BFGS-B, in float64); plain gradient descent.
+    method : {"adam", "lbfgs", "gd", "newton"}
+        Adam; limited-memory BFGS (SciPy's L-BFGS-B, in float64), which without walls goes on as "newton" where its line
+        search fails, and in the last tenth of `steps`; plain gradient descent; Newton's method in a trust region by
+        Hessian products (SciPy's trust-ncg), which has no walls.
     tolerance : float
-        On the gradient norm, in units of energy.
+        On the gradient norm, in units of energy. At a wall what pushes into it does not count.
     steps : int, optional
-        Iterations at most: 20,000 for "adam" and "gd", 5,000 for "lbfgs".
+        Iterations at most: 20,000 for "adam" and "gd", 5,000 for "lbfgs", 500 for "newton".
     lr : float, optional
         Rate of "adam" (3e-3) and "gd" (1e-2).
     progress : bool, optional
@@ -71,6 +76,11 @@ def minimize(
     ------
     ConfigError, ShapeError
 
+    Warns
+    -----
+    UserWarning
+        If the gradient is longer than `tolerance` in the end, with its norm and what to try.
+
     Examples
     --------
     >>> import landscape as ls
@@ -82,7 +92,7 @@ def minimize(
     from landscape.prepare import prepare
 
     if method not in DEFAULT_STEPS:
-        raise ConfigError(f'method must be "adam", "lbfgs" or "gd", got {method!r}')
+        raise ConfigError(f'method must be "adam", "lbfgs", "gd" or "newton", got {method!r}')
     if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not tolerance > 0:
         raise ConfigError(f"tolerance must be positive, got {tolerance!r}")
     needs_energy("minimize", potential)
@@ -95,12 +105,18 @@ def minimize(
     plan, state, described = prepare(whole, integrator, steps=limit, start=start)
     if len(state.position) != 1:
         raise ShapeError(f"minimize takes one start, got {len(state.position)}")
+    if method == "newton" and plan.walls.folds:
+        raise ConfigError('method="newton" knows no walls, and this potential has bounds: use "lbfgs"')
     with progress_bar(limit, f"minimum by {method}", show=progress) as report:
-        run = _lbfgs if method == "lbfgs" else _first_order
-        position, history = run(plan, state, limit, tolerance, report)
+        if method in ("adam", "gd"):
+            position, history = _first_order(plan, state, limit, tolerance, report)
+        else:
+            first = method == "lbfgs"
+            position, history = _second_order(plan, state, limit, tolerance, report, first=first)
+    _warn(plan, method, lr, history, tolerance, limit)
     spec: dict[str, Any] = {"task": "minimize", "method": method, "tolerance": tolerance, "steps": limit, "lr": rate}
     spec |= {key: value for key, value in described.items() if key in ("potential", "start")}
-    return _dataset(potential, position, history, tolerance, spec)
+    return _dataset(plan, potential, position, history, tolerance, spec)
 
 
 def _first_order(
@@ -108,7 +124,7 @@ def _first_order(
 ) -> tuple[Tensor, list[tuple[int, float, float]]]:
     # Rate by stages of the run: the full one for three fifths, then a tenth of it reached in four steps of 10^(-1/4).
     factors = [1.0] * 6 + [10 ** (-k / 4) for k in range(1, 5)] if isinstance(plan.integrator, Adam) else [1.0] * 10
-    history = [(0, *_energy_and_norm(plan.potential, state.position[0]))]
+    history = [(0, *_energy_and_norm(plan, state.position[0]))]
     every = max(1, limit // HISTORY)
     while state.step < limit and history[-1][2] > tolerance:
         stage = min(int(10 * state.step / limit), 9)
@@ -116,54 +132,75 @@ def _first_order(
         stop = min(limit, state.step + every, -(-(stage + 1) * limit // 10))
         engine.advance(stop - state.step)
         engine.close()
-        history.append((state.step, *_energy_and_norm(plan.potential, state.position[0])))
+        history.append((state.step, *_energy_and_norm(plan, state.position[0])))
         report(state.step)
         if not np.isfinite(history[-1][1]):
             break
     return state.position[0], history
 
 
-def _lbfgs(
-    plan: Plan, state: State, limit: int, tolerance: float, report: Any
+def _second_order(
+    plan: Plan, state: State, limit: int, tolerance: float, report: Any, *, first: bool = True
 ) -> tuple[Tensor, list[tuple[int, float, float]]]:
-    potential, like = plan.potential, state.position[0]
-    history: list[tuple[int, float, float]] = [(0, *_energy_and_norm(potential, like))]
-
-    last: tuple[NDArray[np.float64], float, float] = (np.full(len(like), np.nan), np.nan, np.nan)
-
-    def value_and_slope(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        nonlocal last
-        at = torch.from_numpy(x).to(like)
-        energy, gradient = float(potential.energy(at)), potential.gradient(at)
-        last = x.copy(), energy, float(gradient.norm())
-        return energy, gradient.to("cpu", torch.float64).numpy()
-
-    def note(intermediate_result: Any) -> None:
-        x = np.array(intermediate_result.x)
-        # as a rule the search ends where it looked last, and on a large data set a second look is dear
-        seen = last[1:] if np.array_equal(x, last[0]) else _energy_and_norm(potential, torch.from_numpy(x).to(like))
-        history.append((history[-1][0] + 1, *seen))
-        report(history[-1][0])
-        if history[-1][2] <= tolerance:
-            raise StopIteration
-
-    lows, highs = plan.walls.lows, plan.walls.highs
-    options = {"maxiter": limit, "maxfun": 4 * limit, "ftol": 0.0, "gtol": tolerance / max(1.0, len(like)) ** 0.5}
-    found = scipy.optimize.minimize(
-        value_and_slope, like.cpu().double().numpy(), jac=True, method="L-BFGS-B",
-        bounds=scipy.optimize.Bounds(lows, highs), callback=note, options=options,
-    )  # fmt: skip
-    return torch.from_numpy(np.array(found.x)).to(like), history
+    """L-BFGS while its line search gets on, then Newton's method, where there are no walls."""
+    like = state.position[0]
+    objective = Objective(plan.potential, like, tolerance, lambda at, slope: _norm(plan, at, slope), report)
+    x = like.cpu().double().numpy()
+    ends_second = not plan.walls.folds
+    if first:
+        most = limit - limit // SECOND_ORDER if ends_second else limit
+        options = {"maxiter": most, "maxfun": 4 * limit, "ftol": 0.0, "gtol": tolerance / max(1.0, len(like)) ** 0.5}
+        bounds = scipy.optimize.Bounds(plan.walls.lows, plan.walls.highs)
+        found = scipy.optimize.minimize(
+            objective, x, jac=True, method="L-BFGS-B", bounds=bounds, callback=objective.note, options=options
+        )
+        x = np.array(found.x)
+    done, _, norm = objective.history[-1]
+    if norm > tolerance and done < limit and ends_second:
+        x = newton(objective, x, limit - done)
+    return objective.tensor(x), objective.history
 
 
-def _energy_and_norm(potential: Potential, position: Tensor) -> tuple[float, float]:
-    return float(potential.energy(position).detach()), float(potential.gradient(position).norm())
+def _norm(plan: Plan, position: Tensor, gradient: Tensor) -> float:
+    """Of the gradient, without what pushes into a wall at which the position stands."""
+    return float(Domain(plan.walls, []).inward(position[None], gradient[None]).norm())
+
+
+def _energy_and_norm(plan: Plan, position: Tensor) -> tuple[float, float]:
+    gradient = plan.potential.gradient(position)
+    return float(plan.potential.energy(position).detach()), _norm(plan, position, gradient)
+
+
+def _warn(
+    plan: Plan, method: str, lr: float | None, history: list[tuple[int, float, float]], tolerance: float, limit: int
+) -> None:
+    """Say so if the minimum was not reached."""
+    done, _, norm = history[-1]
+    if norm <= tolerance:
+        return
+    advice = []
+    if plan.dtype == torch.float32:
+        advice.append("dtype=torch.float64, since gradients in float32 are rounded")
+    if done >= limit:
+        advice.append(f"more steps than {limit}")
+    if method in ("adam", "gd"):
+        advice.append(f'another lr than {"the default" if lr is None else lr}, or method="lbfgs"')
+    elif method == "lbfgs" and not plan.walls.folds:
+        advice.append('method="newton" from here (start=the result)')
+    advice.append("weight decay where a loss has no minimum, a smooth activation where it lies at a kink of ReLU")
+    warnings.warn(
+        f"the minimum has not converged: the gradient has norm {norm:.3g} after {done} iterations of {method}, more "
+        f"than tolerance = {tolerance:g}. Try {'; '.join(advice)}",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def _dataset(
-    potential: Potential, position: Tensor, history: list[tuple[int, float, float]], tolerance: float, spec: Any
-) -> xr.Dataset:
-    energy, norm = _energy_and_norm(potential, position)
+    plan: Plan, potential: Potential, position: Tensor, history: list[tuple[int, float, float]], tolerance: float,
+    spec: Any,
+) -> xr.Dataset:  # fmt: skip
+    energy, norm = _energy_and_norm(plan, position)
     table = np.array(history)
     about = {"units": "energy"}
     variables: dict[str, Any] = {

@@ -122,7 +122,7 @@ class MinimizeSpec(_Strict):
     task: Literal["minimize"]
     potential: Table
     start: Table | list[float] | None = None
-    method: Literal["adam", "lbfgs", "gd"] = "adam"
+    method: Literal["adam", "lbfgs", "gd", "newton"] = "adam"
     tolerance: Number = 1e-6
     steps: StrictInt | None = None
     lr: Number | None = None

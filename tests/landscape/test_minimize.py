@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import scipy.optimize
 import torch
+from torch import nn
 
 import landscape as ls
+from landscape.errors import ConfigError
 from landscape.potentials import Expression, Function, NetworkLoss, architectures, toys
 
 METHODS = ("adam", "lbfgs", "gd")
@@ -31,12 +34,14 @@ def shifted_bowl_minimum():
     return [2.0, y]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "newton"])
 @pytest.mark.parametrize("case", KNOWN)
 def test_known_minima(case, method):
     potential, start, expected, rate = KNOWN[case]
+    if method == "newton" and potential.bounds:
+        pytest.skip("has walls")
     expected = shifted_bowl_minimum() if expected is None else expected
-    lr = {"gd": rate, "adam": 0.02, "lbfgs": None}[method]
+    lr = {"gd": rate, "adam": 0.02}.get(method)
     found = ls.minimize(potential, start, method=method, lr=lr, steps=6000, tolerance=1e-6)
     assert bool(found.converged)
     assert float(found.gradient_norm) <= 1e-6
@@ -67,7 +72,8 @@ def test_the_tolerance_is_met_and_not_far_surpassed(method, tolerance):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_too_few_steps_say_so(method):
-    found = ls.minimize(toys.Rosenbrock(), [-1.0, 1.0], method=method, steps=3, tolerance=1e-12)
+    with pytest.warns(UserWarning, match=r"not converged: the gradient has norm \S+ after 3 iterations.*more steps"):
+        found = ls.minimize(toys.Rosenbrock(), [-1.0, 1.0], method=method, steps=3, tolerance=1e-12)
     assert not bool(found.converged)
     assert float(found.gradient_norm) > 1e-12
     assert found.sizes["iteration"] <= 4
@@ -118,6 +124,49 @@ def test_walls_are_respected(bounds, start, expected, method):
         on_the_way = torch.cat(seen)[:, function.coordinate_index(name)]
         assert low <= float(on_the_way.min())
         assert float(on_the_way.max()) <= high
+
+
+def test_what_pushes_into_a_wall_does_not_count():
+    """At the foot of a slope the gradient is 1 and a minimum is reached; control: without the wall it is none."""
+    slope = Expression("x + y**2", ["x", "y"], bounds={"x": (0.0, 2.0)})
+    found = ls.minimize(slope, [1.0, 0.5], method="lbfgs")
+    assert bool(found.converged)
+    np.testing.assert_allclose(found.position, [0.0, 0.0], atol=1e-6)
+    assert float(found.gradient_norm) <= 1e-6 < 1.0 == float(slope.gradient([0.0, 0.0])[0])
+    with pytest.raises(ConfigError, match="no walls"):
+        ls.minimize(slope, [1.0, 0.5], method="newton")
+
+
+def test_newton_leaves_a_saddle():
+    well = Expression("(x**2 - 1)**2 + y**2", ["x", "y"])
+    found = ls.minimize(well, [1e-3, 0.3], method="newton")
+    np.testing.assert_allclose(found.position, [1.0, 0.0], atol=1e-7)
+    assert found.sizes["iteration"] < 20
+
+
+def test_a_small_convolutional_network_reaches_its_minimum():
+    """Newton's steps at the end get where as many of L-BFGS alone do not."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(1, 3, 3), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12, 3)]
+        module = nn.Sequential(*layers).double()
+        x, y = torch.randn(30, 1, 6, 6, dtype=torch.float64), torch.randint(0, 3, (30,))
+    loss = NetworkLoss(module, x, y, weight_decay=1e-3)
+    found = ls.minimize(loss, method="lbfgs", steps=150)
+    assert bool(found.converged) and float(found.gradient_norm) <= 1e-6
+    used = int(found.iteration[-1])
+    assert 135 < used < 150
+
+    def both(point):
+        return float(loss.energy(point)), loss.gradient(point)
+
+    start = loss.position().numpy()
+    alone = scipy.optimize.minimize(both, start, jac=True, method="L-BFGS-B", options={"maxiter": used, "ftol": 0.0})
+    assert np.linalg.norm(alone.jac) > 1e-6  # control
+    assert float(found.energy) <= alone.fun + 1e-6
+    assert np.linalg.eigvalsh(loss.hessian(found.position.values)).min() > 0
+    again = ls.minimize(loss, found, method="newton")
+    assert again.sizes["iteration"] == 1
 
 
 def test_default_starts():
