@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from landscape.errors import ConfigError
+from landscape.errors import ConfigError, ShapeError
 from landscape.integrators.base import Integrator
 from landscape.observers import CoreSets
 from landscape.potentials.base import Potential
@@ -18,7 +18,7 @@ from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
 from landscape.probes.curvature.positions import Places
 from landscape.probes.rates.intervals import NORMAL, fraction_interval
-from landscape.probes.rates.shots import first_cores
+from landscape.probes.rates.shots import check_rule, first_cores
 
 __all__ = ["committor", "committor_test"]
 
@@ -87,8 +87,7 @@ def committor(
     observer = CoreSets(cores)
     if len(observer.cores) != 2:
         raise ConfigError(f"a committor is between two cores, got {list(observer.cores)}")
-    if not isinstance(integrator, Integrator):
-        raise ConfigError(f"expected an Integrator such as EulerMaruyama(dt=1e-3), got {integrator!r}")
+    check_rule(integrator)
     if callable(observer.of):
         raise ConfigError('the cores of a committor are conditions on coordinates, such as "x < -0.8"')
     whole_number("shots", shots)
@@ -105,8 +104,7 @@ def committor(
     if len(outside):
         run: dict[str, Any] = {"temperature": temperature, "constraint": constraint, "seed": seed, "backend": backend}
         if momentum is not None:
-            given = np.broadcast_to(np.asarray(momentum, dtype=np.float64), rows.shape)
-            run["momentum"] = np.repeat(given[outside], shots, axis=0)
+            run["momentum"] = np.repeat(_momenta(momentum, rows.shape)[outside], shots, axis=0)
         core, time = first_cores(
             potential, integrator, np.repeat(rows[outside], shots, axis=0), observer, steps=steps, **run
         )
@@ -114,6 +112,14 @@ def committor(
         hits[outside], arrived[outside] = (core == 1).sum(axis=1), (core >= 0).sum(axis=1)
         duration[outside], scatter[outside] = _mean(time)
     return _dataset(places, known, hits, arrived, shots, duration, scatter)
+
+
+def _momenta(momentum: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """One for each position."""
+    try:
+        return np.broadcast_to(np.asarray(momentum, dtype=np.float64), shape)
+    except (TypeError, ValueError):
+        raise ShapeError(f"momentum must be ({shape[1]},) or one for each position, {shape}") from None
 
 
 def _mean(time: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

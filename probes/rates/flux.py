@@ -22,6 +22,7 @@ from landscape.probes._describe import annotate
 from landscape.probes.free_energy.averages import check_temperature
 from landscape.probes.free_energy.forces import SurfaceWalk
 from landscape.probes.free_energy.sampling import onto, place
+from landscape.probes.rates.shots import check_rule
 from landscape.record import Record
 from landscape.restraints import scalar_field
 from landscape.simulate import simulate
@@ -149,9 +150,11 @@ def reactive_flux(
         runs = [simulate(potential, integrator, start=points, momentum=sign * kicks, **run) for sign in (1.0, -1.0)]
     else:
         width = np.sqrt(t / abs(bend)) if np.isfinite(bend) and bend else np.nan
-        reach = OFFSET * width if offset is None else float(offset)
-        if not reach > 0:
-            raise ConfigError("the profile has no curvature at the surface: give an offset of the shots from it")
+        reach = OFFSET * width if offset is None else offset
+        if isinstance(reach, bool) or not isinstance(reach, int | float | np.number) or not 0 < reach < np.inf:
+            raise ConfigError(
+                f"offset must be a positive number, and the profile curved if it is left out, got {offset!r}"
+            )
         bias = (reach / width) ** 2 / 6.0 if np.isfinite(width) else 0.0
         weight = t * (gradient**2).sum(dim=-1) / (2.0 * reach)
         sides = [onto(field, points, torch.full((shots,), float(at) + sign * reach).to(points))[0] for sign in (1, -1)]
@@ -163,8 +166,7 @@ def reactive_flux(
 
 
 def _check_dynamics(integrator: Any) -> None:
-    if not isinstance(integrator, Integrator):
-        raise ConfigError(f"expected an Integrator such as BAOAB(dt=0.05, friction=1.0), got {integrator!r}")
+    check_rule(integrator)
     if integrator.metropolis or not integrator.thermal or not integrator.samples_boltzmann:
         raise ConfigError(
             f"{type(integrator).__name__} is no thermal motion in time: rates are those of BAOAB, EulerMaruyama, Heun "
@@ -191,7 +193,7 @@ def _density(
 ) -> tuple[float, float, float, float]:
     """Density at the surface over the weight before it, its relative error, F'' there, and the weight beyond, p_B."""
     if profile is None:
-        if potential.dim != 1 or not isinstance(coordinate, str) or coordinate not in (potential.coordinates or ()):
+        if potential.dim != 1 or coordinate not in (0, *(potential.coordinates or ())):
             raise ConfigError("give the profile of the free energy along q: it is known only for one coordinate itself")
         return _exact_density(potential, at, temperature)
     if not isinstance(profile, xr.Dataset) or "free_energy" not in profile or profile.free_energy.ndim != 1:

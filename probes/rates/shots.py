@@ -8,15 +8,33 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.observers import CoreSets
+from landscape.per_chain import length_of
 from landscape.potentials.base import Potential
 from landscape.record import Record
+from landscape.schedules import as_schedule
 from landscape.simulate import simulate
 
-__all__ = ["first_cores"]
+__all__ = ["check_rule", "first_cores"]
 
 FIRST_STEPS = 256  # of the first round; each next one is twice as long
+
+
+def check_rule(integrator: Any) -> None:
+    """Refuse what is no integrator, and one with a setting for each of a number of chains.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not isinstance(integrator, Integrator):
+        raise ConfigError(f"expected an Integrator such as BAOAB(dt=0.05, friction=1.0), got {integrator!r}")
+    settings = {name: getattr(integrator, name, 0.0) for name in integrator.per_chain} | {"dt": integrator.step_size}
+    for name, value in settings.items():
+        if as_schedule(name, value) is None and length_of(name, value) is not None:
+            raise ConfigError(f"all shots follow one rule, and {name} has {np.size(value)} values: give one")
 
 
 def first_cores(

@@ -6,7 +6,7 @@ import xarray as xr
 from scipy.integrate import quad
 
 import landscape as ls
-from landscape.errors import ConfigError
+from landscape.errors import ConfigError, ShapeError
 from landscape.probes import free_energy, rates
 from tests.cases import Z_MAX
 from tests.exact_rates import klein_kramers_rate
@@ -158,6 +158,8 @@ def test_fluxes_over_a_curved_surface_with_a_profile():
     [
         ({"integrator": ls.MALA(dt=0.1)}, "no thermal motion"),
         ({"coordinate": "x**2"}, "profile"),
+        ({"integrator": ls.BAOAB(dt=0.05, friction=[1.0, 2.0])}, "one rule"),
+        ({"integrator": ls.EulerMaruyama(dt=0.01), "offset": "far"}, "offset"),
         ({"at": np.nan}, "finite"),
         ({"steps": 20, "every": 10}, "8 or more"),
         ({"profile": xr.Dataset({"count": ("x", [1.0])})}, "free_energy"),
@@ -174,6 +176,11 @@ def test_committors_that_make_no_sense_are_refused():
         rates.committor(WELL, [[0.0]], ls.EulerMaruyama(dt=0.1), CORES | {"C": "x > 9"}, temperature=0.2)
     with pytest.raises(ConfigError, match="not finite"):
         rates.committor(WELL, [[np.nan]], ls.EulerMaruyama(dt=0.1), CORES, temperature=0.2)
+    rule = ls.BAOAB(dt=0.05, friction=1.0)
+    with pytest.raises(ShapeError, match="momentum"):
+        rates.committor(WELL, [[0.0]], rule, CORES, temperature=0.2, momentum=[1.0, 2.0])
+    with pytest.raises(ConfigError, match="one rule"):
+        rates.committor(WELL, [[0.0]], ls.EulerMaruyama(dt=[0.1, 0.2]), CORES, temperature=0.2, shots=2)
     with pytest.raises(ConfigError, match="Integrator"):
         rates.committor(WELL, [[0.0]], "fast", CORES, temperature=0.2)
 
