@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -26,6 +27,7 @@ REFERENCES = (
 )
 
 
+@cache
 def package_version() -> str:
     """Version of the installed distribution."""
     try:

@@ -112,10 +112,16 @@ class Expression(Potential):
         """Straight-line program of the gradient."""
         return self._tape(self._gradient_expressions())
 
+    @cached_property
+    def _gradient_and_energy_tape(self) -> Tape:
+        return self._tape([*self._gradient_expressions(), self.expression])
+
     def tape_with(self, others: Sequence[sympy.Expr]) -> Tape:
         """Straight-line program of the gradient, then of other expressions in the same coordinates and parameters."""
         if not others:
             return self.gradient_tape
+        if len(others) == 1 and others[0] is self.expression:
+            return self._gradient_and_energy_tape
         return self._tape([*self._gradient_expressions(), *others])
 
     def _tape(self, expressions: Sequence[sympy.Expr]) -> Tape:

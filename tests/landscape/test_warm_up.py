@@ -12,7 +12,7 @@ from tests.cases import Z_CONTROL, Z_MAX, z_score
 
 STIFFNESS = np.geomspace(1.0, 1e4, 8)  # condition 1e4
 STIFF = Quadratic(STIFFNESS.tolist())
-RULES = {"MALA": (ls.MALA(1.0), 0.574), "HMC": (ls.HMC(0.3, 8), 0.8), "NUTS": (ls.NUTS(0.01, 5), 0.8)}
+RULES = {"MALA": (ls.MALA(1.0), 0.574), "HMC": (ls.HMC(0.3, 8), 0.8), "NUTS": (ls.NUTS(0.02, 4), 0.8)}
 
 
 @pytest.mark.parametrize("name", RULES)
