@@ -16,6 +16,7 @@ from landscape.probes.free_energy.smoothing import Axis
 from landscape.probes.free_energy.windows import along_first
 from landscape.probes.free_energy.work import acceptance_ratio, exponential_average
 from tests.cases import LONG
+from tests.probes.processes import OwnMBAR
 
 REPEATS = 200
 T = 0.1
@@ -72,19 +73,6 @@ def pooled(samples, centers, beta_k, chains, solver):
 def of_windows(samples, centers, beta_k, chains, width, walls=(-np.inf, np.inf)):
     found = pooled(samples, centers, beta_k, chains, OwnMBAR)
     return along_first(found, found.resolution([samples.ravel()]), Axis("q", centers, width, walls), samples.ravel())
-
-
-class OwnMBAR:
-    """MBAR by its own iteration, for three windows faster than pymbar's robust solvers."""
-
-    def __init__(self, energy, sizes, solver_protocol):
-        assert solver_protocol == "robust"
-        self.f_k = np.zeros(len(sizes))
-        boltzmann = np.exp(-energy)
-        for _ in range(200):
-            total = (sizes * np.exp(self.f_k)) @ boltzmann
-            self.f_k = -np.log((boltzmann / total).sum(axis=1))
-            self.f_k -= self.f_k[0]
 
 
 def by_bennett(rng):
