@@ -10,13 +10,17 @@ __all__ = ["progress_bar"]
 
 
 @contextmanager
-def progress_bar(total: int, description: str, *, show: bool | None = None) -> Iterator[Callable[[int], None]]:
+def progress_bar(
+    total: int, description: str, *, show: bool | None = None, above: str | None = None
+) -> Iterator[Callable[[int], None]]:
     """A bar over `total` units; the context gives a function that takes how many are done.
 
     Parameters
     ----------
     show : bool, optional
         None shows it if the standard error is a terminal.
+    above : str, optional
+        A line that stays when the bar has gone.
     """
     if not (sys.stderr.isatty() if show is None else show):
         yield lambda done: None
@@ -25,6 +29,9 @@ def progress_bar(total: int, description: str, *, show: bool | None = None) -> I
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    if above is not None:
+        console.print(above, markup=False, highlight=False, soft_wrap=True)
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done: bar.update(task, completed=done)

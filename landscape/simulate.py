@@ -35,6 +35,7 @@ from landscape.restraints import Restrain, take_restraints
 from landscape.results import build_dataset
 from landscape.storage.run_folder import PART_BYTES, RunFolder
 from landscape.storage.run_reader import open_folder
+from landscape.taken import LOG, what_it_took
 
 __all__ = ["simulate"]
 
@@ -113,7 +114,8 @@ def simulate(
         Steps between checkpoints; by default there is one every minute. What is written in the end does not depend on
         it.
     progress : bool, optional
-        Whether to show a progress bar; None shows it on a terminal.
+        Whether to show a progress bar, below a line with what the run took (integrator, backend and why, temperature,
+        noise, minibatches); None shows it on a terminal. The logger "landscape" gets that line at level INFO.
     on_nonfinite : {"raise", "drop"}
         What to do with a chain that diverges.
     certify : bool
@@ -280,7 +282,11 @@ def execute(
             folder.begin(spec, steps, describe)
             folder.restore(driver)
         title = f"{type(plan.potential).__name__}, {plan.chains} chains"
-        with progress_bar(steps, title, show=progress) as report, folder.interruption if folder else nullcontext():
+        LOG.info(line := what_it_took(plan, backend_name))
+        with (
+            progress_bar(steps, title, show=progress, above=line) as report,
+            folder.interruption if folder else nullcontext(),
+        ):
             if folder is None or not folder.complete:
                 driver.run(report)
     except NonFiniteError as error:

@@ -14,7 +14,7 @@ from landscape.noise.thermal import ThermalNoise
 from landscape.potentials.expression import Expression
 from landscape.potentials.network import NetworkLoss
 
-__all__ = ["Backend", "make_engine"]
+__all__ = ["Backend", "make_engine", "why_not_compiled"]
 
 Backend = Literal["auto", "compiled", "batched"]
 
@@ -30,7 +30,7 @@ def make_engine(plan: Plan, state: State, backend: Backend) -> tuple[Engine, str
     if backend not in ("auto", "compiled", "batched"):
         raise ConfigError(f'backend must be "auto", "compiled" or "batched", got {backend!r}')
     if backend != "batched":
-        obstacle = _obstacle(plan)
+        obstacle = why_not_compiled(plan)
         if obstacle is None:
             return _compiled(plan, state), "compiled"
         if backend == "compiled":
@@ -50,7 +50,7 @@ def _compiled(plan: Plan, state: State) -> Engine:
     return CompiledMLP(plan, state)
 
 
-def _obstacle(plan: Plan) -> str | None:
+def why_not_compiled(plan: Plan) -> str | None:
     """Why the compiled backend cannot run a plan, None if it can."""
     from landscape.engines.compiled import scheme_of
 

@@ -81,7 +81,7 @@ class Domain:
             )
         t = torch.linspace(0, 1, POINTS, dtype=points.dtype, device=points.device)[:, None]
         between = torch.lerp(points[:1], points[-1:], t)
-        for d in np.flatnonzero(self.walls.kinds == PERIODIC):
+        for d in (int(number) for number in np.flatnonzero(self.walls.kinds == PERIODIC)):
             on = between.clone()
             on[:, d] += float(self.walls.periods[d])
             with torch.no_grad():

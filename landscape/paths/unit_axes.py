@@ -159,10 +159,10 @@ def _matched(one: Axis, other: Axis, why: str) -> bool:
     if not joined and any(b % a for a, b in pairwise(edges)):
         return False
     sizes = [b - a if joined else b // a for a, b in pairwise(edges)]
-    halves = divide(one, sizes), divide(other, sizes)
-    if halves[0] is None or halves[1] is None:
+    lefts, rights = divide(one, sizes), divide(other, sizes)
+    if lefts is None or rights is None:
         return False
-    for left, right in zip(*halves, strict=True):
+    for left, right in zip(lefts, rights, strict=True):
         same(left, right, why)
     return True
 
