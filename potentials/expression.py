@@ -235,7 +235,7 @@ class Expression(Potential):
         other = copy.copy(self)
         other.parameters = self.parameters | {name: value for name, value in values.items() if isinstance(value, float)}
         other.varying = {name: value for name, value in values.items() if not isinstance(value, float)}
-        for name in ("energy_tape", "gradient_tape", "hessian_tape", "_held"):
+        for name in ("energy_tape", "gradient_tape", "hessian_tape", "_gradient_and_energy_tape", "_held"):
             other.__dict__.pop(name, None)
         return other
 
