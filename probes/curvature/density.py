@@ -12,7 +12,7 @@ from landscape.errors import ConfigError
 from landscape.potentials.checks import whole_number
 from landscape.probes._correlation import student_factor
 from landscape.probes.curvature.lanczos import tridiagonalise
-from landscape.probes.curvature.linear import as_linear, sign_probes
+from landscape.probes.curvature.linear import as_linear, settled, sign_probes
 from landscape.probes.curvature.positions import Sites
 from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, widened
 from landscape.random import check_seed
@@ -165,7 +165,7 @@ def _ends_found(nodes: np.ndarray, residuals: np.ndarray) -> bool:
     scale = np.nanmax(np.abs(nodes))
     low = np.take_along_axis(residuals, np.nanargmin(nodes, axis=1)[:, None], axis=1)
     high = np.take_along_axis(residuals, np.nanargmax(nodes, axis=1)[:, None], axis=1)
-    return bool(np.all(np.maximum(low, high) <= _ENDS_RTOL * scale))
+    return bool(np.all(settled(np.maximum(low, high), scale, _ENDS_RTOL)))
 
 
 def _broaden(nodes: np.ndarray, weights: np.ndarray, points: int, width: float | None) -> tuple[np.ndarray, ...]:

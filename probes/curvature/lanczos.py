@@ -10,7 +10,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from landscape.probes.curvature.linear import LinearMap
+from landscape.probes.curvature.linear import LinearMap, settled
 from landscape.probes.curvature.rows import dot, dots, less
 
 _FEWEST = 5  # products before a residual is believed
@@ -227,9 +227,9 @@ def lanczos_ends(
         scale = max(abs(values[0]), abs(values[-1]))
         rounding = torch.finfo(start.dtype).eps * scale
         if which == "largest":
-            done = residuals[-1] <= max(rtol * abs(values[-1]), rounding)
+            done = bool(settled(residuals[-1], values[-1], rtol, rounding))
         else:
-            done = max(residuals[0], residuals[-1]) <= max(rtol * scale, rounding)
+            done = bool(settled(max(residuals[0], residuals[-1]), scale, rtol, rounding))
         # a start close to one eigenvector has to show that it does not hide a larger one
         done = (done and len(values) >= _FEWEST) or krylov.ended
     ends = krylov.combine(weights[:, [-1, 0]]) if vectors else start.new_zeros(0, linear.size)
@@ -252,22 +252,25 @@ def _without_ghosts(
 def power_end(linear: LinearMap, start: Tensor, *, rtol: float, limit: int, shift: float = 0.0) -> tuple[Any, ...]:
     """Power iteration on H - shift: Rayleigh quotient (with its sign), residual, whether it settled, vector, products.
 
-    Stops once the quotient changes by at most rtol of itself.
+    Stops once the residual is at most rtol times the value of H, or `shift` where that is larger. A quotient that no
+    longer changes says nothing: between eigenvalues of equal size and opposite sign it stands still anywhere.
     """
     vector = following = start / torch.linalg.vector_norm(start)
-    quotient, residual, settled, count = np.nan, np.nan, False, 0
-    while count < limit and not settled:
+    quotient, residual, done, count = np.nan, np.nan, False, 0
+    rounding = torch.finfo(start.dtype).eps
+    while count < limit and not done:
         vector = following
         product = linear.one(vector) - shift * vector
         count += 1
-        before, quotient = quotient, float(vector.double() @ product.double())
+        quotient = float(vector.double() @ product.double())
         residual = float(torch.linalg.vector_norm(product - quotient * vector))
-        settled = abs(quotient - before) <= rtol * abs(quotient)
         norm = float(torch.linalg.vector_norm(product))
+        scale = max(abs(quotient + shift), abs(shift))
+        done = bool(settled(residual, scale, rtol, rounding * max(norm, abs(shift))))
         if not norm > 0 or not np.isfinite(norm):
             return quotient + shift, residual, norm == 0, vector, count
         following = product / norm
-    return quotient + shift, residual, settled, vector, count
+    return quotient + shift, residual, done, vector, count
 
 
 def _nothing(linear: LinearMap, start: Tensor, products: int) -> Ends:

@@ -15,7 +15,7 @@ from torch import Tensor
 from landscape import random
 from landscape.errors import ShapeError
 
-__all__ = ["LinearMap", "as_linear", "at_once", "gaussian_probes", "pieces", "sign_probes", "uniform_probes"]
+__all__ = ["LinearMap", "as_linear", "at_once", "gaussian_probes", "pieces", "settled", "sign_probes", "uniform_probes"]
 
 _TOGETHER: Final = 2**20  # numbers: what stays in the caches of a processor; a graphics processor takes more
 
@@ -157,6 +157,19 @@ def uniform_probes(linear: LinearMap, count: int, seed: int, *, purpose: int = 0
         whole = _words(seed, purpose, number, -(-linear.size // 4)).view("<i2")[: linear.size]
         row.copy_(torch.from_numpy(whole.astype(np.int16, copy=False))).add_(0.5).mul_(3.0**0.5 * 2.0**-15)
     return probes
+
+
+def settled(residuals: Any, scale: Any, rtol: float, rounding: float = 0.0) -> Any:
+    """Whether residuals |H v - theta v| are small: at most rtol times their `scale`, or rounding. NaN is not.
+
+    The one test behind every `converged` that stands beside a residual: an eigenvalue lies as close as that to theta.
+
+    Examples
+    --------
+    >>> settled(np.array([1e-4, 0.1, np.nan]), 5.0, 1e-3).tolist()
+    [True, False, False]
+    """
+    return np.asarray(residuals) <= np.maximum(rtol * np.abs(scale), rounding)
 
 
 def gaussian_probes(linear: LinearMap, count: int, seed: int, *, purpose: int = 0) -> Tensor:

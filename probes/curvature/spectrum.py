@@ -170,7 +170,8 @@ def extreme_eigenvalues(
         Most products at a position; where they run out `converged` is false.
     method : {"lanczos", "power"}
         Power iteration converges to the eigenvalue of largest magnitude, whatever its sign, with ratio
-        |lambda_2 / lambda_1| a product; the other end comes from a second iteration on H shifted by the first.
+        |lambda_2 / lambda_1| a product; the other end comes from a second iteration on H shifted by the first. It
+        converges nowhere where two of opposite sign have that magnitude: `converged` is false there.
     warm_start : bool
         Start from the vectors of the neighbour along the last leading dim (a path, a run) and a random component of
         half their length, so that an eigenvector orthogonal to them is found too.

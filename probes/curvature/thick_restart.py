@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.probes.curvature.linear import LinearMap, uniform_probes
+from landscape.probes.curvature.linear import LinearMap, settled, uniform_probes
 from landscape.probes.curvature.rows import gram, orthonormal, remove
 
 __all__ = ["Pairs", "Which", "dense_pairs", "top_pairs"]
@@ -119,7 +119,7 @@ def _verified(
     rest = images - torch.as_tensor(values).to(found)[:, None] * vectors
     residuals = torch.linalg.vector_norm(rest, dim=1).cpu().double().numpy()
     rounding = torch.finfo(linear.dtype).eps * scale
-    converged = (residuals <= np.maximum(rtol * np.abs(values), _ROUNDINGS * rounding)) & certain
+    converged = settled(residuals, values, rtol, _ROUNDINGS * rounding) & certain
     missing = k - len(values)
     return Pairs(
         np.pad(values, (0, missing), constant_values=np.nan),

@@ -143,7 +143,7 @@ def late(ratio, chains, walls=None):
 
 
 def test_a_step_that_is_not_small_says_so():
-    """Free diffusion leaves in time at any step where the path is Brownian; without a test between steps a run warns."""
+    """At any step free diffusion leaves in time if the path is Brownian; with no test between steps a run warns."""
     for ratio in (0.169, 0.4, 2.0):
         bias, error = late(ratio, 40_000)
         assert abs(bias) < Z_MAX * error and error < 0.005  # by the straight line it would be late by 0.7 ratio^2

@@ -34,7 +34,7 @@ def leave(dim, dt, chains, backend="compiled", seed=1, **settings):
     names, steps = NAMES[:dim], math.ceil(9 / dt)
     return ls.simulate(
         Expression("0*x0", names), ls.EulerMaruyama(dt=dt), temperature=1.0, chains=chains, steps=steps, seed=seed,
-        start=[0.0] * dim, constraint=ls.Absorb({name: (-1, 1) for name in names}), backend=backend,
+        start=[0.0] * dim, constraint=ls.Absorb(dict.fromkeys(names, (-1, 1))), backend=backend,
         record=ls.Record(steps, ["energy"]), **settings,
     )  # fmt: skip
 
@@ -149,7 +149,7 @@ def test_two_walls_in_one_step():
     exact = 1 - float((inside - mirrored).sum() / math.exp(-((end - start) ** 2) / (2 * variance)))
     full = [torch.full((20_000,), value, dtype=torch.float64) for value in (start, end, variance)]
     draws = Draws(3, torch.arange(20_000), 7)
-    share, side = first_crossing(*full, [(0, 0.0, 0), (1, width, 1)], draws, (1, 0), bridge=True)
+    share, _ = first_crossing(*full, [(0, 0.0, 0), (1, width, 1)], draws, (1, 0), bridge=True)
     left = (share <= 1).numpy()
     assert abs(z_score(left, exact)) < Z_MAX
     single = [math.exp(-2 * start * end / variance), math.exp(-2 * (1 - start) * (1 - end) / variance)]

@@ -148,6 +148,45 @@ def test_power_iteration_keeps_the_sign_and_warns():
     assert not short.converged
 
 
+POWER = pytest.mark.filterwarnings("ignore:power iteration")
+
+
+@POWER
+@pytest.mark.parametrize("size", [2, 3, 50])
+@pytest.mark.parametrize("gap", [0.0, 1e-9, 1e-4])
+def test_power_iteration_between_two_signs(size, gap):
+    """diag(-5, 0, ..., 0, 5): the quotient stands still anywhere, no residual is small, and nothing has converged."""
+    matrix = np.diag([-5.0, *[0.0] * (size - 2), 5.0 - gap])
+    for seed in range(5):
+        found = curvature.largest_eigenvalue(matrix, method="power", seed=seed)
+        assert found.largest_residual > 0.1 and not found.converged
+        assert not curvature.extreme_eigenvalues(matrix, method="power", seed=seed).converged
+    control = curvature.largest_eigenvalue(np.diag([-4.0, *[0.0] * (size - 2), 5.0]), method="power")
+    assert control.converged and abs(control.largest - 5.0) < 1e-3 and control.largest_residual < 5e-3
+
+
+@POWER
+@pytest.mark.parametrize("method", ["power", "lanczos"])
+def test_converged_means_a_small_residual(method):
+    """Whatever the products allowed: converged if and only if the residuals are small."""
+    rng = np.random.default_rng(3)
+    verdicts = set()
+    for _ in range(12):
+        matrix = spectrum_matrix(rng.normal(size=20) * rng.choice([1.0, 5.0]))
+        for products in (3, 12, 60, 400):
+            found = curvature.largest_eigenvalue(matrix, method=method, products=products)
+            small = bool(found.largest_residual <= 1e-3 * abs(found.largest))
+            assert bool(found.converged) <= small
+            verdicts.add((bool(found.converged), small))
+            exact = np.linalg.eigvalsh(matrix)
+            assert np.abs(exact - float(found.largest)).min() <= float(found.largest_residual) + 1e-12
+            both = curvature.extreme_eigenvalues(matrix, method=method, products=products)
+            if both.converged:
+                scale = max(abs(both.largest), abs(both.smallest))
+                assert max(both.largest_residual, both.smallest_residual) <= 1.001e-3 * scale
+    assert {(True, True), (False, False)} <= verdicts
+
+
 def test_an_eigenvalue_lies_within_the_residual():
     for seed in range(30):
         values = np.sort(np.random.default_rng(seed).standard_normal(40))
