@@ -112,17 +112,18 @@ class Expression(Potential):
         """Straight-line program of the gradient."""
         return self._tape(self._gradient_expressions())
 
-    @cached_property
-    def _gradient_and_energy_tape(self) -> Tape:
-        return self._tape([*self._gradient_expressions(), self.expression])
-
     def tape_with(self, others: Sequence[sympy.Expr]) -> Tape:
         """Straight-line program of the gradient, then of other expressions in the same coordinates and parameters."""
         if not others:
             return self.gradient_tape
-        if len(others) == 1 and others[0] is self.expression:
-            return self._gradient_and_energy_tape
-        return self._tape([*self._gradient_expressions(), *others])
+        if len(others) != 1 or others[0] is not self.expression:
+            return self._tape([*self._gradient_expressions(), *others])
+        numbers = tuple(self.parameters.items()), tuple(self.varying)  # a copy may have others
+        held: tuple[Any, Tape] | None = self.__dict__.get("_slope_and_energy")
+        if held is None or held[0] != numbers:
+            held = numbers, self._tape([*self._gradient_expressions(), self.expression])
+            self.__dict__["_slope_and_energy"] = held
+        return held[1]
 
     def _tape(self, expressions: Sequence[sympy.Expr]) -> Tape:
         """Program of expressions; its inputs are the coordinates and then the numbers of `varying`."""
@@ -235,7 +236,7 @@ class Expression(Potential):
         other = copy.copy(self)
         other.parameters = self.parameters | {name: value for name, value in values.items() if isinstance(value, float)}
         other.varying = {name: value for name, value in values.items() if not isinstance(value, float)}
-        for name in ("energy_tape", "gradient_tape", "hessian_tape", "_gradient_and_energy_tape", "_held"):
+        for name in ("energy_tape", "gradient_tape", "hessian_tape", "_held"):
             other.__dict__.pop(name, None)
         return other
 

@@ -8,6 +8,7 @@ import pytest
 import landscape as ls
 from landscape.errors import ConfigError
 from landscape.potentials import Expression, Quadratic
+from landscape.probes.free_energy.sampling import with_parameter
 from tests.cases import Z_CONTROL, Z_MAX, z_score
 
 STIFFNESS = np.geomspace(1.0, 1e4, 8)  # condition 1e4
@@ -114,3 +115,14 @@ def test_what_is_refused():
     ):
         with pytest.raises(ConfigError, match=match):
             ls.warm_up(STIFF, rule, **{"temperature": 1.0, "chains": 2} | settings)
+
+
+def test_programs_of_copies_are_their_own():
+    """What a formula keeps for rules with a Metropolis test is not that of the same formula with another number."""
+    trap = Expression("k*x**2/2", ["x"], {"k": ls.ramp(1.0, 9.0, duration=1.0)})
+    for k, formula in ((1.0, trap.at(0.0)), (9.0, trap.at(1.0)), (5.0, trap.at(0.5))):
+        run = ls.simulate(formula, ls.MALA(0.1), temperature=1.0, chains=2000, steps=60, seed=1, record=ls.Record(60))
+        assert abs(z_score(run.last_position.values[:, 0] ** 2, 1.0 / k)) < Z_MAX
+        other = with_parameter(formula, "k", 3.0)
+        run = ls.simulate(other, ls.MALA(0.1), temperature=1.0, chains=2000, steps=60, seed=1, record=ls.Record(60))
+        assert abs(z_score(run.last_position.values[:, 0] ** 2, 1.0 / 3.0)) < Z_MAX
