@@ -27,11 +27,15 @@ def fluctuations(
         str, typer.Option(help='"temperature" pools chains of equal temperature, or "chain".')
     ] = "temperature",
     quantity: Annotated[
-        str, typer.Option("--quantity", "-q", help='"summary" of the energy, or "diffusion" of coordinates.')
+        str, typer.Option(
+            "--quantity",
+            "-q",
+            help='"summary" of the energy, "diffusion" or "current" of coordinates, or "entropy_production".',
+        ),
     ] = "summary",
     coordinate: Annotated[
         list[str] | None,
-        typer.Option("--coordinate", "-c", help="Whose diffusion (repeatable); all by default.", show_default=False),
+        typer.Option("--coordinate", "-c", help="Of whose diffusion or current (repeatable).", show_default=False),
     ] = None,
     force: Force = False,
 ) -> None:
@@ -39,10 +43,15 @@ def fluctuations(
 
     Example:  landscape probe fluctuations landscape-demo/network.nc
     """
+    from landscape.cli.driven import probe_current, probe_entropy_production
     from landscape.cli.probing import probe_diffusion, probe_fluctuations
 
     if quantity == "diffusion":
         probe_diffusion(run, output, coordinate, by, force=force)
+    elif quantity == "current":
+        probe_current(run, output, coordinate, force=force)
+    elif quantity == "entropy_production":
+        probe_entropy_production(run, output, by, force=force)
     else:
         probe_fluctuations(run, output, by, force=force, quantity=quantity, coordinates=coordinate)
 
@@ -98,25 +107,53 @@ def curvature(
 
 @probe_app.command("free-energy")
 def free_energy(
-    run: Run,
+    runs: Annotated[list[Path], typer.Argument(help="A stored run (.nc); with --mbar several.", show_default=False)],
     coordinate: Annotated[
         list[str] | None,
         typer.Option("--coordinate", "-c", help="Along which; give two for a surface.", show_default=False),
     ] = None,
     output: Output = None,
     temperature: Annotated[
-        float | None, typer.Option(help="Of the chains to take, where there are several.", show_default=False)
+        float | None,
+        typer.Option(help="Of the chains to take, where there are several; with --mbar any.", show_default=False),
     ] = None,
     bins: Annotated[int, typer.Option(help="Of each coordinate.", min=2)] = 60,
+    mbar: Annotated[
+        bool, typer.Option("--mbar", help="Combine the states of all chains; read them without restraints.")
+    ] = False,
+    observable: Annotated[
+        list[str] | None,
+        typer.Option(help='With --mbar: a formula or recorded variable, such as "x**2".', show_default=False),
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(help="With --mbar: of the landscape that is asked for, such as k=2.0.", show_default=False),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Free energy along one coordinate of a run, or two, from a histogram, with its error and beside theory.
 
-    Example:  landscape probe free-energy valley.nc --coordinate y --bins 30
-    """
-    from landscape.cli.free_energy import probe_free_energy
+    With --mbar, of runs at several temperatures, restraints or parameters: free energies of these states, averages and
+    profiles at any other.
 
-    probe_free_energy(run, output, coordinate or [], temperature=temperature, bins=bins, force=force)
+    Examples:  landscape probe free-energy valley.nc --coordinate y --bins 30
+
+    landscape probe free-energy windows.nc ladder.nc --mbar -c x --temperature 0.15 --observable energy
+    """
+    if mbar:
+        from landscape.cli.combining import probe_mbar
+
+        probe_mbar(
+            runs, output, coordinate or [], observable or [], parameter or [], temperature=temperature, bins=bins,
+            force=force,
+        )  # fmt: skip
+        return
+    from landscape.cli.free_energy import probe_free_energy
+    from landscape.errors import ConfigError
+
+    if len(runs) > 1 or observable or parameter:
+        raise ConfigError("several runs, --observable and --parameter belong to --mbar: add it")
+    probe_free_energy(runs[0], output, coordinate or [], temperature=temperature, bins=bins, force=force)
 
 
 @probe_app.command()

@@ -14,7 +14,7 @@ from landscape.probes.free_energy.multistate import Block, Multistate, pymbar_so
 from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.smoothing import Axis
 from landscape.probes.free_energy.windows import along_first
-from landscape.probes.free_energy.work import acceptance_ratio, exponential_average
+from landscape.probes.free_energy.work_averages import acceptance_ratio, exponential_average
 from tests.cases import LONG
 from tests.probes.processes import OwnMBAR
 

@@ -5,7 +5,7 @@ import pytest
 
 import landscape as ls
 from landscape import potentials
-from landscape.errors import ConfigError
+from landscape.errors import ConfigError, ConvergenceError
 from landscape.probes import free_energy
 from landscape.probes.free_energy.smoothing import kernel
 from tests.probes.test_free_energy_coverage import of_windows
@@ -162,3 +162,28 @@ def test_walls_that_make_no_sense(settings):
 def test_periods_of_a_histogram_that_make_no_sense(period):
     with pytest.raises(ConfigError, match="period"):
         ls.Histogram("x", range=(0.0, 1.0), period=period)
+
+
+@pytest.mark.parametrize("period", [2 * np.pi, None])
+def test_umbrella_around_a_ring(period):
+    """Windows on the angle atan2(y, x), on both sides of its seam: the last one's springs reach around it."""
+    ring = potentials.Expression("10*(sqrt(x**2 + y**2) - 1)**2 + 0.5*x/sqrt(x**2 + y**2)", ["x", "y"])
+    at = np.linspace(2.2, 4.0, 5)
+    settings = {"start": [1.0, 0.1], "chains": 8, "steps": 1200, "every": 8, "dt": 0.02, "stiffness": 3.0}
+    if period is None:  # control: no angle is beyond pi then
+        with pytest.raises(ConvergenceError):
+            free_energy.umbrella(ring, "atan2(y, x)", at, 0.2, **settings)
+        return
+    found = free_energy.umbrella(ring, "atan2(y, x)", at, 0.2, period=period, **settings)
+    theory = 0.5 * (np.cos(at) - np.cos(at[0]))
+    z = ((found.free_energy - theory) / found.free_energy_stderr)[1:]
+    assert float(abs(z).max()) < 4.5
+    assert found.attrs["period"] == 2 * np.pi
+
+
+@pytest.mark.parametrize("period", [-1.0, 0.0, "x", True, np.inf, (0.0, 1.0)])
+def test_periods_of_umbrella_that_make_no_sense(period):
+    with pytest.raises(ConfigError, match="period"):
+        free_energy.umbrella(BOX, "x", [0.1, 0.5, 0.9], 1.0, period=period)
+    with pytest.raises(ConfigError, match="period"):
+        ls.simulate(BOX, ls.MALA(dt=0.1), temperature=1.0, steps=1, constraint=ls.Restrain("x", 0.5, 1.0, period))
