@@ -33,7 +33,9 @@ def distance(position: Any, reference: Any) -> xr.Dataset:
     xarray.Dataset
         `distance` with the dims of `position` without `coordinate`: a value of each position, without error. With a
         dim `chain`, also `mean_distance` over chains and `mean_distance_stderr` from the scatter between them (NaN
-        for one chain), for each temperature on `scan_temperature` where chains have temperatures.
+        for one chain), for each temperature on `scan_temperature` where chains have temperatures. The distance of a
+        position that is not finite (a chain that was dropped) is NaN: means are over the others, and the attribute
+        `dropped_chains` counts the chains that have such positions.
 
     Raises
     ------
@@ -71,6 +73,9 @@ def distance(position: Any, reference: Any) -> xr.Dataset:
     dataset = xr.Dataset({"distance": values})
     if "chain" in values.dims:
         dataset = dataset.merge(_mean_over_chains(values))
+    if "chain" in values.dims:
+        bad = values.isnull().any([name for name in values.dims if name != "chain"])
+        dataset.attrs["dropped_chains"] = int(bad.sum())
     dataset.attrs.update(
         title="Distance from a reference",
         conventions="Euclidean norm; errors of means from the scatter between chains",
@@ -119,7 +124,7 @@ def _norm(points: xr.DataArray, origin: xr.DataArray) -> xr.DataArray:
     """Norms, computed along the first dim in blocks so that no second copy of the positions is held."""
     coords = {name: c for name, c in points.coords.items() if "coordinate" not in c.dims}
     if points.ndim == 1:
-        return xr.DataArray(float(np.linalg.norm(points.to_numpy() - origin.to_numpy())), coords=coords)
+        return xr.DataArray(float(np.linalg.norm(points.to_numpy().astype(np.float64) - origin.to_numpy())), coords=coords)
     first = points.dims[0]
     rows = max(1, _BLOCK // max(1, points.size // points.shape[0]))
     parts = []
@@ -127,7 +132,7 @@ def _norm(points: xr.DataArray, origin: xr.DataArray) -> xr.DataArray:
         part = points.isel({first: slice(low, low + rows)})
         start = origin.isel({first: slice(low, low + rows)}) if first in origin.dims else origin
         difference = part.astype(np.float64).variable - start.astype(np.float64).variable
-        parts.append(np.sqrt((difference**2).sum("coordinate").transpose(*points.dims[:-1]).to_numpy()))
+        parts.append(np.sqrt((difference**2).sum("coordinate", skipna=False).transpose(*points.dims[:-1]).to_numpy()))
     return xr.DataArray(np.concatenate(parts), dims=points.dims[:-1], coords=coords)
 
 
