@@ -69,9 +69,10 @@ def probe_fluctuations(
 ) -> None:  # fmt: skip
     """Print the summary (and the exponents where there are enough temperatures); store it if asked to."""
     if quantity != "summary":
-        raise ConfigError(f'--quantity must be "summary" or "diffusion", got {quantity!r}')
+        known = '"summary", "diffusion", "current" or "entropy_production"'
+        raise ConfigError(f"--quantity must be {known}, got {quantity!r}")
     if coordinates:
-        raise ConfigError("--coordinate says whose diffusion is wanted: give it with --quantity diffusion only")
+        raise ConfigError("--coordinate says whose diffusion or current is wanted: give it with these quantities only")
     if by not in ("temperature", "chain"):
         raise ConfigError(f'--by must be "temperature" or "chain", got {by!r}')
     target = None if output is None else no_overwrite(output, force=force)

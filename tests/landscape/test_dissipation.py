@@ -7,6 +7,7 @@ import scipy.stats
 
 import landscape as ls
 from landscape import potentials, probes
+from landscape.cli.app import run as run_command
 from landscape.errors import ConfigError
 
 T, DT = 0.5, 0.05
@@ -79,6 +80,18 @@ def test_a_run_is_resumed_with_its_sums(tmp_path):
     probe = {"task": "probe", "probe": "fluctuations.entropy_production", "run": {"file": str(tmp_path / "part")}}
     with pytest.raises(ls.errors.ShapeError, match="9"):
         ls.run(probe)
+
+
+def test_probes_of_a_stored_run_from_the_command_line(tmp_path, capsys):
+    stored = tmp_path / "run.nc"
+    ls.save(stationary_run(), stored)
+    assert run_command(["probe", "fluctuations", str(stored), "--quantity", "entropy_production"]) == 0
+    assert "rate" in capsys.readouterr().out
+    assert run_command(["probe", "fluctuations", str(stored), "-q", "current", "-c", "x"]) == 0
+    with ls.open(tmp_path / "run.current.nc") as found:
+        assert found.current.dims == ("x",)
+    table = {"task": "probe", "probe": "fluctuations.entropy_production", "run": {"file": str(stored)}}
+    assert abs(ls.run(table).rate.item() - RATE) < 1.0
 
 
 @pytest.mark.parametrize("backend", ["compiled", "batched"])
