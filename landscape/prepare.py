@@ -117,7 +117,7 @@ def prepare(
         check_seam(plan, position, type(integrator).__name__)
     _check_exits(plan, steps)
     counts_work = record is not None and record.wants("work", "heat")
-    if counts_work:
+    if record is not None and counts_work:
         _check_work(plan, position, steps, of_heat=record.wants("heat"))
     if record is not None and record.wants("kinetic_energy") and not _has_kinetic_energy(integrator):
         name = type(integrator).__name__
@@ -236,13 +236,12 @@ def _exits(plan: Plan, start: xr.Dataset | None) -> Memory:
 
 def _work(plan: Plan, start: xr.Dataset | None) -> Memory:
     """The work since the first step, and the energy there: NaN until it is known."""
-    goes_on = start is not None and "last_work" in start
-    names = {"work": ("last_work", 0.0), "start_energy": ("start_energy", np.nan)}
+    kept = {"work": 0.0, "start_energy": np.nan}
+    if start is not None and "last_work" in start:
+        kept = {"work": start.last_work.values, "start_energy": start.start_energy.values}
     return {
-        name: torch.as_tensor(
-            np.array(np.broadcast_to(start[kept].values if goes_on else fresh, plan.chains)), device=plan.device
-        )
-        for name, (kept, fresh) in names.items()
+        name: torch.as_tensor(np.array(np.broadcast_to(value, plan.chains)), device=plan.device)
+        for name, value in kept.items()
     }
 
 

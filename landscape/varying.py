@@ -100,24 +100,23 @@ class Held:
         holding: Any = potential
         self.potential: Potential = holding.holding() if potential.varying else potential
         self._restraints = restraints
-        self._sprung = self.potential if restraints is None else Restrained(self.potential, restraints)
+        self._sprung: Any = self.potential if restraints is None else Restrained(self.potential, restraints)
         self.followed: Potential = self._sprung if bias is None else bias.on(self._sprung)
 
     def hold(self, values: torch.Tensor) -> None:
         """Take these ``(numbers, chains or 1)`` from now on."""
-        self._numbers = values
         own = len(self.potential.varying)
         if own:
             holding: Any = self.potential
             holding.hold(values[:own])
         if self._restraints is not None:
-            self._sprung.restraints = self._restraints.held(values[own:])  # type: ignore[attr-defined]
+            self._sprung.restraints = self._restraints.held(values[own:])
 
     def springs(self, position: torch.Tensor) -> torch.Tensor:
         """Energy of the springs, ``(chains,)``."""
         if self._restraints is None:
             return torch.zeros_like(position[:, 0])
-        energy: torch.Tensor = self._sprung.restraints.energy(position)  # type: ignore[attr-defined]
+        energy: torch.Tensor = self._sprung.restraints.energy(position)
         return energy
 
     def work(self, position: torch.Tensor, later: torch.Tensor) -> torch.Tensor:
