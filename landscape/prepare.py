@@ -24,6 +24,7 @@ from landscape.per_chain import count_chains, length_of, per_chain
 from landscape.potentials.base import Potential, check_device
 from landscape.potentials.checks import needs_energy
 from landscape.potentials.code_fingerprint import code_fingerprint
+from landscape.potentials.modes import refuse_modes
 from landscape.potentials.network import NetworkLoss
 from landscape.random import check_seed
 from landscape.record import Record
@@ -55,6 +56,7 @@ def prepare(
     device: torch.device | str | None = None,
 ) -> tuple[Plan, State, dict[str, Any]]:
     """Check every setting of `simulate` and resolve it: the plan, the initial state and the specification."""
+    refuse_modes()
     if not isinstance(potential, Potential):
         raise ConfigError(f"expected a Potential first, got {type(potential).__name__}")
     if not isinstance(integrator, Integrator):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import ConfigError, ShapeError
+from landscape.potentials.modes import plain_modes
 
 __all__ = ["Bounds", "Potential"]
 
@@ -288,8 +289,10 @@ class Potential(ABC):
         return tensor, back
 
     def _apply(self, function: Callable[[Tensor], Tensor], position: ArrayLike) -> Any:
-        tensor, back = self._tensor(position)
-        return back(function(tensor))
+        with plain_modes():
+            tensor, back = self._tensor(position)
+            # a tensor made in inference mode has no derivatives, not even outside of it
+            return back(function(tensor.clone() if tensor.is_inference() else tensor))
 
 
 def _unchanged(tensor: Tensor) -> Tensor:

@@ -1,0 +1,101 @@
+"""Whatever mode of torch the user is in, numbers are the same, or a run is refused; the mode is left as found."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import landscape as ls
+from landscape.errors import ConfigError
+from landscape.potentials import Expression, Function, NetworkLoss
+
+MODES = {
+    "inference": torch.inference_mode,
+    "no_grad": torch.no_grad,
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "all": lambda: contextlib.ExitStack(),
+}
+
+
+@contextlib.contextmanager
+def mode(name):
+    with contextlib.ExitStack() as stack:
+        for one in ("inference", "no_grad", "autocast") if name == "all" else (name,):
+            stack.enter_context(MODES[one]())
+        before = state()
+        yield
+        assert state() == before
+
+
+def state():
+    return torch.is_inference_mode_enabled(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")
+
+
+def network():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 5), nn.GELU(), nn.Linear(5, 3))
+    return NetworkLoss(module, torch.randn(20, 4), torch.randint(3, (20,)))
+
+
+LANDSCAPES = {
+    "formula": lambda: Expression("x**4 + x*y + y**2", ["x", "y"]),
+    "function": lambda: Function(lambda x: (x @ x.new_ones(2, 2)).square().sum(-1) + x.prod(-1), 2),
+    "network": network,
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+@pytest.mark.parametrize("kind", LANDSCAPES)
+def test_numbers_do_not_depend_on_modes(kind, name):
+    landscape = LANDSCAPES[kind]()
+    generator = torch.Generator().manual_seed(1)
+    start = torch.randn(landscape.dim, generator=generator).to(landscape.default_dtype)
+    start = start.float() if kind == "network" else start
+    vector = torch.ones_like(start)
+
+    def numbers(at):
+        return landscape.energy(at), landscape.gradient(at), landscape.hvp(at, vector)
+
+    outside = numbers(start)
+    assert all(float(torch.linalg.vector_norm(one)) > 0.01 for one in outside)
+    with mode(name):
+        inside, own = numbers(start), numbers(start.clone())  # that is made in the mode
+        arrays = landscape.gradient(start.numpy())
+    for one, other, third in zip(outside, inside, own, strict=True):
+        assert torch.equal(one.detach(), other.detach()) and torch.equal(one.detach(), third.detach())
+        assert one.dtype == other.dtype
+    assert np.array_equal(arrays, outside[1].numpy())
+
+
+def test_what_the_modes_would_do():
+    """The control: torch itself has no derivative in the one, and other digits in the other."""
+    with torch.inference_mode():
+        assert not torch.ones(2, requires_grad=True).exp().requires_grad
+    a = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert float(((a @ a).float() - a.double() @ a.double()).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["inference", "autocast", "all"])
+def test_runs_are_refused_within_modes(name):
+    loss, bowl = network(), Expression("x**2/2", ["x"])
+    calls = [
+        lambda: ls.simulate(bowl, ls.EulerMaruyama(0.1), temperature=1.0, steps=2),
+        lambda: ls.minimize(loss, loss.position(), steps=2),
+        lambda: ls.train(loss, ls.SGD(lr=0.1), epochs=1),
+    ]
+    for call in calls:
+        with mode(name), pytest.raises(ConfigError, match="outside of that block"):
+            call()
+
+
+def test_runs_go_on_without_gradients():
+    """no_grad is no obstacle: a run takes the derivatives that it needs, to the same bits."""
+    bowl = Function(lambda x: x.square().sum(-1) / 2, 2)
+    settings = {"temperature": 1.0, "steps": 5, "start": [1.0, 2.0], "seed": 1}
+    outside = ls.simulate(bowl, ls.EulerMaruyama(0.1), **settings)
+    with torch.no_grad():
+        inside = ls.simulate(bowl, ls.EulerMaruyama(0.1), **settings)
+    assert np.array_equal(outside.last_position, inside.last_position)
