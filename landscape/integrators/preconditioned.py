@@ -33,8 +33,8 @@ class Preconditioned(Integrator):
     """A rule that sees M(x) (grad V + noise) where it asks for grad V + noise; M is that of the start of the step.
 
     For `EulerMaruyama`: x' = x - dt M grad V(x) + M sqrt(2 T dt) xi (Ito, without a term in the derivative of M), so
-    that in general the law is not Boltzmann's: a `Mobility` keeps it. On a valley V = g(y) x^2/2 with M = diag(1/g, 1), thermal noise gives
-    V_eff(y) = -T/(2 g) and noise of covariance 2 T g along x gives (T/2) ln g.
+    that in general the law is not Boltzmann's: a `Mobility` keeps it. On a valley V = g(y) x^2/2 with M = diag(1/g, 1),
+    thermal noise gives V_eff(y) = -T/(2 g) and noise of covariance 2 T g along x gives (T/2) ln g.
 
     Parameters
     ----------
