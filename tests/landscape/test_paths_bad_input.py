@@ -14,8 +14,6 @@ from landscape.errors import ConfigError, LandscapeError, NonFiniteError, ShapeE
 from landscape.paths import Path, auto_neb, bezier, neb, polychain, straight_line, string
 
 A, B = [-1.0, 0.0], [1.0, 0.0]
-# searches that are too short to converge say so, and many of these are
-pytestmark = pytest.mark.filterwarnings("ignore:auto_neb has not converged")
 
 
 @pytest.fixture

@@ -73,7 +73,6 @@ def test_ends_beyond_a_wall_are_refused(method):
 TURN = ls.Periodic({"phi": (-math.pi, math.pi)})
 
 
-@pytest.mark.filterwarnings("ignore:auto_neb has not converged")
 @pytest.mark.parametrize("method", SEARCHES)
 def test_periodic_coordinates_take_the_short_way(method):
     """Between phi = 2.2 and -2.2 the short way leads over the seam: 2 pi - 4.4, and not over the hill at 0."""
@@ -152,7 +151,6 @@ def network(batch_size):
     return NetworkLoss(architectures.mlp([1, 2, 1]), x, x**2, loss="mse", batch_size=batch_size, dtype=torch.float64)
 
 
-@pytest.mark.filterwarnings("ignore:auto_neb has not converged")
 def test_default_cycles_are_work():
     """Epochs of minibatches, and steps where an epoch would be one."""
     assert cycles_of(network(8), None) == CYCLES

@@ -12,8 +12,6 @@ from landscape.paths.evaluation import Slopes, batch_of
 from landscape.potentials import NetworkLoss, architectures, datasets
 
 FAR = {"end_tolerance": 1e9}  # ends of these tests are not minima
-# searches that are too short to converge say so, and most of these are
-pytestmark = pytest.mark.filterwarnings("ignore:auto_neb has not converged")
 
 
 def small(batch_size=None, **settings):

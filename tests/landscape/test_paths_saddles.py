@@ -12,8 +12,6 @@ from landscape.paths.tangents import improved_tangents, perpendicular
 
 SADDLE = -40.664844  # Muller-Brown, between A and C, with the length of the path A-C-B
 LENGTH = 2.6988275
-# searches that are too short to converge say so, and many of these are
-pytestmark = pytest.mark.filterwarnings("ignore:auto_neb has not converged")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ def linear():
 CASES = [
     (lambda: BOWL, ls.EulerMaruyama(dt=0.1), {}, "compiled in float64 on cpu, T = 0: no noise"),
     (lambda: BOWL, ls.EulerMaruyama(dt=0.1), {"temperature": 0.5}, "in float64 on cpu, T = 0.5 (ThermalNoise)"),
-    (lambda: BOWL, ls.EulerMaruyama(dt=0.1), {"temperature": [0.1, 0.2]}, "2 chains, compiled in float64 on cpu, T = 0.1"),
+    (lambda: BOWL, ls.EulerMaruyama(dt=0.1), {"temperature": [0.1, 0.2]}, "2 chains, compiled in float64 on cpu, T ="),
     (lambda: BOWL, ls.EulerMaruyama(dt=0.1), {"temperature": ls.ramp(0.1, 0.2, 1.0)}, "T by schedule (ThermalNoise)"),
     (lambda: BOWL, ls.SGD(lr=0.1), {}, "SGD on Expression, 1 chain, compiled in float64 on cpu, no thermal noise"),
     (
