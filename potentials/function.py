@@ -11,6 +11,7 @@ from torch import Tensor
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
 from landscape.potentials.code_fingerprint import code_fingerprint
+from landscape.potentials.modes import called
 
 __all__ = ["Function"]
 
@@ -40,7 +41,7 @@ class Function(Potential):
     ------
     ConfigError
         If `dim` is not positive, the names do not fit it, or `hvp` is given without `gradient`. On use, if torch can
-        differentiate no energy that varies.
+        differentiate no energy that varies, or a callable writes into its argument.
     ShapeError
         On use, if a callable does not return one energy, or one vector, per position.
 
@@ -82,7 +83,7 @@ class Function(Potential):
         self.bounds = check_bounds(bounds, names)
 
     def _energy(self, position: Tensor) -> Tensor:
-        energy = self.function(position)
+        energy = called("energy function", self.function, position)
         if not isinstance(energy, Tensor) or energy.shape != position.shape[:-1]:
             got = f"shape {tuple(energy.shape)}" if isinstance(energy, Tensor) else type(energy).__name__
             raise ShapeError(
@@ -95,7 +96,7 @@ class Function(Potential):
 
     def _check_constant(self, position: Tensor, energy: Tensor) -> None:
         """An energy without a graph has the derivative zero, which is right only if it is constant."""
-        if not torch.equal(self.function(1.01 * position + 0.01), energy):
+        if not torch.equal(called("energy function", self.function, 1.01 * position + 0.01), energy):
             raise ConfigError(
                 "the energy varies, but torch cannot differentiate it: compute it with torch operations, or give "
                 "Function(..., gradient=...)"
@@ -104,13 +105,13 @@ class Function(Potential):
     def _gradient(self, position: Tensor) -> Tensor:
         if self.own_gradient is None:
             return super()._gradient(position)
-        return self._vectors("gradient", self.own_gradient(position.detach()), position)
+        return self._vectors("gradient", called("gradient", self.own_gradient, position.detach()), position)
 
     def _hvp(self, position: Tensor, vector: Tensor) -> Tensor:
         if self.own_gradient is None:
             return super()._hvp(position, vector)
         if self.own_hvp is not None:
-            return self._vectors("hvp", self.own_hvp(position.detach(), vector.detach()), position)
+            return self._vectors("hvp", called("hvp", self.own_hvp, position.detach(), vector.detach()), position)
         length = torch.finfo(position.dtype).eps ** (1 / 3) * (1 + position.norm(dim=-1, keepdim=True))
         step = length / vector.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(position.dtype).tiny)
         ahead, behind = (self._gradient(position + sign * step * vector) for sign in (1, -1))

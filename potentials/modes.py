@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from landscape.errors import ConfigError
 
-__all__ = ["plain_modes", "refuse_modes"]
+__all__ = ["called", "plain_modes", "refuse_modes"]
 
 _DEVICES = ("cpu", "cuda")
 
@@ -39,6 +41,29 @@ def plain_modes() -> Iterator[None]:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         yield
+
+
+def called(what: str, function: Callable[..., Any], *arguments: Tensor) -> Any:
+    """Call a user's function of tensors, which has to leave them and the gradient mode as they are.
+
+    Raises
+    ------
+    ConfigError
+        If it writes into an argument, which is where a run is.
+    """
+    enabled, before = torch.is_grad_enabled(), [_writes(one) for one in arguments]
+    try:
+        found = function(*arguments)
+    finally:
+        torch.set_grad_enabled(enabled)
+    if [_writes(one) for one in arguments] != before:
+        raise ConfigError(f"the {what} writes into its argument, which would move the run: work on position.clone()")
+    return found
+
+
+def _writes(tensor: Tensor) -> int:
+    """How often it was written to; a tensor of inference mode does not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def refuse_modes() -> None:

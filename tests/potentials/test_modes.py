@@ -99,3 +99,47 @@ def test_runs_go_on_without_gradients():
     with torch.no_grad():
         inside = ls.simulate(bowl, ls.EulerMaruyama(0.1), **settings)
     assert np.array_equal(outside.last_position, inside.last_position)
+
+
+# -- what a user's function may not do --------------------------------------------------------------------------------
+
+
+def turns_off(x):
+    torch.set_grad_enabled(False)
+    return x.square().sum(-1)
+
+
+def within_no_grad(x):
+    with torch.no_grad():
+        return x.square().sum(-1)
+
+
+def writes(x):
+    energy = x.square().sum(-1)
+    with torch.no_grad():
+        x += 1.0
+    return energy
+
+
+@pytest.mark.parametrize("energy", [turns_off, within_no_grad])
+def test_energies_that_turn_gradients_off(energy):
+    """Refused, and gradients are as they were; the energy itself is right, and so is the right function."""
+    bowl = Function(energy, 2)
+    assert float(bowl.energy(np.array([1.0, 2.0]))) == 5.0 and torch.is_grad_enabled()
+    for call in (bowl.gradient, bowl.hessian, lambda x: ls.simulate(bowl, ls.EulerMaruyama(0.1), steps=2, start=x)):
+        with pytest.raises(ConfigError, match="cannot differentiate"):
+            call(np.array([1.0, 2.0]))
+        assert torch.is_grad_enabled()
+    right = Function(lambda x: x.square().sum(-1), 2)
+    assert right.gradient(np.array([1.0, 2.0])).tolist() == [2.0, 4.0]
+
+
+def test_functions_that_write_into_their_argument():
+    position = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    for bowl in (Function(writes, 2), Function(lambda x: x.square().sum(-1), 2, gradient=lambda x: x.mul_(2.0))):
+        with pytest.raises(ConfigError, match=r"writes into its argument.*clone"):
+            (bowl.energy if bowl.own_gradient is None else bowl.gradient)(position)
+        with pytest.raises(ConfigError, match="writes into its argument"):
+            ls.simulate(bowl, ls.EulerMaruyama(0.1), temperature=1.0, steps=3, start=[1.0, 2.0])
+    copies = Function(lambda x: x.clone().mul_(2.0).square().sum(-1), 2)
+    assert float(copies.energy([1.0, 2.0])) == 20.0
