@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape import random
-from landscape.engines.base import Engine
+from landscape.engines.base import Engine, Plan
 from landscape.engines.choice import Backend
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, described
@@ -26,6 +26,8 @@ from landscape.simulate import claimed, execute
 from landscape.storage.series import Series
 
 __all__ = ["replica_exchange"]
+
+DRAWN = 1 << 14  # variates of swaps that are drawn at once
 
 
 def replica_exchange(
@@ -185,37 +187,63 @@ class _Swaps:
         self.last_end = np.where(np.arange(chains) % rungs == 0, 0, -1)  # which end each walker has seen last
         self.half_trips = np.zeros(chains, np.int64)
         self.round = 0
+        self._of_rounds: list[tuple[NDArray[np.int64], NDArray[np.float64]]] | None = None
+        self._drawn: NDArray[np.float64] | None = None
+        self._drawn_from = 0
+        rung = np.arange(chains) % rungs
+        self._ends = [(0, np.flatnonzero(rung == 0)), (1, np.flatnonzero(rung == rungs - 1))]
 
     def apply(self, engine: Engine) -> None:
         """Try to exchange every second pair of neighbours."""
-        plan, state = engine.plan, engine.state
-        low = np.flatnonzero(np.arange(len(self.walker)) % self.rungs % 2 == self.round % 2)
-        low = low[low % self.rungs < self.rungs - 1]
-        temperature = np.asarray(plan.temperature)
+        low, gaps = self._pairs(engine.plan)[self.round % 2]
         energy = engine.energies()
-        log_ratio = (1 / temperature[low] - 1 / temperature[low + 1]) * (energy[low] - energy[low + 1])
-        draws = random.uniforms(plan.seed, torch.from_numpy(low), state.step, stream=random.SWAP).numpy()
-        swapped = low[np.log(draws) < log_ratio]
+        log_ratio = gaps * (energy[low] - energy[low + 1])
+        swapped = low[self._log_draws(engine)[low] < log_ratio]
         self.tried[low] += 1
-        self.made[swapped] += 1
-        order = np.arange(len(self.walker))
-        order[swapped], order[swapped + 1] = swapped + 1, swapped
-        if len(swapped):
-            self._exchange(engine, torch.from_numpy(order).to(plan.device))
-        self.walker = self.walker[order]
         self.round += 1
+        if len(swapped):
+            self.made[swapped] += 1
+            order = np.arange(len(self.walker))
+            order[swapped], order[swapped + 1] = swapped + 1, swapped
+            self._exchange(engine, torch.from_numpy(order).to(engine.plan.device))
+            self.walker = self.walker[order]
         self._count_trips()
+
+    def _pairs(self, plan: Plan) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """First of the even and of the odd pairs, and 1/T less that of the second."""
+        if self._of_rounds is None:
+            chain, temperature = np.arange(len(self.walker)), np.asarray(plan.temperature)
+            first = chain % self.rungs < self.rungs - 1
+            lows = [np.flatnonzero(first & (chain % self.rungs % 2 == odd)) for odd in (0, 1)]
+            self._of_rounds = [(low, 1 / temperature[low] - 1 / temperature[low + 1]) for low in lows]
+        return self._of_rounds
+
+    def _log_draws(self, engine: Engine) -> NDArray[np.float64]:
+        """Logarithms of the uniform variates of all chains at this step, of which some rounds are drawn at once."""
+        step, every, chains = engine.state.step, self.every, len(self.walker)
+        number, rest = divmod(step - self._drawn_from, every)
+        if self._drawn is None or rest or not 0 <= number < len(self._drawn):
+            rounds = max(1, DRAWN // chains)
+            at = torch.arange(step, step + rounds * every, every).repeat_interleave(chains)
+            draws = random.uniforms(engine.plan.seed, torch.arange(chains).repeat(rounds), at, stream=random.SWAP)
+            self._drawn, self._drawn_from, number = np.log(draws.numpy()).reshape(rounds, chains), step, 0
+        row: NDArray[np.float64] = self._drawn[number]
+        return row
 
     def _exchange(self, engine: Engine, source: Tensor) -> None:
         """Give each chain the configuration of `source`, with what the rule remembers of it."""
         plan, state = engine.plan, engine.state
+        names = {*plan.integrator.memory_names, "winding"} & set(state.memory)
+        if not names:
+            state.position.copy_(state.position[source])
+            return
         moved = source != torch.arange(len(source), device=source.device)
         half_kicks, scales = (
             plan.columns(facts, state) for facts in (plan.integrator.half_kick, plan.integrator.exchanged)
         )
         slope = engine.gradient() if half_kicks else state.position
         # the rest counts for the chain, not for the configuration
-        for name in {*plan.integrator.memory_names, "winding"} & set(state.memory):
+        for name in names:
             former = value = state.memory[name]
             if name in half_kicks:
                 value = value - half_kicks[name] * slope
@@ -242,8 +270,7 @@ class _Swaps:
             setattr(self, name, int(value[0]) if name == "round" else value)
 
     def _count_trips(self) -> None:
-        rung = np.arange(len(self.walker)) % self.rungs
-        for end, at in ((0, rung == 0), (1, rung == self.rungs - 1)):
+        for end, at in self._ends:
             walkers = self.walker[at]
             crossed = self.last_end[walkers] == 1 - end
             self.half_trips[walkers[crossed]] += 1

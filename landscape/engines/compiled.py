@@ -84,6 +84,7 @@ class CompiledEngine(Engine):
         self.noise_type = np.zeros(0, np.uint32) if isinstance(noise, TwoPointNoise) else self.noise_real
         self.threads = max(1, min(int(numba.config.NUMBA_NUM_THREADS), plan.chains))
         self._pool: ThreadPoolExecutor | None = None
+        self._constant: tuple[Settings, NDArray[np.float64]] | None = None
 
     def _numbers(self) -> list[Any]:
         """The rule's numbers, one or one per chain each."""
@@ -136,7 +137,7 @@ class CompiledEngine(Engine):
         done = 0
         while done < steps:
             piece = self.piece(steps - done)
-            settings, time = self.plan.settings_of(self.state, piece)
+            settings, time = self._settings_of(piece)
             if self.scheme == update.LEIMKUHLER_MATTHEWS:
                 settings = replace(settings, amplitude=0.5 * settings.amplitude)
             of_piece = [
@@ -154,6 +155,15 @@ class CompiledEngine(Engine):
             if self.plan.scheduled:
                 self.state.time = time
         return positions, energies
+
+    def _settings_of(self, steps: int) -> tuple[Settings, NDArray[np.float64]]:
+        """Settings of the next steps, looked up once where they are the same for all."""
+        plan = self.plan
+        if plan.scheduled or plan.driven:
+            return plan.settings_of(self.state, steps)
+        if self._constant is None:
+            self._constant = plan.settings_of(self.state, 1)
+        return self._constant
 
     def piece(self, steps: int) -> int:
         """How many of the next `steps` steps one call of the kernel may take."""
