@@ -206,15 +206,36 @@ def rates(
     ] = None,
     quantity: Annotated[
         str,
-        typer.Option("--quantity", "-q", help='"core_sets", or "escape_rate" of two cores by two estimators.'),
+        typer.Option(
+            "--quantity",
+            "-q",
+            help='"core_sets", "escape_rate" of two cores by two estimators, or "forward_flux" with the rule of '
+            "the run.",
+        ),
     ] = "core_sets",
+    coordinate: Annotated[
+        str | None, typer.Option("--coordinate", "-c", help="For forward_flux: name or formula.", show_default=False)
+    ] = None,
+    a: Annotated[
+        float | None, typer.Option("--from", help="For forward_flux: boundary of A.", show_default=False)
+    ] = None,
+    b: Annotated[
+        float | None, typer.Option("--to", help="For forward_flux: boundary of B.", show_default=False)
+    ] = None,
+    copies: Annotated[int, typer.Option(help="For forward_flux: from each interface and replica.", min=10)] = 200,
+    seed: Annotated[int, typer.Option(help="For forward_flux.", min=0)] = 0,
     output: Output = None,
     force: Force = False,
 ) -> None:
-    """Transition rates between core sets, from a run that followed them or recorded positions.
+    """Transition rates between core sets, from a run that followed them or recorded positions; or of rare events.
 
-    Example:  landscape probe rates run.nc --core "A=x < -0.8" --core "B=x > 0.8"
+    Examples:  landscape probe rates run.nc --core "A=x < -0.8" --core "B=x > 0.8"
+
+    landscape probe rates run.nc --quantity forward_flux --coordinate x --from -0.8 --to 0.8
     """
-    from landscape.cli.rates import probe_rates
+    from landscape.cli.rates import probe_forward_flux, probe_rates
 
+    if quantity == "forward_flux":
+        probe_forward_flux(run, output, coordinate, a, b, copies=copies, seed=seed, force=force)
+        return
     probe_rates(run, output, quantity, core or [], force=force)

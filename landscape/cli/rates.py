@@ -7,13 +7,14 @@ from pathlib import Path
 import xarray as xr
 from rich.table import Table
 
+from landscape.building import build_potential
 from landscape.cli.console import console, measured, no_overwrite
 from landscape.errors import ConfigError
 from landscape.opening import open as open_run
 from landscape.probes import rates
-from landscape.storage.files import save
+from landscape.storage.files import read_spec, save
 
-__all__ = ["escape_table", "probe_rates", "rates_table"]
+__all__ = ["escape_table", "probe_forward_flux", "probe_rates", "rates_table"]
 
 
 def probe_rates(path: Path, output: Path | None, quantity: str, cores: list[str], *, force: bool) -> None:
@@ -30,6 +31,32 @@ def probe_rates(path: Path, output: Path | None, quantity: str, cores: list[str]
     else:
         found = rates.escape_rate(run, chosen)
         console.print(escape_table(found))
+    save(found, target)
+    console.print(f"wrote [bold]{target}[/bold]")
+
+
+def probe_forward_flux(
+    path: Path, output: Path | None, coordinate: str | None, a: float | None, b: float | None, *, copies: int,
+    seed: int, force: bool,
+) -> None:  # fmt: skip
+    """Print and store the rate of a rare event in the dynamics of a run, by forward-flux sampling."""
+    if coordinate is None or a is None or b is None:
+        raise ConfigError("forward_flux needs --coordinate, --from and --to")
+    target = no_overwrite(output or path.with_suffix(".forward_flux.nc"), force=force)
+    with open_run(path) as stored:
+        run = stored.load()
+    potential = build_potential(read_spec(run)["potential"])
+    found = rates.forward_flux(potential, run, coordinate, a, b, copies=copies, seed=seed)
+    table = Table(coordinate, "reached from the first", "to the next", box=None, header_style="bold", pad_edge=False)
+    for i in range(found.sizes["interface"]):
+        one = found.isel(interface=i)
+        names = ("cumulative_probability", "conditional_probability")
+        cells = [measured(float(one[name]), float(one[f"{name}_stderr"])) for name in names]
+        table.add_row(f"{float(one.interface):.4g}", *cells)
+    console.print(table)
+    console.print(f"rate {measured(float(found.rate), float(found.rate_stderr))}")
+    if not bool(found.resolved):
+        console.print("not resolved: replicas scatter widely, take more --copies")
     save(found, target)
     console.print(f"wrote [bold]{target}[/bold]")
 
