@@ -14,6 +14,7 @@ from torch import Tensor
 from landscape import random
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
+from landscape.integrators.masses import rows
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import whole_number
 from landscape.potentials.quadrature import graded_edges
@@ -44,10 +45,10 @@ def reactive_flux(
 ) -> xr.Dataset:  # fmt: skip
     r"""Rate from q(x) < z to q(x) > z by shooting from the dividing surface q = z.
 
-    With F the free energy along q and p = exp(-F(z)/T) / \int_{q<z} exp(-F/T) dq, for inertial dynamics of unit mass
+    With F the free energy along q and p = exp(-F(z)/T) / \int_{q<z} exp(-F/T) dq, for inertial dynamics of mass M
 
     .. math:: k(t) = p \, \langle \dot q \, \theta(q(t) - z) \rangle_{q = z} = k_{TST} \, \kappa(t), \qquad
-        k_{TST} = p \sqrt{T / 2 \pi} \, \langle |\nabla q| \rangle_{q = z} ,
+        k_{TST} = p \sqrt{T / 2 \pi} \, \langle |M^{-1/2} \nabla q| \rangle_{q = z} ,
 
     momenta from the Maxwell law. The transmission coefficient kappa falls from 1 to a plateau, which decays as slowly
     as exp(-lambda t), lambda = k/p_B with p_B the weight of q > z: the rate is its value at t = 0. Overdamped paths
@@ -136,6 +137,7 @@ def reactive_flux(
     density, density_error, bend, beyond = _density(potential, field, profile, coordinate, float(at), t)
     points = _on_surface(potential, field, float(at), t, shots, settling, start, random.check_seed(seed))
     gradient = field.gradient(points)
+    masses = torch.as_tensor(rows(getattr(integrator, "mass", None), potential.dim)).to(points)
     run: dict[str, Any] = {
         "steps": steps, "temperature": t, "constraint": constraint, "seed": (seed + 1) % 2**64, "backend": backend,
         "progress": False, "record": Record(every, {"q": lambda _, position: field.energy(position)}),
@@ -143,10 +145,10 @@ def reactive_flux(
     inertial = "momentum" in integrator.memory_names
     bias = 0.0
     if inertial:
-        kicks = np.sqrt(t) * random.normals(
+        kicks = (t * masses).sqrt() * random.normals(
             seed, torch.arange(shots), 0, potential.dim, precision="float64", stream=random.INITIAL
         ).to(points)
-        weight = 0.5 * (gradient * kicks).sum(dim=-1)
+        weight = 0.5 * (gradient * kicks / masses).sum(dim=-1)
         runs = [simulate(potential, integrator, start=points, momentum=sign * kicks, **run) for sign in (1.0, -1.0)]
     else:
         width = np.sqrt(t / abs(bend)) if np.isfinite(bend) and bend else np.nan
@@ -162,16 +164,21 @@ def reactive_flux(
     ahead, behind = ((one.q.to_numpy() > at).astype(float) for one in runs)
     each = density * weight.numpy()[:, None] * (ahead - behind)
     relative = float(np.hypot(density_error, bias))
-    return _dataset(each, runs[0].time.to_numpy(), gradient, t, density, relative, beyond, inertial=inertial)
+    return _dataset(
+        each, runs[0].time.to_numpy(), gradient / masses.sqrt(), t, density, relative, beyond, inertial=inertial
+    )
 
 
 def _check_dynamics(integrator: Any) -> None:
     check_rule(integrator)
-    if integrator.metropolis or not integrator.thermal or not integrator.samples_boltzmann:
+    in_time = integrator.thermal and integrator.samples_boltzmann and hasattr(integrator, "dt")  # not learning rates
+    if integrator.metropolis or not in_time:
         raise ConfigError(
             f"{type(integrator).__name__} is no thermal motion in time: rates are those of BAOAB, EulerMaruyama, Heun "
             "or LeimkuhlerMatthews"
         )
+    if getattr(integrator, "mobility", None) is not None or hasattr(integrator, "preconditioner"):
+        raise ConfigError("overdamped rates over a surface are those of mobility 1: use core_sets or escape_rate")
 
 
 def _on_surface(

@@ -115,6 +115,15 @@ def test_inertial_fluxes_are_exact(friction):
     np.testing.assert_allclose(found.transmission, found.rate / ideal, rtol=1e-6)
 
 
+def test_masses_only_slow_the_clock():
+    """Time goes as sqrt(M), friction being a rate."""
+    settings = {"coordinate": "x", "at": 0.0, "temperature": 0.2, "shots": 200, "steps": 100}
+    light = rates.reactive_flux(WELL, None, ls.BAOAB(dt=0.05, friction=2.0), **settings)
+    heavy = rates.reactive_flux(WELL, None, ls.BAOAB(dt=0.1, friction=1.0, mass=4.0), **settings)
+    np.testing.assert_allclose(heavy.rate, light.rate / 2, rtol=1e-9)
+    np.testing.assert_allclose(heavy.transmission, light.transmission, rtol=1e-9)
+
+
 def test_overdamped_fluxes_are_exact():
     found = rates.reactive_flux(
         WELL, None, ls.EulerMaruyama(dt=0.01), coordinate="x", at=0.0, temperature=0.25, shots=8000, steps=200
@@ -157,9 +166,11 @@ def test_fluxes_over_a_curved_surface_with_a_profile():
     ("given", "words"),
     [
         ({"integrator": ls.MALA(dt=0.1)}, "no thermal motion"),
+        ({"integrator": ls.SGHMC(lr=0.01, friction=0.1)}, "no thermal motion"),
         ({"coordinate": "x**2"}, "profile"),
         ({"integrator": ls.BAOAB(dt=0.05, friction=[1.0, 2.0])}, "one rule"),
         ({"integrator": ls.EulerMaruyama(dt=0.01), "offset": "far"}, "offset"),
+        ({"integrator": ls.EulerMaruyama(dt=0.01, mobility=ls.Mobility("1 + x**2"))}, "mobility 1"),
         ({"at": np.nan}, "finite"),
         ({"steps": 20, "every": 10}, "8 or more"),
         ({"profile": xr.Dataset({"count": ("x", [1.0])})}, "free_energy"),
