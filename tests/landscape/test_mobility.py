@@ -203,10 +203,10 @@ def test_diffusion_over_an_angle_as_on_a_sphere():
 def test_free_exit_with_a_mobility(backend):
     """Mean time from 0 to +-1, V = 0, anti-Ito: integral of y / (T m(y)) over (0, 1), here 3/4; 1 with M = 1."""
     flat = potentials.Expression("0*x", ["x"])
-    rule = ls.EulerMaruyama(0.02, mobility=ls.Mobility("2/(1 + x**2)"))
+    rule = ls.EulerMaruyama(0.04, mobility=ls.Mobility("2/(1 + x**2)"))
     run = ls.simulate(
-        flat, rule, temperature=T, chains=1000, steps=450, seed=1, constraint=ls.Absorb({"x": (-1, 1)}),
-        record=ls.Record(450), backend=backend,
+        flat, rule, temperature=T, chains=800, steps=200, seed=1, constraint=ls.Absorb({"x": (-1, 1)}),
+        record=ls.Record(200), backend=backend,
     )  # fmt: skip
     times = run.exit_time.to_numpy()
     assert np.isfinite(times).all()
