@@ -62,7 +62,6 @@ def warm_up(
     backend: Backend = "auto",
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
-    progress: bool | None = None,
 ) -> Warmed:
     """Tune step size and masses of `MALA`, `HMC` or `NUTS` in steps that are not part of the sample.
 
