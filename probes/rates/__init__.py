@@ -2,10 +2,12 @@
 
 `core_sets` counts transitions between cores, `escape_rate` compares dwell times with the slowest decay of correlations,
 `reactive_flux` shoots from a dividing surface, `committor` from anywhere, and `committor_test` says what a coordinate
-is worth; `forward_flux` needs no event to happen by itself. They agree where there are rates: between two states a barrier of some T apart.
+is worth; `forward_flux` needs no event to happen by itself. They agree where there are rates: between two states a
+barrier of some T apart.
 
-Conventions: k_B = 1; overdamped dx = -grad V dt + sqrt(2 T) dW; inertial dynamics have unit mass unless told. Rates come with
-their standard errors, and where events are counted with the ends of the 95 % interval, which cover for few events too.
+Conventions: k_B = 1; overdamped dx = -grad V dt + sqrt(2 T) dW; inertial dynamics have unit mass unless told. Rates
+come with their standard errors, and where events are counted with the ends of the 95 % interval, which cover for few
+events too.
 """
 
 from __future__ import annotations
