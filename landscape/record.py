@@ -63,14 +63,16 @@ class Record:
     every : int
         Steps between draws; the first draw is after `every` steps.
     observables : sequence of names and observers, mapping of name to callable or observer, or None
-        None keeps position and energy (where there is one) of formulas and functions, energy of networks. Names are those of `OBSERVABLES`;
+        None keeps position and energy (where there is one) of formulas and functions, energy of networks. Names are
+        those of `OBSERVABLES`;
         a callable takes (potential, position ``(chains, dim)``) to a tensor ``(chains, ...)``; one with a third
         parameter called `momentum` is given that of the same time, too. A mapping may mix both:
         ``{"energy": None, "radius": lambda potential, x: x.norm(dim=-1)}``. ``"unwrapped"`` is the position plus the
         periods that a chain went round (`Periodic`). ``"work"`` and ``"heat"`` are sums over all steps since the start,
         of V(x', l') - V(x', l) and V(x', l) - V(x, l) for a step from x to x' after which the numbers l of the energy
         become l' (see `Expression` and `Restrain`). Work is done on the chain and heat is taken up by it; springs are
-        part of V here, kinetic energy of the heat, and the energy rises by their sum. `Moments`, `Histogram`,
+        part of V here, kinetic energy of the heat, and the energy rises by their sum. ``"dissipated"`` is the sum of
+        (f(x) + f(x'))/2 . (x' - x) over all steps, ``"entropy_production"`` that of the same over T. `Moments`, `Histogram`,
         `Autocorrelation` and `Residence` among them are summed up on the way, each at its own cadence, and keep no
         trajectory; their results are called ``x_mean`` and so on, after what they observe or what a mapping says.
     snapshots : int, optional
