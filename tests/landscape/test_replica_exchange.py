@@ -183,3 +183,17 @@ def test_bad_ladders_are_refused():
     ):
         with pytest.raises(LandscapeError):
             ls.replica_exchange(WELL, ls.MALA(0.05), temperatures, **({"steps": 10, "swap_every": 5} | settings))
+
+
+def test_how_many_swaps_are_drawn_at_once_changes_nothing(monkeypatch):
+    def run():
+        return ls.replica_exchange(
+            ls.potentials.DoubleWell(), ls.EulerMaruyama(dt=0.01), [0.1, 0.2, 0.4], steps=60, swap_every=3, ladders=2,
+            record=ls.Record(10), seed=4,
+        )  # fmt: skip
+
+    many = run()
+    monkeypatch.setattr("landscape.exchange.DRAWN", 1)
+    one = run()
+    assert 0 < float(many.swap_acceptance.mean()) < 1
+    assert all(bool((many[name] == one[name]).all()) for name in ("position", "walker", "round_trips"))
