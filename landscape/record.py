@@ -73,8 +73,9 @@ class Record:
         become l' (see `Expression` and `Restrain`). Work is done on the chain and heat is taken up by it; springs are
         part of V here, kinetic energy of the heat, and the energy rises by their sum. ``"dissipated"`` is the sum of
         (f(x) + f(x'))/2 . (x' - x) over all steps, ``"entropy_production"`` that of the same over T. `Moments`,
-        `Histogram`, `Autocorrelation` and `Residence` among them are summed up on the way, each at its own cadence, and keep no
-        trajectory; their results are called ``x_mean`` and so on, after what they observe or what a mapping says.
+        `Histogram`, `Autocorrelation` and `Residence` among them are summed up on the way, each at its own cadence, and
+        keep no trajectory; their results are called ``x_mean`` and so on, after what they observe or what a
+        mapping says.
     snapshots : int, optional
         How many whole positions to keep besides, evenly spaced over the run.
 
