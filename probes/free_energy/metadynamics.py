@@ -170,7 +170,7 @@ def _names(about: dict[str, Any]) -> list[str]:
 
 
 def _centered(values: FloatArray, seen: Any) -> FloatArray:
-    return values - values[seen].mean()
+    return np.asarray(values - values[seen].mean())
 
 
 def _from_bias(run: xr.Dataset, groups: Any, edges: list[FloatArray], t: float, seen: Any) -> FloatArray:

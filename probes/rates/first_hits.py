@@ -137,8 +137,9 @@ class FirstHits:
     def _piece(self, swarm: Swarm, low: float, high: float, steps: int) -> tuple[Swarm, IntArray, FloatArray]:
         """Copies after some steps or where they arrived, by which side (0: not yet), and when."""
         if self.wall is not None:
-            ends = [None if np.isinf(end) else self.sign * end for end in (low, high)]
-            run = self._run(swarm, steps, [Absorb({self.wall: tuple(ends if self.sign > 0 else ends[::-1])})])
+            first, second = (None if np.isinf(end) else self.sign * end for end in (low, high))
+            ends = (first, second) if self.sign > 0 else (second, first)
+            run = self._run(swarm, steps, [Absorb({self.wall: ends})])
             after = Swarm(run.last_position.values, _memory(run), swarm.replica)
             return after, (self.sign * run.exit_side.values).astype(int), run.exit_time.values
         if not swarm.memory:
