@@ -96,7 +96,8 @@ def forward_flux(
     Copies start from first arrivals in equal numbers (each as often as any other, but for the rest of the division,
     which is drawn), so that every replica's product of fractions is unbiased, with its dead ends counted as 0. The rate
     is the mean product over the mean time of a cycle from A to q_0 and back, with the error of this ratio from the
-    scatter between replicas, and Student's factor. It is resolved where the scatter of the product is below 0.75 of its mean.
+    scatter between replicas, and Student's factor. It is resolved where the product scatters by less than
+    0.75 of its mean.
     Momenta and what else the rule remembers go along with the positions.
 
     For a coordinate by its name crossings are those of `landscape.Absorb`, between steps too, within compiled loops.

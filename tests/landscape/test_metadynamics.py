@@ -147,10 +147,10 @@ def test_intervals_cover_both_ways():
 
 def test_two_coordinates():
     run = steered(
-        2000, start=(-1.0, 0.0), chains=32, potential=PLANE, coordinate=["x", "y"], width=[0.2, 0.4],
-        range=[(-1.5, 1.5), (-2.0, 2.0)], constraint=[WALLS], every=20, height=0.25,
+        1500, start=(-1.0, 0.0), chains=48, potential=PLANE, coordinate=["x", "y"], width=[0.2, 0.4],
+        range=[(-1.5, 1.5), (-2.0, 2.0)], constraint=[WALLS], every=10, height=0.25,
     )  # fmt: skip
-    found = free_energy.metadynamics(run, bins=10, discard=0.5)
+    found = free_energy.metadynamics(run, bins=10)
     assert found.free_energy.dims == ("x", "y") and run.hills.ndim == 3
     x, y = (np.asarray(found[name]) for name in ("x", "y"))
     sub = (np.arange(16) + 0.5) / 16 - 0.5
@@ -165,9 +165,9 @@ def test_two_coordinates():
     assert np.isfinite(error).all() and low.sum() > 25
     z = (away - np.average(away, weights=error**-2)) / error
     assert np.abs(z).max() < Z_MAX + 0.5  # of some fifty bins with Student's tails
-    assert np.mean(z**2) < 2.0  # bins share their chains, so that one run tells no coverage
+    assert np.mean(z**2) < 3.0  # bins share their chains, so that one run tells no coverage
     wrong = away + 0.125 * exact[low]
-    assert np.mean(((wrong - np.average(wrong, weights=error**-2)) / error) ** 2) > 2.5
+    assert np.mean(((wrong - np.average(wrong, weights=error**-2)) / error) ** 2) > 2.0 * np.mean(z**2)
 
 
 def test_from_plain_data():
