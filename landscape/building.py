@@ -70,7 +70,9 @@ def build_integrator(table: Table) -> Integrator:
         noises = {name: getattr(noise, name) for name in noise.__all__ if name != "Noise"}
         table["noise"] = _construct(dict(table["noise"]), noises, "integrator.noise")
     if isinstance(table.get("mobility"), Mapping):
-        table["mobility"] = _construct(dict(table["mobility"]), {"Mobility": integrators.Mobility}, "integrator.mobility")
+        table["mobility"] = _construct(
+            dict(table["mobility"]), {"Mobility": integrators.Mobility}, "integrator.mobility"
+        )
     if isinstance(table.get("betas"), list):
         table["betas"] = tuple(table["betas"])
     integrator: Integrator = _construct(table, kinds, "integrator", group="integrators")
@@ -98,7 +100,9 @@ def build_record(table: Table) -> Record:
     table = dict(table)
     given = table.get("observables")
     if given is not None:
-        kinds = {name: getattr(observers, name) for name in ("Moments", "Histogram", "Autocorrelation", "Residence", "CoreSets")}
+        kinds = {
+            name: getattr(observers, name) for name in observers.__all__ if name not in ("Accumulator", "Observer")
+        }
         build = partial(_construct, kinds=kinds, where="record.observables", group="observers")
         if any(isinstance(one, Mapping) and "name" in one for one in given):
             tables = [{"name": one} if isinstance(one, str) else dict(one) for one in given]

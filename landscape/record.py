@@ -269,7 +269,10 @@ def observe(name: Hashable, function: Observable | None, engine: Engine, start: 
                     f"observable {name!r} returned {shape}; expected a tensor of {len(state.position)} rows, one each"
                 )
         elif name == "kinetic_energy":
-            value = engine.plan.integrator.kinetic_energy(engine.full_step_memory())
+            energy = engine.plan.integrator.kinetic_energy(engine.full_step_memory())
+            if energy is None:
+                raise ConfigError(f"{type(engine.plan.integrator).__name__} has no kinetic energy")
+            value = energy
         elif name == "gradient_norm":
             value = potential.gradient(state.position).norm(dim=-1)
         elif name == "unwrapped":

@@ -215,6 +215,7 @@ class _Tuning:
     ) -> None:
         self.potential, self.rule, self.settings = potential, rule, settings
         self.block, self.target = block, target
+        self.state: xr.Dataset = xr.Dataset()
         self.averages: list[DualAveraging] = []
         self.scaled = False
 

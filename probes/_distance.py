@@ -124,7 +124,9 @@ def _norm(points: xr.DataArray, origin: xr.DataArray) -> xr.DataArray:
     """Norms, computed along the first dim in blocks so that no second copy of the positions is held."""
     coords = {name: c for name, c in points.coords.items() if "coordinate" not in c.dims}
     if points.ndim == 1:
-        return xr.DataArray(float(np.linalg.norm(points.to_numpy().astype(np.float64) - origin.to_numpy())), coords=coords)
+        return xr.DataArray(
+            float(np.linalg.norm(points.to_numpy().astype(np.float64) - origin.to_numpy())), coords=coords
+        )
     first = points.dims[0]
     rows = max(1, _BLOCK // max(1, points.size // points.shape[0]))
     parts = []

@@ -27,7 +27,8 @@ def fluctuations(
         str, typer.Option(help='"temperature" pools chains of equal temperature, or "chain".')
     ] = "temperature",
     quantity: Annotated[
-        str, typer.Option(
+        str,
+        typer.Option(
             "--quantity",
             "-q",
             help='"summary" of the energy, "diffusion" or "current" of coordinates, or "entropy_production".',

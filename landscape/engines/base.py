@@ -124,9 +124,11 @@ class Plan:
         times, dt = self.clock(state, steps if self.scheduled or self.driven else 1)
         temperature = self.temperature_at(times[:-1], state.step + np.arange(len(times) - 1))
         amplitude = self.integrator.amplitude(temperature, dt, self.settings)
-        rows = (np.array(np.broadcast_to(part, amplitude.shape)) for part in (dt, temperature, amplitude))
+        dt, temperature, amplitude = (
+            np.array(np.broadcast_to(p, amplitude.shape)) for p in (dt, temperature, amplitude)
+        )
         numbers = None if self.numbers is None else self.numbers.at(times if self.driven else times[:1])
-        return Settings(*rows, numbers=numbers), times[-1]
+        return Settings(dt, temperature, amplitude, numbers), times[-1]
 
     def columns(self, facts: Callable[..., Mapping[str, Any]], state: State) -> dict[str, Tensor]:
         """Numbers that the integrator states of its memory for the next step, by name, as columns ``(chains, 1)``."""

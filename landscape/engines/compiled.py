@@ -24,7 +24,7 @@ from landscape.integrators.heun import Heun
 from landscape.integrators.hmc import HMC
 from landscape.integrators.leimkuhler_matthews import LeimkuhlerMatthews
 from landscape.integrators.mala import MALA
-from landscape.integrators.masses import rows
+from landscape.integrators.masses import couples, rows
 from landscape.integrators.sgd import SGD
 from landscape.integrators.sgld import SGHMC, SGLD
 from landscape.kernels import update
@@ -53,7 +53,7 @@ def scheme_of(integrator: Integrator) -> int | None:
             return update.MASSIVE_BAOAB
         case SGHMC() if integrator.mass is not None:
             return update.MASSIVE_SGHMC
-        case MALA() | HMC() if np.ndim(integrator.mass) == 2:
+        case MALA() | HMC() if couples(integrator.mass):
             return None
     numbers = {
         LeimkuhlerMatthews: update.LEIMKUHLER_MATTHEWS, BAOAB: update.BAOAB, SGHMC: update.SGHMC,

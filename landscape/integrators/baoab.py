@@ -131,4 +131,5 @@ class BAOAB(Integrator):
         position = position + 0.5 * at.dt * (momentum * inverse)
         decay = torch.exp(-at.settings["friction"] * at.dt)
         momentum = memory["momentum"] = decay * momentum + root * at.increment(position, memory)
-        return position + 0.5 * at.dt * (momentum * inverse)
+        moved: Tensor = position + 0.5 * at.dt * (momentum * inverse)
+        return moved

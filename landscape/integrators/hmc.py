@@ -6,13 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
-from landscape.integrators.masses import Mass, Stretch, check_dim, check_mass, lightest, stretch_of
+from landscape.integrators.masses import Mass, Stretch, check_dim, check_mass, couples, lightest, stretch_of
 from landscape.integrators.metropolis import accept, energy_and_gradient_here, slope_at
 from landscape.noise.base import Noise
 from landscape.noise.thermal import ThermalNoise
@@ -87,7 +86,7 @@ class HMC(Integrator):
 
     def check_start(self, potential: Potential, position: Tensor, walls: Any) -> None:
         """Refuse mirrors beside a mass matrix, which mixes what a mirror turns round."""
-        if np.ndim(self.mass) == 2 and walls.mirrors:
+        if couples(self.mass) and walls.mirrors:
             raise ConfigError("a mass matrix couples coordinates, and mirrors turn single momenta: give a mass each")
 
     @property

@@ -15,7 +15,7 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
 from landscape.step_context import StepContext
 
-__all__ = ["Mass", "Stretch", "check_dim", "check_mass", "inverse_mass", "lightest", "rows", "stretch_of"]
+__all__ = ["Mass", "Stretch", "check_dim", "check_mass", "couples", "inverse_mass", "lightest", "rows", "stretch_of"]
 
 Mass: TypeAlias = float | Sequence[Any] | NDArray[Any] | None
 
@@ -46,6 +46,11 @@ def check_mass(mass: Mass, *, matrix: bool = False) -> None:
             raise ConfigError(f"a mass matrix must be positive definite, its lowest eigenvalue is {lowest:g}")
     elif not (np.isfinite(values) & (values > 0)).all():
         raise ConfigError(f"mass must be finite and positive, got {mass!r}")
+
+
+def couples(mass: Mass) -> bool:
+    """Whether it is a matrix."""
+    return mass is not None and np.asarray(mass).ndim == 2
 
 
 def check_dim(mass: Mass, potential: Potential) -> None:

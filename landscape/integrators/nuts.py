@@ -13,7 +13,7 @@ from torch import Tensor
 from landscape import random
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
-from landscape.integrators.masses import Mass, Stretch, check_dim, check_mass, lightest, stretch_of
+from landscape.integrators.masses import Mass, Stretch, check_dim, check_mass, couples, lightest, stretch_of
 from landscape.integrators.metropolis import energy_and_gradient_here, slope_at
 from landscape.noise.base import Noise
 from landscape.noise.thermal import ThermalNoise
@@ -97,7 +97,7 @@ class NUTS(Integrator):
 
     def check_start(self, potential: Potential, position: Tensor, walls: Any) -> None:
         """Refuse mirrors beside a mass matrix, and walls that absorb."""
-        if np.ndim(self.mass) == 2 and walls.mirrors:
+        if couples(self.mass) and walls.mirrors:
             raise ConfigError("a mass matrix couples coordinates, and mirrors turn single momenta: give a mass each")
         if walls.absorbs:
             raise ConfigError("NUTS has no absorbing walls: its steps jump along trajectories. Use BAOAB")

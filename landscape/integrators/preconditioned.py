@@ -98,7 +98,7 @@ class Preconditioned(Integrator):
     @property
     def may_rest(self) -> bool:  # type: ignore[override]
         """As the inner rule."""
-        return self.inner.may_rest
+        return bool(self.inner.may_rest)
 
     @property
     def step_size(self) -> PerChain | Schedule:

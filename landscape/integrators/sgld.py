@@ -175,4 +175,5 @@ class SGHMC(Integrator):
         inverse, root = inverse_mass(self.mass, at, position)
         kept = (1.0 - at.settings["friction"]) * memory["momentum"]
         memory["momentum"] = kept - at.dt * at.gradient(position) + root * at.increment(position, memory)
-        return position + memory["momentum"] * inverse
+        moved: Tensor = position + memory["momentum"] * inverse
+        return moved

@@ -75,10 +75,8 @@ class ColoredNoise(Noise):
 
     def start_memory(self, position: Tensor, temperature: Tensor, normals: Callable[[], Tensor]) -> Memory:
         """eta from its stationary law, N(0, T/tau)."""
-        tau = self.correlation_time
-        if np.ndim(tau):
-            tau = torch.as_tensor(np.asarray(tau, dtype=np.float64)).to(temperature)[:, None]
-        return {"colored_noise": (temperature / tau).sqrt() * normals()}
+        tau = torch.as_tensor(np.asarray(self.correlation_time, dtype=np.float64)).to(temperature)
+        return {"colored_noise": (temperature / (tau[:, None] if tau.ndim else tau)).sqrt() * normals()}
 
     def draw(self, seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:
         """Standard normal variates of one step, ``(chains, 2 dim)``."""

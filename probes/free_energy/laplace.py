@@ -11,8 +11,8 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy
 from landscape.probes._series import FloatArray
-from landscape.probes.curvature.spectrum import eigenvalues
 from landscape.probes._summary import summary
+from landscape.probes.curvature.spectrum import eigenvalues
 
 __all__ = ["CUTOFF", "entropy", "harmonic", "log_determinant", "positive_temperatures"]
 
