@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 __all__ = ["duration", "measured"]
 
 
-def measured(value: float, error: float) -> str:
-    """A value with its error, two digits of the error.
+def measured(value: float, error: float, remarks: Sequence[str] = (), *, sign: str = "+-") -> str:
+    """A value with its error, two digits of the error, and in brackets what is to be said against it.
 
     Examples
     --------
@@ -16,21 +17,28 @@ def measured(value: float, error: float) -> str:
     ('0.0805 +- 0.0012', '1234 +- 56', '(2.000 +- 0.030)e-07', '1')
     >>> measured(0.0, 1.9)
     '0.0 +- 1.9'
+    >>> measured(0.1022, 0.0013, ["not resolved"], sign="/")
+    '0.1022 / 0.0013 (not resolved)'
     """
     if not math.isfinite(value):
         return "-"
+    against = f" ({', '.join(remarks)})" if remarks else ""
+    return _with_error(value, error, sign) + against
+
+
+def _with_error(value: float, error: float, sign: str) -> str:
     if not (math.isfinite(error) and error > 0):
         return f"{value:.3g}"
     size = max(abs(value), error)
     if not 1e-3 <= size < 1e5:
         power = math.floor(math.log10(size))
-        return f"({_fixed(value / 10**power, error / 10**power)})e{power:+03d}"
-    return _fixed(value, error)
+        return f"({_fixed(value / 10**power, error / 10**power, sign)})e{power:+03d}"
+    return _fixed(value, error, sign)
 
 
-def _fixed(value: float, error: float) -> str:
+def _fixed(value: float, error: float, sign: str) -> str:
     digits = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:.{digits}f} +- {error:.{digits}f}"
+    return f"{value:.{digits}f} {sign} {error:.{digits}f}"
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from landscape.errors import ConfigError
-from landscape.probes._plot_style import axes, chosen, label, shades
+from landscape.probes._plot_style import axes, chosen, flagged, label, shades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +19,7 @@ _CURVES = 7
 _BAND = 1.96
 
 
+@flagged
 def plot_diffusion(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Variance of the displacement against lag with 95 % bands, logarithmic; 2 D t + c where D is resolved (dashed).
 

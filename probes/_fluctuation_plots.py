@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from landscape.errors import ConfigError
-from landscape.probes._plot_style import OKABE_ITO, abscissa, along, axes, chosen, label, shades, trust
+from landscape.probes._plot_style import OKABE_ITO, abscissa, along, axes, chosen, flagged, label, shades, trust
+from landscape.text import measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,6 +66,7 @@ def _note_hollow(ax: Axes, good: np.ndarray, x: np.ndarray) -> None:
         ax.plot(x[:0], x[:0], "o", color="0.4", mfc="white", label="not resolved or not stationary")
 
 
+@flagged
 def plot_summary(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Four estimates of the number of constrained directions, which agree for a quadratic.
 
@@ -111,6 +113,7 @@ def plot_summary(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@flagged
 def plot_autocorrelation(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Callable[[np.ndarray], Any] | None = None
 ) -> Axes:
@@ -160,6 +163,7 @@ def plot_autocorrelation(
     return ax
 
 
+@flagged
 def plot_half_time(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Half time of the autocorrelation with 95 % bars, against temperature or chain.
 
@@ -201,9 +205,10 @@ def _power_line(ax: Axes, scan: xr.Dataset, name: str, x: np.ndarray, color: str
         return
     span = np.geomspace(x[x > 0].min(), x.max(), 50)
     line = float(scan[f"{name}_prefactor"]) * (span / float(scan["reference_temperature"])) ** exponent
-    ax.plot(span, line, color=color, lw=1.2, label=f"fit, exponent {exponent:.3f} ± {error:.3f}")
+    ax.plot(span, line, color=color, lw=1.2, label=f"fit, exponent {measured(exponent, error, sign='±')}")
 
 
+@flagged
 def plot_temperature_scan(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Mean and standard deviation of the energy against temperature with their power laws, logarithmic axes.
 
@@ -244,6 +249,7 @@ def plot_temperature_scan(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@flagged
 def plot_fluctuation_relation(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Variance over T^2 d mean / dT, which is 1 in equilibrium, and beta T, which is 1 for a quadratic only.
 
@@ -283,6 +289,7 @@ def plot_fluctuation_relation(dataset: xr.Dataset, ax: Axes | None = None) -> Ax
     return ax
 
 
+@flagged
 def plot_participation_ratio(dataset: xr.Dataset, ax: Axes | None = None, *, summary: xr.Dataset | None = None) -> Axes:
     """Participation ratio against the shape alpha of the energy's Gamma law, or against temperature or chain.
 

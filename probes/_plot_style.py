@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 import xarray as xr
 
+from landscape.flags import remarks
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["OKABE_ITO", "abscissa", "along", "axes", "chosen", "label", "shades", "trust"]
+__all__ = ["OKABE_ITO", "abscissa", "along", "axes", "chosen", "flagged", "label", "shades", "trust"]
+
+P = ParamSpec("P")
 
 # Okabe and Ito (2008), without yellow, which is too light for lines on white.
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -24,6 +30,26 @@ def axes(ax: Axes | None) -> Axes:
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=(6.0, 4.2), layout="constrained")[1]
+
+
+def flagged(plot: Callable[P, Axes]) -> Callable[P, Axes]:
+    """A plot function that writes above its picture what the flags of its results say against them."""
+
+    @wraps(plot)
+    def draw(*arguments: P.args, **named: P.kwargs) -> Axes:
+        ax = plot(*arguments, **named)
+        results = [one for one in (*arguments, *named.values()) if isinstance(one, xr.Dataset)]
+        against = list(dict.fromkeys(text for one in results for text in remarks(one)))
+        if against:
+            ax.annotate(
+                "; ".join(against), (1.0, 1.0), (0, 2), "axes fraction", "offset points", ha="right", va="bottom",
+                fontsize="x-small", color=OKABE_ITO[1], gid="flags",
+            )  # fmt: skip
+            if ax.get_title():
+                ax.set_title(ax.get_title(), fontsize=ax.title.get_fontsize(), pad=14.0, wrap=ax.title.get_wrap())
+        return ax
+
+    return draw
 
 
 def shades(count: int) -> list[Any]:

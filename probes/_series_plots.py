@@ -10,7 +10,7 @@ import xarray as xr
 from scipy.special import gammaln
 
 from landscape.errors import ConfigError
-from landscape.probes._plot_style import OKABE_ITO, abscissa, along, axes, chosen, label, shades
+from landscape.probes._plot_style import OKABE_ITO, abscissa, along, axes, chosen, flagged, label, shades
 from landscape.probes._series import FloatArray, Series, as_series
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def _trace(ax: Axes, time: FloatArray, values: FloatArray, color: Any, text: str
         ax.fill_between(at, parts.min(axis=1), parts.max(axis=1), color=color, alpha=0.25, lw=0)
 
 
+@flagged
 def plot_energy_trace(energy: Any, ax: Axes | None = None) -> Axes:
     """Energy against time, one chain of each temperature: mean and range of stretches too short to be told apart.
 
@@ -89,6 +90,7 @@ def plot_energy_trace(energy: Any, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@flagged
 def plot_energy_distribution(energy: Any, summary: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Histograms of energy / T with the Gamma law fitted to each.
 
@@ -153,6 +155,7 @@ def _members(series: Series, summary: xr.Dataset, dim: str, row: int) -> np.ndar
     return members
 
 
+@flagged
 def plot_equilibration(dataset: xr.Dataset, ax: Axes | None = None, *, energy: Any = None) -> Axes:
     """Time left out at the start of each chain or temperature, or the series with that time marked.
 
@@ -199,6 +202,7 @@ def plot_equilibration(dataset: xr.Dataset, ax: Axes | None = None, *, energy: A
     return ax
 
 
+@flagged
 def plot_spikes(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Fraction of draws inside a spike with 95 % bars; arrows where there was none and only a bound is known.
 
@@ -233,6 +237,7 @@ def plot_spikes(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@flagged
 def plot_distance(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Callable[[np.ndarray], Any] | None = None
 ) -> Axes:
@@ -287,6 +292,7 @@ def plot_distance(
     return ax
 
 
+@flagged
 def plot_effective_temperature(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Effective temperature of each position against the alignment of its noise with the Hessian, 95 % bars.
 

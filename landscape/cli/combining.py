@@ -12,6 +12,7 @@ from rich.table import Table
 
 from landscape.cli.console import console, measured, no_overwrite
 from landscape.errors import ConfigError
+from landscape.flags import remarks
 from landscape.opening import open as open_run
 from landscape.probes import free_energy
 from landscape.storage.files import save
@@ -61,8 +62,8 @@ def _states_table(found: xr.Dataset) -> Table:
     for i in range(found.sizes["state"]):
         one = found.isel(state=i)
         value = measured(float(one.reduced_free_energy), float(one.reduced_free_energy_stderr))
-        remark = "" if bool(one.chains_agree) else "chains disagree"
-        table.add_row(str(one.label.item()), value, f"{float(one.effective_samples):.0f}", remark)
+        against = ", ".join(remarks(one, of=["reduced_free_energy"]))
+        table.add_row(str(one.label.item()), value, f"{float(one.effective_samples):.0f}", against)
     return table
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from landscape.building import build_potential
 from landscape.cli.console import console, measured, no_overwrite
 from landscape.errors import ConfigError
+from landscape.flags import estimate, remarks
 from landscape.opening import open as open_run
 from landscape.probes import confinement
 from landscape.progress import progress_bar
@@ -77,16 +78,17 @@ def _of_run(dataset: xr.Dataset, bins: int) -> xr.Dataset:
     drift = confinement.drift(dataset, bins)
     relaxation = confinement.relaxation(dataset)
     table = Table("temperature", box=None, header_style="bold", pad_edge=False)
-    for heading in ("arc length", "velocity", "diffusion"):
+    for heading in ("arc length", "velocity", "diffusion", *([""] if remarks(drift) else [])):
         table.add_column(heading, no_wrap=True)
     for one in (drift.isel(temperature=i, arc_length=j) for i, j in np.ndindex(drift.velocity.shape)):
         cells = (measured(float(one[name]), float(one[f"{name}_stderr"])) for name in ("velocity", "diffusion"))
-        table.add_row(f"{float(one.temperature):.3g}", f"{float(one.arc_length):.4g}", *cells)
+        against = [", ".join(remarks(one))] if remarks(drift) else []
+        table.add_row(f"{float(one.temperature):.3g}", f"{float(one.arc_length):.4g}", *cells, *against)
     console.print(table)
     for i in range(relaxation.sizes["temperature"]):
         one = relaxation.isel(temperature=i)
         if bool(one.reached):
-            time = measured(float(one.relaxation_time), float(one.relaxation_time_stderr))
+            time = estimate(one, "relaxation_time")
             console.print(
                 f"T = {float(one.temperature):.3g}: distance from {float(one.target):.4g} falls by e in {time}"
             )
@@ -102,13 +104,15 @@ def path_table(found: xr.Dataset) -> Table:
     names = [str(name) for name, values in found.data_vars.items() if values.dims == ("pivot",)]
     names = [name for name in names if not name.endswith(("_stderr", "_residual", "_converged")) and name != "is_pivot"]
     table = Table("pivot", "arc length", box=None, header_style="bold", pad_edge=False)
-    for name in names:
+    flagged = bool(remarks(found, of=names))
+    for name in [*names, *([""] if flagged else [])]:
         table.add_column(name, no_wrap=True)
     for i in range(found.sizes["pivot"]):
         one = found.isel(pivot=i)
         errors = [float(one[f"{name}_stderr"]) if f"{name}_stderr" in one else np.nan for name in names]
         cells = [measured(float(one[name]), error) for name, error in zip(names, errors, strict=True)]
-        table.add_row(f"{float(one.pivot):g}", f"{float(one.arc_length):.4g}", *cells)
+        against = [", ".join(remarks(one, of=names))] if flagged else []
+        table.add_row(f"{float(one.pivot):g}", f"{float(one.arc_length):.4g}", *cells, *against)
     return table
 
 
@@ -119,6 +123,6 @@ def barrier_table(found: xr.Dataset) -> Table:
         table.add_column(f"{name} barrier", no_wrap=True)
     for end in found.end.values:
         one = found.sel(end=end)
-        cells = [measured(float(one[n]), float(one[f"{n}_stderr"])) for n in ("energetic", "entropic", "total")]
+        cells = [estimate(one, name) for name in ("energetic", "entropic", "total")]
         table.add_row(str(end), *cells)
     return table

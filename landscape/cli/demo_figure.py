@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape import probes
+from landscape.flags import estimate
 from landscape.potentials import Valley
 
 __all__ = ["draw_figure"]
@@ -81,7 +82,7 @@ def _moments(ax: Any, summary: xr.Dataset, scan: xr.Dataset | None) -> None:
         )
         exponent = None if scan is None else scan.get(f"{name}_exponent")
         if exponent is not None and used.sum() >= 2:
-            text = f"{name} ~ T^{float(exponent):.2f} +- {float(scan[f'{name}_exponent_stderr']):.2f}"  # type: ignore[index]
+            text = f"{name} ~ T^a, a = {estimate(scan, f'{name}_exponent')}"  # type: ignore[arg-type]
             fit = np.exp(np.polyval(np.polyfit(np.log(t[used]), np.log(value.values[used]), 1), np.log(t)))
             ax.plot(t, fit, lw=0.8, color=color, ls="--", label=text)
     if used.any():

@@ -13,6 +13,7 @@ from rich.table import Table
 from landscape.building import build_potential
 from landscape.cli.console import console, measured, no_overwrite
 from landscape.errors import ConfigError
+from landscape.flags import remarks
 from landscape.opening import open as open_run
 from landscape.probes import free_energy
 from landscape.storage.files import read_spec, save
@@ -40,8 +41,8 @@ def probe_free_energy(
         found = free_energy.profile(chosen, heat, coordinate=along, bins=bins, zero="mean")
     if len(names) == 1:
         console.print(profile_table(found, names[0], _theory(table, found, names[0], heat)))
-    if not bool(found.resolved):
-        console.print("not resolved: the run is shorter than the correlations along this coordinate ask for")
+    for text in remarks(found):
+        console.print(text)
     save(found, target)
     console.print(f"wrote [bold]{target}[/bold]")
 
@@ -57,9 +58,8 @@ def _of_hills(
     if len(names) == 1:
         theory = _theory(read_spec(run)["potential"], found, names[0], float(found.attrs["temperature"]))
         console.print(profile_table(found, names[0], theory))
-    for flag, text in (("resolved", "not resolved: chains are short"), ("agree", "reweighting and hills disagree")):
-        if not bool(found[flag]):
-            console.print(text)
+    for text in remarks(found):
+        console.print(text)
     save(found, target)
     console.print(f"wrote [bold]{target}[/bold]")
 

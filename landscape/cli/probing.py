@@ -13,6 +13,7 @@ from landscape.building import build_potential
 from landscape.cli.console import console, measured, no_overwrite
 from landscape.cli.estimates import estimate_tables
 from landscape.errors import ConfigError
+from landscape.flags import estimate, remarks
 from landscape.opening import open as open_run
 from landscape.probes import curvature, fluctuations
 from landscape.storage.files import read_spec, save
@@ -43,9 +44,6 @@ _COLUMNS = {
 }
 
 
-_REMARKS = {"resolved": "too short", "stationary": "not stationary", "chains_agree": "chains disagree"}
-
-
 def probe_diffusion(path: Path, output: Path | None, coordinates: list[str] | None, by: str, *, force: bool) -> None:
     """Print mean velocity and diffusion of the coordinates; store them, with displacements against lag, if asked to."""
     target = None if output is None else no_overwrite(output, force=force)
@@ -55,9 +53,6 @@ def probe_diffusion(path: Path, output: Path | None, coordinates: list[str] | No
     curves = [name for name in found.data_vars if "lag" in found[name].dims]
     for table in estimate_tables(found.drop_vars([*curves, "lag_time", "lag"])):
         console.print(table)
-    for flag, text in (("resolved", "not seen to diffuse in a run of this length"), ("stationary", "not stationary")):
-        if not bool(found[flag].all()):
-            console.print(f"{int((~found[flag]).sum())} of {found[flag].size}: {text}")
     if target is not None:
         save(found, target)
         console.print(f"wrote [bold]{target}[/bold]")
@@ -107,8 +102,7 @@ def summary_table(summary: xr.Dataset) -> Table:
         for name, power in _COLUMNS.values():
             unit = float(one[row]) ** power if thermal else 1.0
             cells.append(measured(float(one[name]) / unit, float(one[f"{name}_stderr"]) / unit))
-        remarks = [text for flag, text in _REMARKS.items() if not bool(one[flag])]
-        table.add_row(f"{float(one[row]):.3g}", *cells, ", ".join(remarks))
+        table.add_row(f"{float(one[row]):.3g}", *cells, ", ".join(remarks(one)))
     return table
 
 
@@ -120,7 +114,7 @@ def scan_table(scan: xr.Dataset) -> Table:
     for name, variable in scan.data_vars.items():
         if f"{name}_stderr" in scan and variable.ndim == 0:
             label = variable.attrs.get("long_name", str(name))
-            table.add_row(label, measured(float(variable), float(scan[f"{name}_stderr"])))
+            table.add_row(label, estimate(scan, str(name)))
     return table
 
 
@@ -193,9 +187,11 @@ def curvature_table(found: xr.Dataset, name: str, error: str) -> Table:
     rows = dims[0] if dims and dims[0] not in (name, "coordinate") else None
     table = Table(rows or "", box=None, header_style="bold", pad_edge=False)
     thermal = rows is not None and "temperature" in found.coords and found.temperature.dims == (rows,)
+    flagged = bool(remarks(found, of=[name]))
     for heading in (
         *(["temperature"] if thermal else []),
         *(["smallest", "median", "largest"] if spectrum else [name]),
+        *([""] if flagged else []),
     ):
         table.add_column(heading, no_wrap=True)
     for i in range(found.sizes[rows] if rows else 1):
@@ -207,7 +203,7 @@ def curvature_table(found: xr.Dataset, name: str, error: str) -> Table:
             cells += [f"{value:.4g}" for value in ends]
         else:
             cells.append(measured(float(np.median(numbers)), float(np.median(one[error].to_numpy()))))
-        table.add_row(str(i), *cells)
+        table.add_row(str(i), *cells, *([", ".join(remarks(one, of=[name]))] if flagged else []))
     return table
 
 
@@ -218,8 +214,7 @@ def _print_scaling(found: xr.Dataset) -> None:
     except ConfigError as error:
         console.print(f"no exponent: {error}")
         return
-    exponent = measured(float(scaling.exponent), float(scaling.exponent_stderr))
-    console.print(f"median positive eigenvalue ~ T^p, p = {exponent}")
+    console.print(f"median positive eigenvalue ~ T^p, p = {estimate(scaling, 'exponent')}")
     console.print(
         f"largest distance between distributions at different T: {float(scaling.scaled_distance):.3f} of lambda/T, "
         f"{float(scaling.distance):.3f} of lambda"

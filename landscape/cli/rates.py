@@ -10,6 +10,7 @@ from rich.table import Table
 from landscape.building import build_potential
 from landscape.cli.console import console, measured, no_overwrite
 from landscape.errors import ConfigError
+from landscape.flags import estimate, remarks
 from landscape.opening import open as open_run
 from landscape.probes import rates
 from landscape.storage.files import read_spec, save
@@ -54,9 +55,9 @@ def probe_forward_flux(
         cells = [measured(float(one[name]), float(one[f"{name}_stderr"])) for name in names]
         table.add_row(f"{float(one.interface):.4g}", *cells)
     console.print(table)
-    console.print(f"rate {measured(float(found.rate), float(found.rate_stderr))}")
-    if not bool(found.resolved):
-        console.print("not resolved: replicas scatter widely, take more --copies")
+    console.print(f"rate {estimate(found, 'rate')}")
+    if remarks(found):
+        console.print("replicas scatter widely: take more --copies")
     save(found, target)
     console.print(f"wrote [bold]{target}[/bold]")
 
@@ -79,13 +80,11 @@ def rates_table(found: xr.Dataset) -> Table:
                 one = found.isel(temperature=heat).sel(core=core, next_core=other)
                 if core == other:
                     continue
-                remarks = [] if bool(one.resolved) else ["samples too far apart, or no transitions"]
-                remarks += [] if bool(one.exponential) else ["dwells not exponential"]
                 table.add_row(
                     f"{float(one.temperature):.3g}", str(core), str(other),
                     measured(float(one.rate), float(one.rate_stderr)),
                     f"{float(one.rate_low):.3g} to {float(one.rate_high):.3g}",
-                    str(int(one.transitions)), ", ".join(remarks),
+                    str(int(one.transitions)), ", ".join(remarks(one)),
                 )  # fmt: skip
     return table
 
@@ -99,12 +98,10 @@ def escape_table(found: xr.Dataset) -> Table:
     for heat in range(found.sizes["temperature"]):
         for number, estimator in enumerate(found.estimator.to_numpy()):
             one = found.isel(temperature=heat, estimator=number)
-            remarks = [] if bool(one.exponential) else ["not exponential"]
-            remarks += [] if bool(one.agree) else ["estimators disagree"]
-            remarks += [] if bool(one.resolved) or estimator != "survival" else ["samples too far apart"]
+            counted = one if estimator == "survival" else one.drop_vars("resolved")  # which speaks of counts
             table.add_row(
                 f"{float(one.temperature):.3g}", str(estimator),
                 *(measured(float(one.rate.sel(core=core)), float(one.rate_stderr.sel(core=core))) for core in cores),
-                measured(float(one.relaxation_rate), float(one.relaxation_rate_stderr)), ", ".join(remarks),
+                measured(float(one.relaxation_rate), float(one.relaxation_rate_stderr)), ", ".join(remarks(counted)),
             )  # fmt: skip
     return table

@@ -14,6 +14,7 @@ from landscape.cli.estimates import MOST_ROWS
 from landscape.cli.report_figures import pictures
 from landscape.cli.report_sections import facts_of, specification_of, tables_of
 from landscape.errors import LandscapeError
+from landscape.flags import flags
 from landscape.probes import fluctuations
 from landscape.report import Badge, Block, Code, Note, Section, Table
 from landscape.storage.files import read_spec
@@ -31,7 +32,8 @@ def sweep_section(name: str, dataset: xr.Dataset) -> Section:
     if "energy" in dataset and {"chain", "draw"} <= set(dataset.energy.dims):
         found = _energies(dataset)
         if "mean" in found:
-            blocks += tables_of("Energy", found[[key for one in SHOWN for key in (one, f"{one}_stderr")]])
+            shown = [key for one in SHOWN for key in (one, f"{one}_stderr")]
+            blocks += tables_of("Energy", found[[*shown, *flags(found)]])
         if found.sizes and found["mean"].dims == ("temperature",):
             blocks += pictures(found)
     swept = {one.attrs["key"]: one.values.tolist() for one in dataset.coords.values() if "key" in one.attrs}

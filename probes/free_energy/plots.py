@@ -9,7 +9,8 @@ import xarray as xr
 
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
-from landscape.probes._plot_style import OKABE_ITO, axes, label
+from landscape.probes._plot_style import OKABE_ITO, axes, flagged, label
+from landscape.text import measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +33,7 @@ __all__ = [
 BAND = 1.96  # standard errors
 
 
+@flagged
 def plot_profile(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -56,6 +58,7 @@ def plot_profile(
     return _curve(dataset, "free_energy", ax, theory, potential)
 
 
+@flagged
 def plot_mean_force(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -77,6 +80,7 @@ def plot_mean_force(
     return _curve(dataset, "free_energy", ax, theory, potential)
 
 
+@flagged
 def plot_metadynamics(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -106,6 +110,7 @@ def plot_metadynamics(
     return ax
 
 
+@flagged
 def plot_umbrella(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -134,6 +139,7 @@ def plot_umbrella(
     return ax
 
 
+@flagged
 def plot_mbar(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -183,6 +189,7 @@ def plot_mbar(
     return ax
 
 
+@flagged
 def plot_overlap(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Overlap matrix of `mbar` or `umbrella`: the chance that a sample of one state is one of another, in the cells.
 
@@ -216,6 +223,7 @@ def plot_overlap(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@flagged
 def plot_effective_potential(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -242,6 +250,7 @@ def plot_effective_potential(
     return ax
 
 
+@flagged
 def plot_thermodynamic_integration(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -268,6 +277,7 @@ def plot_thermodynamic_integration(
     return ax
 
 
+@flagged
 def plot_harmonic(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -296,6 +306,7 @@ def plot_harmonic(
     return plot_thermodynamic_integration(dataset, ax, theory=theory, potential=potential)
 
 
+@flagged
 def plot_entropy(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -322,6 +333,7 @@ def plot_entropy(
     return ax
 
 
+@flagged
 def plot_nonequilibrium_work(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Distributions of the forward work and of minus the backward work, which cross at the free energy difference.
 
@@ -345,13 +357,14 @@ def plot_nonequilibrium_work(dataset: xr.Dataset, ax: Axes | None = None) -> Axe
         )
     value, error = float(dataset.free_energy), float(dataset.free_energy_stderr)
     ax.axvspan(value - BAND * error, value + BAND * error, color=OKABE_ITO[6], alpha=0.25, lw=0)
-    ax.axvline(value, color=OKABE_ITO[6], label=f"free energy difference {value:.4g} ± {error:.1g}")
+    ax.axvline(value, color=OKABE_ITO[6], label=f"free energy difference {measured(value, error, sign='±')}")
     ax.set_xlabel(label("work $W$", "energy"))
     ax.set_ylabel("probability density")
     ax.legend(frameon=False)
     return ax
 
 
+@flagged
 def plot_local_learning_coefficient(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Traces of all chains, their average, and the coefficient with its band; chains that left are drawn in red.
 
@@ -374,7 +387,9 @@ def plot_local_learning_coefficient(dataset: xr.Dataset, ax: Axes | None = None)
     value, error = float(dataset.local_learning_coefficient), float(dataset.local_learning_coefficient_stderr)
     first = step[int(dataset.attrs["discard"] * len(step))]
     ax.fill_between([first, step[-1]], value - BAND * error, value + BAND * error, color=OKABE_ITO[6], alpha=0.3, lw=0)
-    ax.plot([first, step[-1]], [value, value], color=OKABE_ITO[6], label=f"coefficient {value:.4g} ± {error:.1g}")
+    ax.plot(
+        [first, step[-1]], [value, value], color=OKABE_ITO[6], label=f"coefficient {measured(value, error, sign='±')}"
+    )
     ax.set_ylim(min(0.0, 3.0 * value), max(3.0 * value, 0.1))
     ax.set_xlabel("step")
     ax.set_ylabel("$(V - V(w)) / T$")

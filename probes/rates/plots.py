@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 
 from landscape.errors import ConfigError
-from landscape.probes._plot_style import OKABE_ITO, axes
+from landscape.probes._plot_style import OKABE_ITO, axes, flagged
+from landscape.text import measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +27,7 @@ _BLUE, _ORANGE = OKABE_ITO[:2]
 _Z = 1.96
 
 
+@flagged
 def plot_core_sets(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Fraction of the dwells that last longer than a time, of each core, and the exponential of the same mean dwell.
 
@@ -67,6 +69,7 @@ def plot_core_sets(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@flagged
 def plot_escape_rate(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Correlation of the state against time with 95 % errors, and the exponentials of both methods.
 
@@ -95,7 +98,7 @@ def plot_escape_rate(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     for color, style, name in zip((_BLUE, _ORANGE), ("-", "--"), one.estimator.to_numpy(), strict=True):
         rate, error = (float(one[key].sel(estimator=name)) for key in ("relaxation_rate", "relaxation_rate_stderr"))
         if np.isfinite(rate):
-            label = rf"{name}, $\lambda$ = {rate:.3g} $\pm$ {error:.2g}"
+            label = rf"{name}, $\lambda$ = {measured(rate, error, sign='±')}"
             ax.plot(time, np.exp(-rate * time), style, color=color, lw=1.4, label=label)
     ax.set_yscale("log")
     ax.set_xlim(0.0, end)
@@ -106,6 +109,7 @@ def plot_escape_rate(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@flagged
 def plot_committor(dataset: xr.Dataset, ax: Axes | None = None, *, against: str | None = None) -> Axes:
     """Committor with its 95 % interval at each position.
 
@@ -144,6 +148,7 @@ def plot_committor(dataset: xr.Dataset, ax: Axes | None = None, *, against: str 
     return ax
 
 
+@flagged
 def plot_committor_test(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Histogram of committors at one value of a reaction coordinate.
 
@@ -177,6 +182,7 @@ def plot_committor_test(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@flagged
 def plot_forward_flux(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Probability to reach each interface from the first, and that to reach the next, with 95 % errors.
 
@@ -208,11 +214,13 @@ def plot_forward_flux(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     ax.set_yscale("log")
     ax.set_xlabel(str(dataset.attrs.get("coordinate", "q")))
     ax.set_ylabel("probability to get there before A")
-    ax.set_title(rf"rate {float(dataset.rate):.3g} $\pm$ {float(dataset.rate_stderr):.1g}", fontsize="medium")
+    found = measured(float(dataset.rate), float(dataset.rate_stderr), sign="±")
+    ax.set_title(f"rate {found}", fontsize="medium")
     ax.legend(frameon=False)
     return ax
 
 
+@flagged
 def plot_reactive_flux(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Transmission coefficient against time (of overdamped motion the flux) with 95 % errors, and the plateau.
 
@@ -238,7 +246,7 @@ def plot_reactive_flux(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     ax.fill_between(time, value - half, value + half, color=_BLUE, alpha=0.25, lw=0)
     ax.plot(time, value, color=_BLUE, lw=1.4, label=r"$\kappa(t)$" if inertial else "$k(t)$")
     found, error = float(dataset[level]), float(dataset[f"{level}_stderr"])
-    ax.axhline(found, color=_ORANGE, lw=1.2, ls="--", label=rf"{level} {found:.3g} $\pm$ {error:.2g}")
+    ax.axhline(found, color=_ORANGE, lw=1.2, ls="--", label=f"{level} {measured(found, error, sign='±')}")
     ax.set_ylim(bottom=0.0)
     ax.set_xlim(left=0.0)
     ax.set_xlabel("time $t$")
