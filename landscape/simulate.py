@@ -33,6 +33,7 @@ from landscape.projection import ROW_BYTES, ProjectOntoPath, Projector, separate
 from landscape.record import Observable, Record
 from landscape.restraints import Restrain, take_restraints
 from landscape.results import build_dataset
+from landscape.storage.interruption import told
 from landscape.storage.run_folder import PART_BYTES, RunFolder
 from landscape.storage.run_reader import open_folder
 from landscape.taken import LOG, what_it_took
@@ -284,6 +285,7 @@ def execute(
         title = f"{type(plan.potential).__name__}, {plan.chains} chains"
         LOG.info(line := what_it_took(plan, backend_name))
         with (
+            told(folder.way_on) if folder else nullcontext(),
             progress_bar(steps, title, show=progress, above=line) as report,
             folder.interruption if folder else nullcontext(),
         ):

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from landscape.storage.training_folder import TrainingFolder
 from landscape.train import train
 from landscape.warm_up import warm_up
 
-__all__ = ["TASKS", "Prepared", "build", "resolve", "run"]
+__all__ = ["STEPWISE", "TASKS", "Prepared", "build", "resolve", "run"]
 
 Number = StrictInt | StrictFloat
 
@@ -155,6 +155,7 @@ class ConnectSpec(_Strict):
     settings: Table = Field(default_factory=dict)
 
 
+STEPWISE: Final = ("simulate", "train", "replica_exchange")  # tasks that keep their state in a folder
 TASKS: dict[str, type[_Strict]] = {
     "simulate": SimulateSpec,
     "replica_exchange": ReplicaExchangeSpec,
@@ -235,7 +236,7 @@ class Prepared:
         return (potential, rule), settings
 
     def _folder(self, output: str | os.PathLike[str]) -> RunFolder | TrainingFolder:
-        if self.function not in (simulate, replica_exchange, train):
+        if self.spec["task"] not in STEPWISE:
             raise ConfigError(f"{self.spec['task']} writes no folder: leave output out, and store the result by save")
         return TrainingFolder(output) if self.function is train else RunFolder(output, spec=self.spec)
 

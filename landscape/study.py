@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,15 +18,15 @@ from landscape import presets
 from landscape.building import Table
 from landscape.errors import ConfigError, StorageError
 from landscape.opening import open as open_run
-from landscape.specification import TASKS, build, resolve
+from landscape.specification import STEPWISE, TASKS, build, resolve
 from landscape.storage.files import save
+from landscape.storage.interruption import told
 from landscape.storage.locking import locked
 from landscape.tables import differences, overlaid
 from landscape.text import duration
 
 __all__ = ["Stage", "stages_of", "study"]
 
-_STEPWISE: Final = ("simulate", "train", "replica_exchange")  # tasks that keep their state in a folder
 _LOCK: Final = ".lock"
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -129,7 +130,8 @@ def study(
                 continue
             say(f"{title} ...")
             began = time.perf_counter()
-            _run(stage, folder, checkpoint_every, progress)
+            with told(partial(_way_on, title, _keeps(stage))):
+                _run(stage, folder, checkpoint_every, progress)
             say(f"{title}: done in {duration(time.perf_counter() - began)}")
     return files
 
@@ -223,14 +225,27 @@ def _is_complete(stage: Stage, file: Path, *, redo: bool) -> bool:
     )
 
 
+def _way_on(title: str, keeps: bool, inside: str) -> str:
+    """What to say where a stage is interrupted: `inside` speaks of a file of which the study takes care."""
+    where = inside.partition(";")[0] or "interrupted"
+    again = "" if keeps else "; this stage begins again"
+    return f"{where} in stage {title}; the same command goes on from there{again}"
+
+
+def _keeps(stage: Stage) -> bool:
+    """Whether a stage that is interrupted leaves something to go on from."""
+    task = stage.spec["task"]
+    return task in STEPWISE or (task == "connect" and stage.spec["method"] == "auto_neb")
+
+
 def _run(stage: Stage, folder: Path, checkpoint_every: int | None, progress: bool | None) -> None:
     task = stage.task(folder)
     unfinished = folder / f"{stage.name}.{stage.sha256[:12]}.unfinished"
     folder.mkdir(parents=True, exist_ok=True)
-    if task["task"] == "connect" and task["method"] == "auto_neb":
+    if task["task"] == "connect" and _keeps(stage):
         own = {"checkpoint": f"{unfinished}.nc", "checkpoint_every": checkpoint_every}
         task["settings"] = own | task["settings"]
-    stepwise = task["task"] in _STEPWISE
+    stepwise = task["task"] in STEPWISE
     with build(task).call(
         output=unfinished if stepwise else None, checkpoint_every=checkpoint_every if stepwise else None,
         progress=progress,

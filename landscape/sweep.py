@@ -19,6 +19,7 @@ from landscape.progress import progress_bar
 from landscape.results import global_attributes
 from landscape.specification import build
 from landscape.storage.files import write_atomically
+from landscape.storage.interruption import told
 from landscape.sweeps.engines import Engine, choose_engine
 from landscape.sweeps.results import FAILURES, MANIFEST, open_sweep, read_manifest
 from landscape.sweeps.table import Point, SweepTable, make_table
@@ -107,7 +108,8 @@ def sweep(
     engine = choose_engine(executor)
     table = make_table(spec, over)
     if output is None:
-        with tempfile.TemporaryDirectory(prefix="landscape-sweep-") as folder:
+        lost = "interrupted; a sweep without output keeps nothing"
+        with told(lambda _: lost), tempfile.TemporaryDirectory(prefix="landscape-sweep-") as folder:
             return _run(table, engine, Path(folder), checkpoints, progress).load()
     return _run(table, engine, Path(output).absolute(), checkpoints, progress)
 
@@ -125,7 +127,15 @@ def _run(table: SweepTable, engine: Engine, folder: Path, checkpoints: bool, pro
     jobs = {point.index: (point.text, str(folder / point.file)) for point in missing}
     done = len(table.points) - len(missing)
     failures: list[dict[str, Any]] = []
-    with one_thread(), progress_bar(len(table.points), "sweep", show=progress) as show:
+
+    def way_on(inside: str) -> str:
+        again = "" if not checkpoints else ", and the point under way goes on from its checkpoint"
+        return (
+            f"interrupted with {done} of {len(table.points)} points done; the same call and output run only "
+            f"what is missing{again}: {folder}"
+        )
+
+    with told(way_on), one_thread(), progress_bar(len(table.points), "sweep", show=progress) as show:
         show(done)
         task = partial(run_point, checkpoints=True) if checkpoints else run_point
         with closing(engine(task, jobs)) as outcomes:

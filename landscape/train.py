@@ -25,6 +25,7 @@ from landscape.projection import separate
 from landscape.random import check_seed
 from landscape.record import Record
 from landscape.simulate import simulate
+from landscape.storage.interruption import told
 from landscape.storage.training_folder import Stretch, TrainingFolder, as_trained
 
 __all__ = ["open_training", "train"]
@@ -159,7 +160,10 @@ def train(
         raise ConfigError("checkpoint_every needs a folder for the checkpoints: give output")
     pieces: list[xr.Dataset] = []
     state: Any = start
-    with progress_bar(epochs, "training", show=progress) as report:
+    with (
+        nullcontext() if folder is None else told(folder.way_on),
+        progress_bar(epochs, "training", show=progress) as report,
+    ):
         for number, stretch in enumerate(stretches):
             one = stretch.together
             with nullcontext() if folder is None else closing(folder.stretch(number)) as kept:

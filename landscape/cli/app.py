@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from landscape.cli.exit_codes import DONE, POINTS_FAILED, UNEXPECTED, code_of
+from landscape.cli.exit_codes import DONE, INTERRUPTED, POINTS_FAILED, TERMINATED, UNEXPECTED, code_of
 from landscape.cli.messages import complain
 from landscape.cli.options import Checkpoint, Force, Output, Run
 from landscape.cli.probe_commands import probe_app
 from landscape.cli.reproducing import titles
+from landscape.storage.interruption import Interruption, notes_of
 
 __all__ = ["app", "run"]
 
@@ -31,13 +32,22 @@ app.add_typer(probe_app, name="probe")
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line on arguments; the exit code."""
     try:
-        result = app(args=arguments, standalone_mode=False)
+        command = typer.main.get_command(app)  # whose own `main` would drop what an interruption says
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        # a command that keeps something has an interruption of its own inside this one
+        with Interruption(), command.make_context("landscape", given) as context:
+            result = command.invoke(context)
         return result if isinstance(result, int) else DONE
     except typer.Exit as stop:
         return int(stop.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted")
-        return code_of(KeyboardInterrupt())
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        complain(notes_of(stop) or "interrupted: nothing was written")
+        return INTERRUPTED
+    except SystemExit as stop:
+        if stop.code != TERMINATED:
+            raise
+        complain(notes_of(stop) or "interrupted: nothing was written")
+        return TERMINATED
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error, whichever package it is from
             error.show()
@@ -114,7 +124,8 @@ def simulate(
     """Run a specification and store the result as netCDF, beside the config file unless told otherwise.
 
     An --output that does not end in .nc is a folder, written as the run goes on: it can be looked at meanwhile, and if
-    the run is interrupted the same command, or landscape resume, goes on to the same bits.
+    the run is interrupted the same command, or landscape resume, goes on to the same bits. A file X.nc appears when it
+    is complete; until then the run is in the folder X.unfinished, from which the same command goes on.
 
     Example:  landscape simulate valley.toml --set temperature=0.2 -o warm.nc
     """

@@ -11,6 +11,7 @@ from landscape.errors import ConfigError
 from landscape.opening import open as open_run
 from landscape.specification import build
 from landscape.storage.files import read_spec, save
+from landscape.storage.interruption import told
 from landscape.tables import without_seed
 
 __all__ = ["connect_minima"]
@@ -39,7 +40,9 @@ def connect_minima(
     unfinished = target.with_suffix(".unfinished.nc")
     if method == "auto_neb":
         spec["settings"].setdefault("checkpoint", str(unfinished))
-    path = build(spec).call()
+    keeps = method == "auto_neb"
+    with told(lambda inside: _way_on(inside, f"the same command goes on from {str(unfinished)!r}" if keeps else "")):
+        path = build(spec).call()
     save(path, target)
     unfinished.unlink(missing_ok=True)
     heights = path.energy.values
@@ -47,6 +50,11 @@ def connect_minima(
         f"wrote [bold]{target}[/bold]: {path.sizes['pivot']} pivots, length {float(path.arc_length[-1]):.4g}; energy "
         f"{heights[0]:.4g} and {heights[-1]:.4g} at the ends, {heights.max():.4g} at the highest pivot"
     )
+
+
+def _way_on(inside: str, kept: str) -> str:
+    where = inside.partition(";")[0] or "interrupted"
+    return f"{where}; {kept or 'only auto_neb keeps a path that is not finished'}"
 
 
 def _landscape(path: Path) -> dict[str, Any]:

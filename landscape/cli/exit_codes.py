@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Final
 
 from landscape import errors
+from landscape.storage.interruption import CODES
 
 __all__ = [
     "DIVERGED",
@@ -13,6 +15,7 @@ __all__ = [
     "INTERRUPTED",
     "MISMATCH",
     "POINTS_FAILED",
+    "TERMINATED",
     "UNEXPECTED",
     "USAGE",
     "code_of",
@@ -25,7 +28,8 @@ DIVERGED: Final = 3
 INPUT_OUTPUT: Final = 4
 MISMATCH: Final = 5
 POINTS_FAILED: Final = 6  # of a sweep
-INTERRUPTED: Final = 130
+INTERRUPTED: Final = CODES[signal.SIGINT]
+TERMINATED: Final = CODES[signal.SIGTERM]
 
 
 def code_of(error: BaseException) -> int:

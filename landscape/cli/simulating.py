@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from landscape.cli.console import console, no_overwrite
-from landscape.errors import ConfigError, NonFiniteError, StorageError
+from landscape.errors import CheckpointError, ConfigError, NonFiniteError, StorageError
 from landscape.opening import open as open_run
 from landscape.prepare import prepare
 from landscape.record import Record
 from landscape.resuming import consolidate, resume
 from landscape.simulate import check_memory, simulate
-from landscape.specification import Prepared, build
+from landscape.specification import STEPWISE, Prepared, build
 from landscape.storage.files import save
+from landscape.storage.interruption import told
+from landscape.storage.manifest import is_run_folder
+from landscape.storage.run_reader import OF_FOLDERS
+from landscape.storage.training_folder import is_training
 from landscape.tables import put
 from landscape.text import duration
 
@@ -41,21 +47,59 @@ def run_config(
     if output is not None and output.suffix != ".nc":
         _report(prepared.call(output=output, checkpoint_every=checkpoint_every), output)
         return
-    if checkpoint_every is not None:
-        raise ConfigError("--checkpoint-every needs a folder for the checkpoints: give --output FOLDER")
     target = no_overwrite(output or config.with_suffix(".nc"), force=force)
-    try:
-        dataset = prepared.call()
-    except NonFiniteError as error:
-        if error.dataset is not None and error.dataset.sizes.get("draw"):
-            kept = save(error.dataset, target)
-            raise NonFiniteError(
-                f"{error} (kept in {kept})", step=error.step, chain=error.chain, coordinate=error.coordinate,
-                dataset=error.dataset,
-            ) from None  # fmt: skip
-        raise
+    unfinished = target.with_suffix(".unfinished") if prepared.spec["task"] in STEPWISE else None
+    if unfinished is None and checkpoint_every is not None:
+        raise ConfigError(
+            f"--checkpoint-every is for {', '.join(STEPWISE)}; {prepared.spec['task']} has no checkpoints"
+        )
+    dataset = _to_file(prepared, target, unfinished, checkpoint_every)
     save(dataset, target)
+    _remove(unfinished)
     _report(dataset, target)
+
+
+def _to_file(prepared: Prepared, target: Path, unfinished: Path | None, checkpoint_every: int | None) -> xr.Dataset:
+    """The result that is to be one file; until it is complete it is in a folder beside it, in which it goes on."""
+    try:
+        with nullcontext() if unfinished is None else told(lambda inside: _same_command(inside, unfinished)):
+            dataset = prepared.call(output=unfinished, checkpoint_every=checkpoint_every).load()
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; remove {str(unfinished)!r} to begin again") from None
+    except NonFiniteError as error:
+        kept = ""
+        if error.dataset is not None and error.dataset.sizes.get("draw"):
+            kept = f" (kept in {save(_without_progress(error.dataset.load()), target)})"
+        _remove(unfinished)
+        raise NonFiniteError(
+            f"{error}{kept}", step=error.step, chain=error.chain, coordinate=error.coordinate, dataset=error.dataset
+        ) from None
+    except BaseException:
+        if (
+            unfinished is not None
+            and unfinished.is_dir()
+            and not is_run_folder(unfinished)
+            and not is_training(unfinished)
+        ):
+            _remove(unfinished)  # nothing was begun
+        raise
+    return _without_progress(dataset)
+
+
+def _same_command(inside: str, unfinished: Path) -> str:
+    where = inside.partition(";")[0] or "interrupted before the first step"
+    return f"{where}; the same command goes on from {str(unfinished)!r}"
+
+
+def _without_progress(dataset: xr.Dataset) -> xr.Dataset:
+    """A run out of a folder without what says how far it is."""
+    dataset.attrs = {key: value for key, value in dataset.attrs.items() if key not in OF_FOLDERS}
+    return dataset.drop_encoding()
+
+
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def resume_run(folder: Path, steps: int | None, epochs: int | None, checkpoint_every: int | None) -> None:

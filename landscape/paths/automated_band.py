@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Final
 
 import torch
@@ -24,6 +25,7 @@ from landscape.paths.tangents import improved_tangents, perpendicular
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import whole_number
 from landscape.progress import progress_bar
+from landscape.storage.interruption import Interruption, told
 
 __all__ = ["CYCLES", "auto_neb", "cycles_of", "rate_and_steps"]
 
@@ -150,8 +152,21 @@ def auto_neb(
     else:
         knots = chord_knots(ends)
         band = BandState(Motion.at_rest(ends), False, knots.diff() / knots[-1], ends, History())
-    cadence = Cadence(lambda: None if checkpoint is None else band.save(checkpoint, settings), checkpoint_every)
-    with progress_bar(sum(one.steps for one in schedule), "automated band", show=progress) as report:
+    total, interruption = sum(one.steps for one in schedule), Interruption(at_once=checkpoint is None)
+    cadence = Cadence(
+        lambda: None if checkpoint is None else band.save(checkpoint, settings), checkpoint_every, interruption
+    )
+
+    def way_on(_: str) -> str:
+        made = band.history.steps + (band.motion.done if band.moving else 0)
+        kept = "nothing is kept without `checkpoint`" if checkpoint is None else "the same call goes on"
+        return f"interrupted at step {made} of {total} of the band; {kept}"
+
+    with (
+        told(way_on),
+        progress_bar(total, "automated band", show=progress) as report,
+        nullcontext() if checkpoint is None else interruption,
+    ):
         for descent in schedule[band.history.cycles :]:
             _cycle(
                 potential, domain, band, descent, insert=insert, threshold=threshold, report=report, after_step=cadence

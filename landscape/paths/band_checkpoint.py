@@ -18,6 +18,7 @@ from landscape.paths.history import History
 from landscape.paths.relaxation import Motion
 from landscape.storage.files import open_file as open_dataset
 from landscape.storage.files import save as save_dataset
+from landscape.storage.interruption import Interruption
 
 __all__ = ["BandState", "Cadence"]
 
@@ -102,15 +103,20 @@ class Cadence:
     write : callable
     every : int, optional
         Steps; None goes by the clock.
+    interruption : Interruption
+        A signal that it notes has the state written after the present step, before the process ends.
     """
 
-    def __init__(self, write: Callable[[], None], every: int | None) -> None:
-        self.write, self.every = write, every
+    def __init__(self, write: Callable[[], None], every: int | None, interruption: Interruption) -> None:
+        self.write, self.every, self.interruption = write, every, interruption
         self._steps, self._last, self._pause = 0, time.monotonic(), SECONDS
 
     def __call__(self) -> None:
         """One step was made."""
         self._steps += 1
+        if self.interruption.pending is not None:
+            self.write()
+            self.interruption.obey()
         due = time.monotonic() - self._last >= self._pause if self.every is None else self._steps % self.every == 0
         if due:
             self.now()

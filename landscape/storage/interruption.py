@@ -1,13 +1,38 @@
-"""SIGINT and SIGTERM while a run is being written: the piece is finished and committed before the process ends."""
+"""SIGINT and SIGTERM: what is being written is finished and committed first, and the user is told how to go on."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["Interruption"]
+__all__ = ["CODES", "Interruption", "notes_of", "told"]
+
+CODES: Final = {signal.SIGINT: 130, signal.SIGTERM: 143}  # of a process that ends by them, as shells count
+
+
+@contextmanager
+def told(way_on: Callable[[str], str]) -> Iterator[None]:
+    """A context out of which an interruption comes with a note of how far the work was and how it goes on.
+
+    Parameters
+    ----------
+    way_on : callable
+        Takes what a context inside this one has said, "" if nothing, and gives what to say.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        error.__notes__ = [way_on(notes_of(error))]
+        raise
+
+
+def notes_of(error: BaseException) -> str:
+    """What was said about an interruption on its way."""
+    return "; ".join(getattr(error, "__notes__", []))
 
 
 class Interruption:
@@ -19,8 +44,8 @@ class Interruption:
         Whether a signal ends the process where it arrives, since nothing would be lost. A second signal always does.
     """
 
-    def __init__(self) -> None:
-        self.at_once = True
+    def __init__(self, *, at_once: bool = True) -> None:
+        self.at_once = at_once
         self.pending: int | None = None
         self._former: dict[int, Any] = {}
 
@@ -55,4 +80,4 @@ class Interruption:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         if number == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
+            raise SystemExit(CODES[signal.SIGTERM])

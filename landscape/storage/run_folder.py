@@ -178,6 +178,11 @@ class RunFolder:
         every = self.checkpoint_every
         return driver.steps if every is None else (driver.done // every + 1) * every
 
+    def way_on(self, _: str = "") -> str:
+        """What to say where the run is interrupted."""
+        done = 0 if self.manifest is None else self.manifest.done
+        return f"interrupted at step {done} of {self.steps}; go on with `landscape resume {self.path}`"
+
     def due(self, driver: Driver) -> bool:
         """Whether a part is full, a checkpoint due, or the process asked to end."""
         self.interruption.at_once = False  # something was made that is not committed

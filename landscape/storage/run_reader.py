@@ -16,7 +16,9 @@ from xarray.core import indexing
 from landscape.errors import CheckpointError, StorageError
 from landscape.storage.manifest import Entry, Manifest, generations, read_entry
 
-__all__ = ["open_folder"]
+__all__ = ["OF_FOLDERS", "open_folder"]
+
+OF_FOLDERS = ("status", "steps_done", "steps_total")  # attributes that say how far a run is
 
 ATTEMPTS = 5  # the writer may replace a generation while it is being read
 

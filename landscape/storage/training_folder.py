@@ -13,7 +13,7 @@ import xarray as xr
 
 from landscape.errors import CheckpointError, StorageError
 from landscape.storage.files import path_of, write_atomically
-from landscape.storage.manifest import is_run_folder, seal, unseal
+from landscape.storage.manifest import generations, is_run_folder, seal, unseal
 from landscape.storage.run_folder import RunFolder
 from landscape.storage.run_reader import open_folder
 from landscape.tables import differences
@@ -106,6 +106,17 @@ class TrainingFolder:
         folder = RunFolder(self.path / f"stretch-{number:04d}")
         folder.spec = {} if folder.manifest is None else folder.manifest.spec
         return folder
+
+    def way_on(self, _: str = "") -> str:
+        """What to say where the training is interrupted."""
+        content, at = self.read(), 0.0
+        for number, (first, last, *_rest) in enumerate(content["stretches"]):
+            path = self.path / f"stretch-{number:04d}"
+            if is_run_folder(path):
+                made = next(generations(path))
+                at = first + (last - first) * made.done / made.steps
+        epochs = content["spec"]["epochs"]
+        return f"interrupted at epoch {at:.6g} of {epochs}; go on with `landscape resume {self.path}`"
 
     def pieces(self) -> Iterator[xr.Dataset]:
         """What each stretch has committed so far."""

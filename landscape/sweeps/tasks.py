@@ -15,14 +15,13 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from landscape.errors import StorageError
-from landscape.specification import run
+from landscape.specification import STEPWISE, run
 from landscape.storage.files import open_file, save
+from landscape.storage.run_reader import OF_FOLDERS
 from landscape.sweeps.engines import Failure, describe
 
 __all__ = ["is_complete", "one_thread", "run_point"]
 
-STREAMED = ("simulate", "replica_exchange", "train")
-OF_FOLDERS = ("status", "steps_done", "steps_total")
 
 # Points may run on threads of one process, which the netCDF library cannot serve at the same time.
 _FILES = threading.Lock()
@@ -53,7 +52,7 @@ def run_point(spec: str, target: str, *, checkpoints: bool = False) -> Failure |
     try:
         if not is_complete(Path(target)):
             table, folder = json.loads(spec), Path(target).with_suffix("")
-            streamed = checkpoints and table.get("task", "simulate") in STREAMED
+            streamed = checkpoints and table.get("task", "simulate") in STEPWISE
             with one_thread():
                 dataset = run(table, progress=False, output=folder if streamed else None)
             with _FILES:
