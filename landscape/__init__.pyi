@@ -54,6 +54,8 @@ from .sweep import sweep as sweep
 from .train import train as train
 from .warm_up import warm_up as warm_up
 
+__version__: str
+
 __all__ = [
     "BAOAB",
     "HMC",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -17,23 +15,15 @@ from landscape.driver import Driver
 from landscape.potentials.base import Potential
 from landscape.record import OBSERVABLES
 from landscape.schedules import Schedule
+from landscape.version import package_version
 
-__all__ = ["build_dataset", "package_version"]
+__all__ = ["build_dataset"]
 
 REFERENCES = (
     "Di Carlo, Goddard, Schwab (2026), Entropic Confinement and Mode Connectivity in Overparameterized Neural "
     "Networks; Jules, Brenner, Kachman, Levi, Bar-Sinai (2023), Charting the Topography of the Neural Network "
     "Landscape with Thermal-Like Noise"
 )
-
-
-@cache
-def package_version() -> str:
-    """Version of the installed distribution."""
-    try:
-        return version("landscape-langevin")
-    except PackageNotFoundError:
-        return "0+unknown"
 
 
 def global_attributes(title: str, spec: dict[str, Any]) -> dict[str, Any]:

@@ -123,6 +123,13 @@ class Function(Potential):
             raise ShapeError(f"the {name} returned {got}; expected a tensor of shape {tuple(position.shape)}")
         return found.to(position)
 
+    def __repr__(self) -> str:
+        """The callable by its name, and what else was given."""
+        told = "" if self.coordinates is None else f", coordinates={list(self.coordinates)}"
+        told += f", bounds={self.bounds}" if self.bounds else ""
+        name = getattr(self.function, "__qualname__", None) or repr(self.function)
+        return f"{type(self).__name__}({name}, dim={self.dim}{told})"
+
     def spec(self) -> dict[str, Any]:
         """Where the callable lives; a stored run names it but cannot rebuild it."""
         name = f"{getattr(self.function, '__module__', '?')}:{getattr(self.function, '__qualname__', '?')}"

@@ -16,11 +16,12 @@ from landscape.cli.report_sweep import sweep_section
 from landscape.errors import StorageError
 from landscape.opening import open as open_run
 from landscape.report import Badge, Block, Note, Page, Section, Table, embed, render
-from landscape.results import REFERENCES, package_version
+from landscape.results import REFERENCES
 from landscape.storage.files import write_atomically
 from landscape.storage.manifest import is_run_folder
 from landscape.sweeps.results import MANIFEST, open_sweep
 from landscape.text import measured
+from landscape.version import package_version
 
 __all__ = ["write_report"]
 

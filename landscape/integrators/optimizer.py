@@ -182,6 +182,13 @@ class Optimizer(Integrator):
             rows = [torch.empty(0, dtype=torch.uint8, device=device) for _ in cache["optimizers"]]
         memory[STATE] = nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
+    def __repr__(self) -> str:
+        """The call that makes it, with the name of a class of torch.optim."""
+        known = getattr(torch.optim, _name(self.factory), None) is self.factory
+        given = {"lr": self.lr, "of": self.of, "settings": dict(self.settings), "base_lr": self.base_lr}
+        told = ", ".join(f"{key}={value!r}" for key, value in given.items() if value is not None)
+        return f"Optimizer({_name(self.factory)!r}, {told})" if known else f"Optimizer({_name(self.factory)}, {told})"
+
     def spec(self) -> dict[str, Any]:
         """Kind and settings as plain data; a factory from elsewhere than torch.optim is named only."""
         spec: dict[str, Any] = {"kind": "Optimizer", "lr": plain(self.lr)}

@@ -65,6 +65,9 @@ class CovarianceNoise(Noise):
             raise ConfigError(f"the covariance must be positive semidefinite, its lowest eigenvalue is {values[0]:g}")
         object.__setattr__(self, "matrix", matrix)
 
+    def __repr__(self) -> str:
+        return f"CovarianceNoise(matrix={self.matrix.tolist()}, precision={self.precision!r})"
+
     @property
     def samples_boltzmann(self) -> bool:  # type: ignore[override]
         """Only where C is the unit matrix."""

@@ -288,6 +288,6 @@ def _size(path: Path) -> int:
 
 
 def _versions() -> dict[str, str]:
-    from landscape.results import package_version
+    from landscape.version import package_version
 
     return {"landscape": package_version()} | {name: version(name) for name in ("torch", "numba", "numpy")}

@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, ConvergenceError, ShapeError
+from landscape.potentials import Expression
 from landscape.probes._balance import refuse_driven
 from landscape.probes._correlation import student_factor
 from landscape.probes._pairs import refuse_pairs
@@ -78,8 +79,9 @@ def profile(
         whole run, with `coordinate`; of a run without positions the counts of this coordinate are taken.
     temperature : float
         In units of energy, k_B = 1.
-    coordinate : name, callable, or a pair of them, optional
-        Of a run: a coordinate's name, or any function of position, ``(..., dim)`` tensor -> ``(...)``.
+    coordinate : name, formula, callable, or a pair of them, optional
+        Of a run: a coordinate's name, a formula of names such as ``"atan2(y, x)"`` (called ``q`` in the result), or any
+        function of position, ``(..., dim)`` tensor -> ``(...)``.
     bins : int, or one for each coordinate
     range : (low, high), or one pair for each coordinate, optional
         Edges of the histogram; samples outside count in the normalisation (of counts, which do not hold them, the
@@ -286,16 +288,31 @@ def _inside(edges: list[FloatArray], walls: list[Limits | None]) -> tuple[FloatA
     return volume.ravel(), centres
 
 
+def _function_of(coordinate: Any, names: list[Any]) -> Any:
+    """A callable as it is, a formula in the names of coordinates as a function of position.
+
+    Raises
+    ------
+    ConfigError, FormulaError
+    """
+    if callable(coordinate):
+        return coordinate
+    if not isinstance(coordinate, str) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"no coordinate {coordinate!r} among {names}; a callable of position may stand for one")
+    if coordinate.isidentifier():
+        raise ConfigError(f"no coordinate {coordinate!r} among {names}; a formula of these may stand for one")
+    return Expression(coordinate, names).energy
+
+
 def _along(position: xr.DataArray, coordinate: Any) -> xr.DataArray:
-    if not callable(coordinate):
-        if coordinate not in position.coordinate.values:
-            raise ConfigError(f"no coordinate {coordinate!r} among {position.coordinate.values.tolist()}")
+    names = position.coordinate.values.tolist()
+    if not callable(coordinate) and coordinate in names:
         return _labelled(position.sel(coordinate=coordinate))
     points = torch.as_tensor(position.transpose("chain", "draw", "coordinate").to_numpy())
-    values = coordinate(points)
+    values = _function_of(coordinate, names)(points)
     if values.shape != points.shape[:-1]:
         raise ShapeError(f"the function of position gave {tuple(values.shape)}, expected {tuple(points.shape[:-1])}")
-    name = getattr(coordinate, "__name__", "q")
+    name = "q" if isinstance(coordinate, str) else getattr(coordinate, "__name__", "q")
     return xr.DataArray(values.numpy(), dims=("chain", "draw"), name=name if name.isidentifier() else "q")
 
 
