@@ -34,7 +34,7 @@ MASK: Final = 0xFFFFFFFF
 
 # Streams keep draws for different purposes apart.
 NOISE, PERMUTATION, REPLACEMENT, AUGMENTATION, ACCEPTANCE, CROSSING, INITIAL, SWAP = range(8)
-PROBES, LABELS, BALL, EXIT_POINT = 16, 17, 18, 19
+PROBES, LABELS, BALL, EXIT_POINT, SUBSETS = 16, 17, 18, 19, 20
 
 # Chebyshev fits on the reduced intervals, relative errors in brackets; computed in 40 digits.
 # log(1 + f)/f for f in [sqrt(1/2) - 1, sqrt(2) - 1]  [3e-8]
@@ -190,11 +190,11 @@ def normals_of_calls(seed: int, chains: Tensor, step: int | Tensor, calls: Tenso
     return _normals_64(random_words(seed, stream, chains[:, None], _scalar(step, chains), calls))[..., 0]
 
 
-def permutation(seed: int, keys: Tensor, epoch: int, length: int) -> Tensor:
+def permutation(seed: int, keys: Tensor, epoch: int, length: int, stream: int = PERMUTATION) -> Tensor:
     """A random order of ``range(length)`` per key, shape ``(n, length)``: the rank order of 64-bit random numbers."""
     calls = torch.arange(-(-length // 2), device=keys.device)
     at = torch.full((), epoch, dtype=torch.int64, device=keys.device)
-    words = random_words(seed, PERMUTATION, keys[:, None], at, calls[None, :])
+    words = random_words(seed, stream, keys[:, None], at, calls[None, :])
     high, low = words[..., 0::2], words[..., 1::2]
     numbers = (high << 32) | low
     return numbers.reshape(len(keys), -1)[:, :length].argsort(dim=-1, stable=True)

@@ -40,7 +40,7 @@ def what_it_took(plan: Plan, backend: str) -> str:
     ]
     sampler: Any = getattr(plan.potential, "sampler", None)
     if sampler is not None:
-        parts.append(f"minibatches of {sampler.batch_size}")
+        parts.append(f"minibatches of {sampler.batch_size} ({sampler.sampling})")
     return ", ".join(parts) + (f" (not compiled: {obstacle})" if obstacle is not None else "")
 
 

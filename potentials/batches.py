@@ -11,9 +11,21 @@ from torch import Tensor
 from landscape import random
 from landscape.errors import ConfigError
 
-__all__ = ["BatchKeys", "BatchSampler", "Sampling"]
+__all__ = ["BatchKeys", "BatchSampler", "Sampling", "check_sampling"]
 
-Sampling = Literal["epoch", "replacement"]
+Sampling = Literal["epoch", "independent", "replacement"]
+SAMPLINGS = ("epoch", "independent", "replacement")
+
+
+def check_sampling(sampling: str) -> None:
+    """Refuse what is no way to draw minibatches.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if sampling not in SAMPLINGS:
+        raise ConfigError(f"sampling must be one of {', '.join(map(repr, SAMPLINGS))}, got {sampling!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +66,10 @@ class BatchSampler:
         Size of the data set.
     batch_size : int
         Samples per step; the last batch of an epoch holds what is left.
-    sampling : {"epoch", "replacement"}
-        A new random order of all samples each epoch, or independent draws.
+    sampling : {"epoch", "independent", "replacement"}
+        A new random order of all samples each epoch; a random subset of its own at each step; or single samples drawn
+        independently, which may come twice. The covariances of batch gradients differ, see
+        `probes.fluctuations.batch_temperature`: those of an epoch sum to zero.
     """
 
     samples: int
@@ -66,8 +80,7 @@ class BatchSampler:
     def __post_init__(self) -> None:
         if not 1 <= self.batch_size <= self.samples:
             raise ConfigError(f"batch_size must be from 1 to the {self.samples} samples, got {self.batch_size}")
-        if self.sampling not in ("epoch", "replacement"):
-            raise ConfigError(f'sampling must be "epoch" or "replacement", got {self.sampling!r}')
+        check_sampling(self.sampling)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -80,6 +93,8 @@ class BatchSampler:
             keys = BatchKeys(keys.seeds[:1], keys.streams[:1])
         if self.sampling == "replacement":
             return self._assemble(keys, device, lambda seed, streams: self._draw(seed, streams, step))
+        if self.sampling == "independent":
+            return self._assemble(keys, device, lambda seed, streams: self._subset(seed, streams, step))
         epoch, batch = divmod(step, self.steps_per_epoch)
         order = self._orders.get((keys, epoch, device))
         if order is None:
@@ -97,6 +112,10 @@ class BatchSampler:
             for position, row in zip(positions, make(seed, streams), strict=True):  # type: ignore[operator]
                 rows[position] = row
         return torch.stack([row for row in rows if row is not None])
+
+    def _subset(self, seed: int, streams: Tensor, step: int) -> Tensor:
+        order = random.permutation(seed, streams, step, self.samples, stream=random.SUBSETS)
+        return order[:, : self.batch_size]
 
     def _draw(self, seed: int, streams: Tensor, step: int) -> Tensor:
         calls = torch.arange(-(-self.batch_size // 2), device=streams.device)

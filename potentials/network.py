@@ -64,7 +64,7 @@ class NetworkLoss(NetworkFunction):
         ``module(**inputs)``.
     batch_size : int, optional
         Minibatch of the dynamics; None means full batch.
-    sampling : {"epoch", "replacement"}
+    sampling : {"epoch", "independent", "replacement"}
         How minibatches are drawn, see `batches.BatchSampler`.
     shared_batches : bool
         Whether all chains see the same minibatches.
@@ -167,7 +167,7 @@ class NetworkLoss(NetworkFunction):
         self._on_trial = False
         self.sampler = None
         if size is not None:
-            whole = size == self.samples and sampling == "epoch" and augment is None
+            whole = size == self.samples and sampling != "replacement" and augment is None
             self.sampler = None if whole else BatchSampler(self.samples, size, sampling)
         self._check_smallest_batch()
         self.plain_mlp = None if call else recognise(self.snapshot, self.layout, self.loss, self.inputs)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigError, LandscapeError, ShapeError
 from landscape.potentials.batch import Batch, Inputs
+from landscape.potentials.batches import check_sampling
 from landscape.potentials.losses import SampleLoss, check_targets
 from landscape.potentials.samples import Samples
 
@@ -33,8 +34,7 @@ def check_settings(*, dropout: str, weight_decay: Any, augment: Any, call: Any, 
         raise ConfigError(f"augment must be a callable (inputs, words) -> inputs, got {augment!r}")
     if call is not None and not callable(call):
         raise ConfigError(f"call must be a callable (module, inputs) -> outputs, got {call!r}")
-    if sampling not in ("epoch", "replacement"):
-        raise ConfigError(f'sampling must be "epoch" or "replacement", got {sampling!r}')
+    check_sampling(sampling)
     check_dtype(dtype)
 
 

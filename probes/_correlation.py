@@ -15,13 +15,14 @@ import numpy as np
 import scipy.fft
 import scipy.special
 
-from landscape.observers.blocking import student_factor
+from landscape.observers.few import error_of_mean, student_factor, widen
 from landscape.probes._series import BoolArray, FloatArray, IntArray
 
 __all__ = [
     "LongRun",
     "Variance",
     "combine",
+    "error_of_mean",
     "fft_size",
     "long_run",
     "power",
@@ -31,7 +32,6 @@ __all__ = [
     "widen",
 ]
 
-_NORMAL = 1.959963984540054  # 97.5 % quantile of the normal law
 _SOKAL = 5.0  # Sokal (1997), section 3: the window is the least W with W >= 5 tau(W)
 _SIGNIFICANT = 0.99
 _LARGER = 0.8
@@ -209,18 +209,6 @@ def _window(
         window[row] = max(int(decayed.argmax()) + 1 if closed[row] else int(last[row]), 1)
         envelope[row] = size[window[row] - 1]
     return window.astype(np.intp), closed, envelope
-
-
-def widen(estimate: FloatArray, stderr: FloatArray, share: float = 1.0) -> FloatArray:
-    """Standard error of a scale whose error is a factor rather than a sum.
-
-    A scale that comes out low comes out with a low error. If its logarithm is normal with standard deviation r =
-    stderr / estimate, the upper end of the 95 % interval is a factor exp(1.96 r) away, and that distance is taken;
-    for small r this changes nothing. `share` is the part of the lengthening that is applied.
-    """
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        longer = np.where(estimate > 0, estimate * np.expm1(_NORMAL * stderr / estimate) / _NORMAL, stderr)
-    return np.asarray(stderr + share * (longer - stderr))
 
 
 @dataclass(frozen=True, slots=True)

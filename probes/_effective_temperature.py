@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -9,8 +10,11 @@ import numpy as np
 import xarray as xr
 
 from landscape.errors import ConfigError, ShapeError
+from landscape.probes._batch_temperature import Sampling, check_sampling, noise_factor
+from landscape.probes._correlation import error_of_mean, student_factor
 from landscape.probes._describe import annotate
 from landscape.probes._series import FloatArray
+from landscape.probes._tail_index import tail_index
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["effective_temperature"]
 
 _BLOCK = 2**24
+_LAWS = {
+    "independent": "f = 1 - B / n (subsets independent of each other)",
+    "replacement": "f = 1 - 1 / n (with replacement)",
+    "epoch": "the noise of an epoch adds up to zero: no temperature, see batch_temperature",
+}
 
 _NAMES = {
     "temperature": ("effective temperature of minibatch noise", "1"),
@@ -44,7 +53,8 @@ def effective_temperature(
     batch_size: int,
     *,
     momentum: float = 0.0,
-    replacement: bool = False,
+    sampling: Sampling | None = None,
+    replacement: bool | None = None,
     probes: int = 100,
     tail: float = 0.1,
     seed: int = 0,
@@ -52,18 +62,22 @@ def effective_temperature(
     r"""Effective temperature of stochastic gradient descent at a position.
 
     The step -lr g_B with the mean gradient over a batch of B out of n samples has noise lr^2 C f / B, where C is the
-    covariance of the gradients of single samples and f = (n - B) / (n - 1) for sampling without replacement, f = 1
-    with it. Langevin dynamics of time step lr has noise 2 T lr in each direction. With equal traces, and heavy-ball
-    momentum mu (v <- mu v - lr g),
+    covariance of the gradients of single samples, of divisor n - 1, and f depends on how batches are drawn: f = 1 - B/n
+    for subsets that are drawn anew at each step, f = 1 - 1/n with replacement. Langevin dynamics of time step lr has
+    noise 2 T lr in each direction. With equal traces, and heavy-ball momentum mu (v <- mu v - lr g),
 
     .. math:: T = \frac{\eta \, f \, \mathrm{tr}\, C}{2 B \, n_\mathrm{dim} (1 - \mu)}, \qquad \eta = \mathrm{lr} .
+
+    In a shuffled epoch the noise of its batches adds up to zero: slow directions are heated in proportion to their
+    curvature, and there is no temperature. It is NaN then; `batch_temperature` has the exact law of each direction.
 
     The losses of samples are averaged, not summed. How far that one number goes is told by the alignment
 
     .. math:: \frac{\mathrm{tr}(C H)}{\|C\|_F \|H\|_F} ,
 
     1 for noise shaped like the Hessian, (sum_i h_i) / sqrt(n_dim sum_i h_i^2) for isotropic noise, and by Hill's tail
-    index a of the norms of g_i - <g>: the noise has no variance for a < 2, no fourth moment for a < 4.
+    index a of the norms of g_i - <g>, extrapolated to the end of the tail: the noise has no variance for a < 2, no
+    fourth moment for a < 4.
 
     Parameters
     ----------
@@ -78,12 +92,16 @@ def effective_temperature(
         B, from 1 to n.
     momentum : float in [0, 1)
         mu, with the gradient not damped.
-    replacement : bool
-        Whether samples may come twice in a batch.
+    sampling : {"independent", "replacement", "epoch"}, optional
+        How batches are drawn: a subset of its own at each step, samples that may come twice, or a new order of all
+        samples each epoch. Left out, the way of the `loss` if it has one (a `NetworkLoss` with `batch_size`), else
+        "independent".
+    replacement : bool, optional
+        Old name of ``sampling="replacement"`` (True) and "independent".
     probes : int
         Hessian-vector products at most. With `dim` or more, H is taken whole; else by Hutchinson's estimate.
     tail : float in (0, 0.5]
-        Fraction of the largest norms that Hill's estimate uses.
+        Fraction of the largest norms that the tail index uses.
     seed : int
         Of the random probe vectors.
 
@@ -92,8 +110,12 @@ def effective_temperature(
     xarray.Dataset
         `temperature`, `noise_trace` (tr C), `alignment`, `tail_index`, each with `_stderr`, on the dims of `position`
         without `coordinate`. Errors regard the samples as drawn from a distribution and the Hessian as given; that of
-        `alignment` includes the probes. `alignment` is unbiased in its numerator and in both squared norms, so noise
-        can bring it above 1; it is NaN where a norm is not positive.
+        `alignment` includes the probes. Those of `temperature` and `noise_trace` are lengthened for few samples and for
+        skewed ones, and need four; with tails that have no fourth moment they are the size that covers 90 %. That of
+        `tail_index` includes its bias: both are NaN where no power law can be told, with fewer than some 400 samples at
+        the default `tail`, or with a lighter tail (a law that mimics a power, such as the lognormal one, passes).
+        `alignment` is unbiased in its numerator and in both squared norms, so noise can bring it above 1; it is NaN
+        where a norm is not positive.
 
     Raises
     ------
@@ -122,7 +144,7 @@ def effective_temperature(
     >>> round(float(result.temperature), 12)  # tr C = 1: 0.1 * 1 / (2 * 1 * 2)
     0.025
     """
-    setting = _Setting(lr, batch_size, momentum, replacement, probes, tail, seed)
+    setting = _Setting(lr, batch_size, momentum, _sampling(loss, sampling, replacement), probes, tail, seed)
     points, dims, coords = _points(position)
     rows = [_at(loss, point, setting) for point in points.reshape(-1, points.shape[-1])]
     shape = points.shape[:-1]
@@ -130,8 +152,9 @@ def effective_temperature(
     dataset = xr.Dataset(data, coords=coords)
     dataset.attrs.update(
         title="Effective temperature of minibatch noise",
-        conventions="T = lr f tr C / (2 B dim (1 - momentum)), mean loss, C of single samples; "
-        + ("f = 1 (with replacement)" if replacement else "f = (n - B) / (n - 1) (without replacement)"),
+        conventions="T = lr f tr C / (2 B dim (1 - momentum)), mean loss, C of single samples (divisor n - 1); "
+        + _LAWS[setting.sampling],
+        sampling=setting.sampling,
         cost="gradients of all samples and at most `hessian_vector_products` products per position",
         lr=float(lr),
         batch_size=int(batch_size),
@@ -149,7 +172,7 @@ class _Setting:
     lr: float
     batch_size: int
     momentum: float
-    replacement: bool
+    sampling: Sampling
     probes: int
     tail: float
     seed: int
@@ -157,6 +180,7 @@ class _Setting:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.lr) and self.lr > 0):
             raise ConfigError(f"got lr={self.lr!r}; expected a positive number")
+        check_sampling(self.sampling)
         for name, least in (("batch_size", 1), ("probes", 2)):
             value = getattr(self, name)
             if isinstance(value, bool) or int(value) != value or value < least:
@@ -168,8 +192,24 @@ class _Setting:
 
     def scale(self, samples: int, dim: int) -> float:
         """Effective temperature per unit of tr C."""
-        finite = 1.0 if self.replacement else (samples - self.batch_size) / (samples - 1)
+        if self.sampling == "epoch" and self.batch_size < samples:
+            return float("nan")
+        finite = noise_factor(self.sampling, self.batch_size, samples)
         return self.lr * finite / (2.0 * self.batch_size * dim * (1.0 - self.momentum))
+
+
+def _sampling(loss: Any, sampling: Sampling | None, replacement: bool | None) -> Sampling:
+    """The way asked for, under its new name or its old one; else that of the loss."""
+    if replacement is not None:
+        named: Sampling = "replacement" if replacement else "independent"
+        if sampling not in (None, named):
+            raise ConfigError(f"got replacement={replacement!r} and sampling={sampling!r}: give sampling alone")
+        warnings.warn(f'replacement={replacement!r} is now sampling="{named}"', FutureWarning, stacklevel=3)
+        return named
+    if sampling is not None:
+        return sampling
+    own: Sampling = getattr(getattr(loss, "sampler", None), "sampling", "independent")
+    return own
 
 
 def _points(position: Any) -> tuple[Tensor, tuple[str, ...], dict[str, Any]]:
@@ -218,9 +258,10 @@ def _at(loss: _SampledLoss, point: Tensor, setting: _Setting) -> dict[str, float
     del gradients
     square = torch.linalg.vector_norm(noise, dim=1).square().cpu().numpy()
     scale = setting.scale(samples, dim)
-    trace, trace_error = float(square.mean()), float(square.std(ddof=1) / np.sqrt(samples))
+    square = square * samples / (samples - 1.0)
+    trace, trace_error = float(square.mean()), float(error_of_mean(square, positive=True, least=4))
     alignment, alignment_error = _alignment(loss, point, noise, setting.probes, setting.seed)
-    index, index_error = _hill(np.sqrt(square), setting.tail)
+    index, index_error = tail_index(np.sqrt(square), setting.tail)
     return {
         "temperature": scale * trace,
         "temperature_stderr": scale * trace_error,
@@ -286,22 +327,10 @@ class _Ratio:
 
     @property
     def variance(self) -> float:
-        return float(np.var(self.above - 0.5 * self.below, ddof=1)) / self.above.size
+        count = self.above.size
+        return float(np.var(self.above - 0.5 * self.below, ddof=1) / count * student_factor(np.array(count - 1.0)) ** 2)
 
     @property
     def bias(self) -> float:
         moments = np.cov(self.above, self.below)
         return float(0.375 * moments[1, 1] - 0.5 * moments[0, 1]) / self.above.size
-
-
-def _hill(norms: FloatArray, tail: float) -> tuple[float, float]:
-    """Hill's estimate from the k largest norms, unbiased for a Pareto law: (k - 1) / sum ln(x_i / x_{k+1})."""
-    ordered = np.sort(norms)[::-1]
-    k = min(int(tail * norms.size), norms.size - 1)
-    if k < 3 or not ordered[k] > 0:
-        return float("nan"), float("nan")
-    total = float(np.log(ordered[:k] / ordered[k]).sum())
-    if not total > 0:
-        return float("nan"), float("nan")
-    index = (k - 1) / total
-    return index, index / np.sqrt(k - 2)

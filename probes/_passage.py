@@ -8,10 +8,11 @@ import numpy as np
 import xarray as xr
 
 from landscape.errors import ConfigError
-from landscape.probes._correlation import student_factor
+from landscape.probes._correlation import error_of_mean
 from landscape.probes._describe import annotate
 from landscape.probes._pairs import refuse_pairs
 from landscape.probes._projected import FloatArray, Projected, first_zero
+from landscape.probes.rates.intervals import NORMAL, rate_interval
 
 __all__ = ["first_passage"]
 
@@ -43,7 +44,9 @@ def first_passage(run: Any, at: float, *, continuity: bool = True) -> xr.Dataset
         On `temperature`: `first_passage_time` and its error, `reached`, the fraction of the chains that did, and
         `correction`, how much nearer the target was taken; `passage_time (chain)`, NaN where it was not reached.
         Where all chains reached it the time is their mean; else the total time of all of them divided by the number
-        of passages, which supposes an exponential law (attribute `estimator`). It is NaN where none did.
+        of passages, which supposes an exponential law (attribute `estimator`). It is NaN where none did. The error
+        reaches to the farther end of the 95 % interval, of the exponential law where not all did, and is lengthened
+        for few and for skewed times where all did, of which three are needed.
 
     Raises
     ------
@@ -115,8 +118,7 @@ def _mean(passage: FloatArray, watched: FloatArray) -> tuple[float, float, float
     if not count:
         return np.nan, np.nan, 0.0
     if made.all():
-        wide = float(student_factor(np.array(count - 1.0)))
-        error = wide * float(passage.std(ddof=1)) / np.sqrt(count) if count > 1 else np.nan
-        return float(passage.mean()), error, 1.0
+        return float(passage.mean()), float(error_of_mean(passage, positive=True)), 1.0
     total = float(np.where(made, passage, watched).sum())
-    return total / count, total / count**1.5, count / len(passage)
+    _, _, low, _ = rate_interval(count, total)  # its lower end is the farther one of the time
+    return total / count, float((1.0 / low - total / count) / NORMAL), count / len(passage)

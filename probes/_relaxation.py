@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from landscape.errors import ConfigError
+from landscape.observers.few import NORMAL
 from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
 from landscape.probes._pairs import means_of_pairs
@@ -43,8 +44,9 @@ def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = Non
     Returns
     -------
     xarray.Dataset
-        On `temperature`: `relaxation_time` (NaN where it was not reached in the run) and its error from leaving out
-        chains one by one, `effective_relaxation_time` = relaxation_time / (1 - momentum), in which heavy-ball and
+        On `temperature`: `relaxation_time` (NaN where it was not reached in the run) and its error, a 1.96th of
+        the way to the farther end of the times at which 1/e lies within 1.96 errors of r (NaN where it still does at
+        the end of the run), `effective_relaxation_time` = relaxation_time / (1 - momentum), in which heavy-ball and
         plain descent can be compared, `reached`, `target`; `relative_distance (temperature, projection)` with its
         error from the scatter between chains, and its `time`.
 
@@ -135,15 +137,18 @@ def _ratio(distance: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _passage(distance: FloatArray, time: FloatArray) -> tuple[float, float]:
-    """Where the mean first falls to 1/e, and the error of that by leaving out chains one by one."""
+    """Where the mean first falls to 1/e, and the error of that: the times at which it may have done so.
+
+    Of a noisy curve the crossings that leave out one chain each lie together at one dip of the noise; the band of the
+    curve's own errors tells from when, and until when, the crossing can be.
+    """
     passage = _first(distance.sum(axis=0)[None], time)[0]
-    count = len(distance)
-    if count < 2 or not np.isfinite(passage):
+    if not np.isfinite(passage):
         return float(passage), np.nan
-    without = _first(distance.sum(axis=0) - distance, time)
-    spread = without - without.mean()
-    error = np.sqrt((count - 1) / count * (spread**2).sum()) * student_factor(np.array(count - 1.0))
-    return float(passage), float(error)
+    ratio, error = _ratio(distance)
+    bands = np.stack([ratio - NORMAL * error, ratio + NORMAL * error]) - np.exp(-1)
+    early, late = first_zero(bands, np.broadcast_to(time, bands.shape))
+    return float(passage), float(np.fmax(late - passage, passage - early) / NORMAL) if np.isfinite(late) else np.nan
 
 
 def _first(curves: FloatArray, time: FloatArray) -> FloatArray:

@@ -12,6 +12,7 @@ Thermal-Like Noise.
 from __future__ import annotations
 
 from landscape.probes._autocorrelation import autocorrelation, half_time
+from landscape.probes._batch_temperature import batch_temperature
 from landscape.probes._current import current
 from landscape.probes._diffusion import diffusion
 from landscape.probes._diffusion_plots import plot_diffusion
@@ -42,6 +43,7 @@ from landscape.probes._temperature_scan import temperature_scan
 
 __all__ = [
     "autocorrelation",
+    "batch_temperature",
     "current",
     "diffusion",
     "distance",

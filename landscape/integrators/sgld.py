@@ -36,12 +36,14 @@ class SGLD(Integrator):
 
     * ``sampling="replacement"``, C the variance of a batch gradient, S^2/B for gradients of variance S^2 and B samples:
       k <x^2> = (T + lr C/2)/(1 - lr k/2), so that the two heat a direction to T + lr C/2.
+    * ``sampling="independent"``, subsets drawn anew at each step: the same with C = (S^2/B)(N - B)/(N - 1).
     * ``sampling="epoch"``, the default, with M = N/B batches of which each sample is in one: the batch gradients of an
       epoch sum to that of all data, and the heat nearly cancels. With C = (S^2/B)(N - B)/(N - 1) and
       s(j) = [M sum_{i<j} rho^{2i} - (sum_{i<j} rho^i)^2]/(M - 1), after j batches of an epoch
       <x^2> = (T/k)/(1 - lr k/2) + lr^2 C [s(j) + rho^{2j} s(M)/(1 - rho^{2M})].
       Averaged over the steps of an epoch, for lr k M << 1, it heats to T + lr C (lr k)(M + 1)/6: less than with
-      replacement by lr k (M + 1)/3, different for each k, and next to nothing at the ends of epochs (M > 1).
+      replacement by lr k (M + 1)/3, different for each k, and next to nothing at the ends of epochs (M > 1):
+      no temperature. `probes.fluctuations.batch_temperature` has all three, with momentum and short last batches.
 
     Where curvatures differ between samples, or the last batch of an epoch is short, neither is exact. On all data it is
     `EulerMaruyama`.

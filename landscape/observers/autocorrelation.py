@@ -19,7 +19,8 @@ from landscape.observers.base import (
     check_observer,
     units_of,
 )
-from landscape.observers.blocking import LEAST_TIMES, student_factor
+from landscape.observers.blocking import LEAST_TIMES
+from landscape.observers.few import student_factor
 
 __all__ = ["Autocorrelation"]
 

@@ -18,14 +18,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import stdtrit
+
+from landscape.observers.few import student_factor
 
 if TYPE_CHECKING:  # torch is heavy, and who only averages does not need it
     from landscape.observers.base import FloatArray
 
-__all__ = ["LEAST_TIMES", "level_sums", "standard_error", "student_factor"]
+__all__ = ["LEAST_TIMES", "level_sums", "standard_error"]
 
-_NORMAL = 1.959963984540054  # 97.5 % quantile of the normal law
 _LEAST_BLOCKS = 4
 LEAST_TIMES = 50  # integrated correlation times, below which no estimate is to be trusted
 
@@ -98,8 +98,3 @@ def standard_error(samples: int, sums: FloatArray) -> FloatArray:
     error = np.sqrt(np.maximum(chosen, 0.0)) * student_factor(blocks - 1.0)[level]
     long_enough = samples * variance[0] >= 0.5 * LEAST_TIMES * chosen
     return np.where(enough.any(axis=0) & long_enough, error, np.nan)
-
-
-def student_factor(degrees: FloatArray) -> FloatArray:
-    """How much wider than normal a 95 % interval is whose variance has so many degrees of freedom."""
-    return np.asarray(stdtrit(np.maximum(degrees, 1.0), 0.975) / _NORMAL)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from landscape.errors import ConfigError
 from landscape.observers.base import Accumulator, Observer, Source, Variables, check_observer, units_of
+from landscape.observers.few import student_factor, widen
 
 __all__ = ["Residence"]
 
@@ -47,7 +48,8 @@ class Residence(Observer):
 
     Notes
     -----
-    The error takes visits as independent, which holds where a cell forgets how it was entered; it needs two visits. A
+    The error takes visits as independent, which holds where a cell forgets how it was entered; it is that of a scale,
+    with Student's factor, and needs three visits. A
     chain that crosses back and forth between samples is not seen to leave: all times depend on the spacing. At an edge
     that diffusion crosses, most visits are short for any spacing. NaN is left out. Memory: a few numbers per chain and
     pair of cells. No gradients.
@@ -115,7 +117,8 @@ class ResidenceAccumulator(Accumulator):
         visits, each = s["visits"], self._spacing(spacing)[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = np.where(visits > 0, s["mean"], np.nan) * each
-            error = np.sqrt(s["scatter"] / np.where(visits > 1, (visits - 1.0) * visits, np.nan)) * each
+            scatter = np.sqrt(s["scatter"] / np.where(visits > 2, (visits - 1.0) * visits, np.nan)) * each
+            error = widen(mean, scatter * student_factor(visits - 1.0))
         exit_time = np.where(s["exited"] >= 0, s["exited"], np.nan) * step
         cell, units = f"{name}_cell", units_of(self.observer.of)
         lows, highs = np.array([-np.inf, *self.observer.edges]), np.array([*self.observer.edges, np.inf])

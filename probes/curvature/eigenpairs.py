@@ -11,7 +11,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigError
 from landscape.potentials.checks import one_of, whole_number
-from landscape.probes.curvature.linear import LinearMap, as_linear, uniform_probes
+from landscape.probes.curvature.linear import LinearMap, as_linear, check_tolerance, uniform_probes
 from landscape.probes.curvature.operators import layer_blocks
 from landscape.probes.curvature.positions import Sites
 from landscape.probes.curvature.symmetry import Asymmetry, SymmetryCheck, Watch, asymmetry_of, widened
@@ -114,8 +114,7 @@ def top_eigenpairs(
     """
     one_of("which", which, ("largest", "smallest", "magnitude"))
     whole_number("k", k)
-    if isinstance(rtol, bool) or not isinstance(rtol, int | float) or not 0 < rtol < 1:
-        raise ConfigError(f"rtol must be a number between 0 and 1, got {rtol!r}")
+    check_tolerance(rtol)
     limit = whole_number("products", products)
     check_seed(seed)
     sites = Sites.of(potential, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)

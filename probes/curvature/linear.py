@@ -13,9 +13,19 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from landscape import random
-from landscape.errors import ShapeError
+from landscape.errors import ConfigError, ShapeError
 
-__all__ = ["LinearMap", "as_linear", "at_once", "gaussian_probes", "pieces", "settled", "sign_probes", "uniform_probes"]
+__all__ = [
+    "LinearMap",
+    "as_linear",
+    "at_once",
+    "check_tolerance",
+    "gaussian_probes",
+    "pieces",
+    "settled",
+    "sign_probes",
+    "uniform_probes",
+]
 
 _TOGETHER: Final = 2**20  # numbers: what stays in the caches of a processor; a graphics processor takes more
 
@@ -157,6 +167,17 @@ def uniform_probes(linear: LinearMap, count: int, seed: int, *, purpose: int = 0
         whole = _words(seed, purpose, number, -(-linear.size // 4)).view("<i2")[: linear.size]
         row.copy_(torch.from_numpy(whole.astype(np.int16, copy=False))).add_(0.5).mul_(3.0**0.5 * 2.0**-15)
     return probes
+
+
+def check_tolerance(rtol: Any) -> None:
+    """Refuse what is no relative tolerance.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if isinstance(rtol, bool) or not isinstance(rtol, int | float) or not 0 < rtol < 1:
+        raise ConfigError(f"rtol must be a number between 0 and 1, got {rtol!r}")
 
 
 def settled(residuals: Any, scale: Any, rtol: float, rounding: float = 0.0) -> Any:

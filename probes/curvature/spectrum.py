@@ -10,12 +10,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
 from landscape.potentials.checks import one_of, whole_number
 from landscape.probes.curvature.eigenpairs import whole_vectors
 from landscape.probes.curvature.lanczos import Ends, lanczos_ends, power_end
-from landscape.probes.curvature.linear import LinearMap, as_linear, uniform_probes
+from landscape.probes.curvature.linear import LinearMap, as_linear, check_tolerance, uniform_probes
 from landscape.probes.curvature.positions import Sites
 from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, asymmetry_of, widened
 from landscape.random import check_seed
@@ -275,8 +274,7 @@ def largest_eigenvalue(
 
 
 def _settings(rtol: Any, products: Any, method: Any, warm_start: Any, seed: Any) -> dict[str, Any]:
-    if isinstance(rtol, bool) or not isinstance(rtol, int | float) or not 0 < rtol < 1:
-        raise ConfigError(f"rtol must be a number between 0 and 1, got {rtol!r}")
+    check_tolerance(rtol)
     one_of("method", method, ("lanczos", "power"))
     limit = whole_number("products", products)
     if method == "power":

@@ -15,7 +15,7 @@ from landscape.potentials.sample_scores import SampleScores, loss_scores, route_
 from landscape.probes._correlation import student_factor
 from landscape.probes.curvature.model_labels import drawn_targets, outputs_of
 
-__all__ = ["SquaredScores", "model_directions", "squared_scores"]
+__all__ = ["SquaredScores", "labels_differ", "model_directions", "squared_scores"]
 
 _DIRECTIONS: Final = 16  # of which the gradients are held at once; each group costs a forward pass
 _COUNTED: Final = 1024  # outputs up to which the directions are made to be counted
@@ -116,11 +116,20 @@ def squared_scores(
     # squares of few draws may make up an entry: so many terms, and not their number, tell the error
     terms = (value.square() / fourths.clamp_min(torch.finfo(torch.float64).tiny)).cpu().numpy()
     widened = torch.as_tensor(student_factor(np.maximum(terms - 1.0, 1.0))).to(scatter)
-    differing = (targets[1:] != targets[:1]).reshape(count - 1, targets.shape[1], -1).any(2).sum()
-    resolved = float(loss.shards.sum(differing.double()[None])) >= _INFORMATIVE
+    resolved = labels_differ(loss, targets)
     return SquaredScores(
         mean, scatter.sqrt() / loss.samples * widened, resolved, count, route_in_words(loss, scores.taken)
     )
+
+
+def labels_differ(loss: NetworkLoss, targets: Tensor, share: float = 1.0) -> bool:
+    """Whether enough of the labels ``(draws, samples, ...)`` differ from the first draw's to tell their scatter.
+
+    20 do, or a `share` of them.
+    """
+    differing = (targets[1:] != targets[:1]).reshape(len(targets) - 1, targets.shape[1], -1).any(2).sum()
+    enough = min(float(_INFORMATIVE), share * (len(targets) - 1) * loss.samples)
+    return float(loss.shards.sum(differing.double()[None])) >= enough
 
 
 def _of_model(loss: NetworkLoss, position: Tensor, chunk_size: int | None) -> SquaredScores:

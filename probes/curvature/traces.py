@@ -14,10 +14,12 @@ from landscape.potentials import NetworkLoss
 from landscape.potentials.checks import one_of, whole_number
 from landscape.potentials.piecewise import why_curved
 from landscape.potentials.sample_scores import SampleScores, check_samples_apart, loss_scores, route_in_words
-from landscape.probes.curvature.linear import as_linear
+from landscape.probes._correlation import student_factor, widen
+from landscape.probes.curvature.linear import as_linear, check_tolerance, settled
 from landscape.probes.curvature.model_labels import check_model, drawn_targets, fisher_factor
 from landscape.probes.curvature.operators import layer_name, need_network
 from landscape.probes.curvature.positions import Sites
+from landscape.probes.curvature.squared_scores import labels_differ
 from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, asymmetry_of, widened
 from landscape.probes.curvature.trace_estimators import hutch_plus_plus, hutchinson, xtrace
 from landscape.random import check_seed
@@ -28,7 +30,7 @@ _ESTIMATORS = {"hutch++": hutch_plus_plus, "xtrace": xtrace, "hutchinson": hutch
 _NAMES = {
     "trace": ("trace of the Hessian", "1"),
     "fisher_trace": ("trace of the Fisher matrix", "1"),
-    "converged": ("whether the result is a finite number, of a symmetric matrix", "1"),
+    "converged": ("whether the standard error is within the tolerance, and the matrix symmetric", "1"),
 }
 
 
@@ -38,6 +40,7 @@ def trace(
     *,
     method: Literal["hutch++", "xtrace", "hutchinson", "exact"] = "hutch++",
     probes: int = 30,
+    rtol: float = 0.1,
     blocks: Literal["layer"] | None = None,
     seed: int = 0,
     chunk_size: int | None = None,
@@ -57,6 +60,8 @@ def trace(
         twice. Elsewhere it is refused. Of other potentials and matrices it is the sum of the diagonal.
     probes : int
         Products with the Hessian at each position; not used by the exact method.
+    rtol : float
+        Tolerance: standard error over |trace| up to which the trace has `converged`.
     blocks : {"layer"}, optional
         Trace of each layer's diagonal block.
     seed : int
@@ -102,6 +107,7 @@ def trace(
     one_of("method", method, (*_ESTIMATORS, "exact"))
     whole_number("probes", probes, least=6)
     check_seed(seed)
+    check_tolerance(rtol)
     sites = Sites.of(potential, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
     if method == "exact" and isinstance(potential, NetworkLoss):
         return _through_fisher(sites)
@@ -127,11 +133,12 @@ def trace(
             products += linear.products
     check.warn("trace")
     return sites.dataset(
-        {"trace": ((), value), "trace_stderr": ((), error), "converged": ((), symmetric & np.isfinite(value))},
+        {"trace": ((), value), "trace_stderr": ((), error), "converged": ((), symmetric & settled(error, value, rtol))},
         _NAMES,
         title="Trace of the Hessian",
         method=method,
         probes=None if method == "exact" else probes,
+        rtol=rtol,
         seed=None if method == "exact" else seed,
         products=products,
         cost=f"{products} Hessian-vector products",
@@ -167,6 +174,7 @@ def fisher_trace(
     *,
     labels: Literal["model", "sampled", "empirical"],
     draws: int = 2,
+    rtol: float = 0.1,
     blocks: Literal["layer"] | None = None,
     seed: int = 0,
     chunk_size: int | None = None,
@@ -186,6 +194,8 @@ def fisher_trace(
         labels of the data. There is no default.
     draws : int
         Labels drawn per sample.
+    rtol : float
+        Tolerance: standard error over the trace up to which it has `converged`.
     blocks : {"layer"}, optional
         Trace of each layer's diagonal block.
     seed : int
@@ -198,10 +208,10 @@ def fisher_trace(
     Returns
     -------
     xarray.Dataset
-        `fisher_trace`, `fisher_trace_stderr` (0 unless labels are drawn; NaN for a single draw) and `converged`
-        (...); attributes `gradients`, the gradients over all data that it cost if nothing were shared, and `route`:
-        "layer rules", "vmap over samples" or "one sample at a time", each slower than the one before and taken where
-        that is not right, or several of them.
+        `fisher_trace`, `fisher_trace_stderr` (0 unless labels are drawn; NaN for a single draw, and where fewer than 20
+        draws, or a quarter of them, differ within their samples) and `converged` (...); attributes `gradients`, the
+        gradients over all data that it cost if nothing were shared, and `route`: "layer rules", "vmap over samples" or
+        "one sample at a time", each slower than the one before and taken where that is not right, or several of them.
 
     Raises
     ------
@@ -221,14 +231,20 @@ def fisher_trace(
     one_of("labels", labels, ("model", "sampled", "empirical"))
     network = need_network(loss, "the Fisher matrix")
     whole_number("draws", draws)
+    check_tolerance(rtol)
     sites = Sites.of(network, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
     value, error, gradients, route = _norms(sites, labels, draws, check_seed(seed))
     return sites.dataset(
-        {"fisher_trace": ((), value), "fisher_trace_stderr": ((), error), "converged": ((), np.isfinite(value))},
+        {
+            "fisher_trace": ((), value),
+            "fisher_trace_stderr": ((), error),
+            "converged": ((), settled(error, value, rtol)),
+        },
         _NAMES,
         title="Trace of the Fisher matrix",
         labels=labels,
         draws=draws if labels == "sampled" else None,
+        rtol=rtol,
         seed=seed if labels == "sampled" else None,
         route=route,
         gradients=gradients,
@@ -267,7 +283,7 @@ def _norms(sites: Sites, labels: str, draws: int, seed: int) -> tuple[np.ndarray
         gradients = squared.shape[1]
         share = 1 if targets is None else len(targets)
         value[number] = (loss.shards.sum(squared.sum((1, 2))) / (share * loss.samples)).cpu().numpy()
-        error[number] = _sampling_error(loss, squared) if labels == "sampled" else 0.0
+        error[number] = 0.0 if targets is None else _sampling_error(loss, squared, targets)
         routes |= scores.taken
     return value, error, gradients * sites.count, route_in_words(loss, routes)
 
@@ -279,10 +295,22 @@ def _layer_of(sites: Sites) -> dict[str, int]:
     return {slot.name: numbers[layer_name(slot)] for slot in sites.potential.layout}
 
 
-def _sampling_error(loss: NetworkLoss, norms: Tensor) -> np.ndarray:
-    """Error that comes from drawing labels, from the scatter of draws within samples: ``(layers, draws, samples)``."""
+def _sampling_error(loss: NetworkLoss, norms: Tensor, targets: Tensor) -> np.ndarray:
+    """Error that comes from drawing labels, from the scatter of draws within samples: ``(layers, draws, samples)``.
+
+    That of a scale, with Student's factor. NaN where the draws of too few samples differ: the model's rare labels, on
+    which the trace may rest, have not come up then.
+    """
     draws = norms.shape[1]
-    if draws < 2:
+    if draws < 2 or not labels_differ(loss, targets, share=0.25):
         return np.full(len(norms), np.nan)
     variance = norms.var(dim=1, correction=1) / draws
-    return np.asarray((loss.shards.sum(variance.sum(1)).sqrt() / loss.samples).cpu().numpy())
+    sums = [norms.sum((1, 2)), norms.square().sum((1, 2)), variance.sum(1), variance.square().sum(1)]
+    total, squares, scatter, fourths = loss.shards.sum(torch.stack([one.double() for one in sums])).cpu().numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Degrees of freedom of the summed variance (Satterthwaite), (d - 1) of each sample; and no more than the
+        # number of norms that make up the trace
+        freedom = np.nan_to_num((draws + 1.0) * scatter**2 / fourths - 2.0)
+        freedom = np.clip(np.minimum(freedom, np.nan_to_num(total**2 / squares) - 1.0), 1.0, None)
+    error = np.sqrt(scatter) / loss.samples * student_factor(freedom)
+    return widen(total / (draws * loss.samples), error)

@@ -16,8 +16,9 @@ from landscape.integrators.mala import MALA
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
 from landscape.potentials.expression import Expression
+from landscape.probes._correlation import error_of_mean, widen
 from landscape.probes._series import BoolArray, FloatArray
-from landscape.probes.free_energy.averages import averages, check_temperature, clusters
+from landscape.probes.free_energy.averages import averages, check_temperature
 from landscape.record import Record
 from landscape.restraints import Restrain
 from landscape.simulate import simulate
@@ -25,6 +26,7 @@ from landscape.simulate import simulate
 __all__ = ["local_learning_coefficient"]
 
 NOTABLE = 0.1  # share of the coefficient by which a change of a setting by a factor e must move it to be mentioned
+FEWEST_DRAWS = 400  # 2 errors of x^4 hold the truth in 83 % with 100 independent draws, 91 % with 400
 SIGNIFICANT = 3.0  # standard errors that it must be beyond as well
 
 
@@ -163,17 +165,29 @@ def _springs(potential: Potential, origin: FloatArray, stiffness: float) -> Any:
 
 
 def _sensitivities(trace: FloatArray, spring: FloatArray) -> dict[str, tuple[float, float]]:
-    """Derivatives by ln T and ln gamma from fluctuations, all in units of T, with errors from single chains."""
-    deviation = trace - trace.mean()
-    products = {
-        "temperature_sensitivity": deviation * (deviation + spring - spring.mean()) - trace,
-        "localization_sensitivity": -deviation * (spring - spring.mean()),
+    """Derivatives by ln T and ln gamma from fluctuations, all in units of T: the jackknife over chains.
+
+    A covariance that comes out low comes out with a low error: lengthened as for a scale. From few draws the largest
+    of which have not been seen, nothing would be long enough.
+    """
+    heat, pulled = _covariances(trace, trace + spring), _covariances(trace, spring)
+    values = {
+        "temperature_sensitivity": (heat, heat - trace.mean(axis=1)),
+        "localization_sensitivity": (pulled, -pulled),
     }
-    chains = len(trace)
+    enough = trace.size >= FEWEST_DRAWS
     return {
-        name: (float(product.mean()), float(clusters(product.mean(axis=1, keepdims=True) / chains)[0]))
-        for name, product in products.items()
+        name: (float(change.mean()), float(widen(np.abs(scale.mean()), error_of_mean(change))) if enough else np.nan)
+        for name, (scale, change) in values.items()
     }
+
+
+def _covariances(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Jackknife's pseudo-values, one per chain, of the covariance over all draws of all chains."""
+    count = len(one)
+    sums = np.stack([(one * other).mean(axis=1), one.mean(axis=1), other.mean(axis=1)])
+    whole, others = sums.mean(axis=1), (sums.sum(axis=1)[:, None] - sums) / (count - 1.0)
+    return np.asarray(count * (whole[0] - whole[1] * whole[2]) - (count - 1.0) * (others[0] - others[1] * others[2]))
 
 
 def _left(trace: FloatArray, distance: FloatArray) -> BoolArray:

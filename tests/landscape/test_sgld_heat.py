@@ -26,8 +26,9 @@ def samples(width, count, batch_size, sampling):
 def law(k, temperature, lr, variance, count, batch, sampling, phase=None):
     """<x^2> after `phase` batches of an epoch (averaged over the epoch where None)."""
     rho, thermal = 1 - lr * k, temperature / k / (1 - lr * k / 2)
-    if sampling == "replacement":
-        return (temperature + lr * variance / batch / 2) / (k * (1 - lr * k / 2))
+    if sampling != "epoch":
+        subsets = 1.0 if sampling == "replacement" else (count - batch) / (count - 1)
+        return (temperature + lr * variance * subsets / batch / 2) / (k * (1 - lr * k / 2))
     batches, c = count // batch, variance / batch * (count - batch) / (count - 1)
     i = np.arange(batches + 1)
     squares, sums = np.cumsum(np.append(0, rho ** (2 * i[:-1]))), np.cumsum(np.append(0, rho ** i[:-1]))
@@ -52,7 +53,7 @@ def sampled(width, temperature, lr, count, batch, sampling, phase=None):
     return (run.position.values[..., 0] ** 2).mean(axis=1), k, gradients.var()
 
 
-@pytest.mark.parametrize("sampling", ["replacement", "epoch"])
+@pytest.mark.parametrize("sampling", ["replacement", "independent", "epoch"])
 @pytest.mark.parametrize(
     ("width", "temperature", "lr", "count", "batch"),
     [
@@ -64,7 +65,7 @@ def test_heat_of_minibatches(width, temperature, lr, count, batch, sampling):
     found, k, variance = sampled(width, temperature, lr, count, batch, sampling)
     assert abs(z_score(found, law(k, temperature, lr, variance, count, batch, sampling))) < Z_MAX
     if temperature < 0.1:
-        other = {"replacement": "epoch", "epoch": "replacement"}[sampling]
+        other = {"replacement": "epoch", "independent": "epoch", "epoch": "replacement"}[sampling]
         assert abs(z_score(found, law(k, temperature, lr, variance, count, batch, other))) > Z_CONTROL
 
 

@@ -198,7 +198,7 @@ def by_hand(potential, positions, lr, steps, keys_at):
 
 
 @pytest.mark.parametrize("backend", ["compiled", "batched"])
-@pytest.mark.parametrize("sampling", ["epoch", "replacement"])
+@pytest.mark.parametrize("sampling", ["epoch", "independent", "replacement"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_dynamics_follows_the_sampler(shared, sampling, backend):
     potential = loss(sampling=sampling, shared_batches=shared)

@@ -224,13 +224,13 @@ class LinearRegression:
 SETTINGS = {"lr": 0.1, "batch_size": 20, "momentum": 0.0}
 
 
-@pytest.mark.parametrize("change", [{}, {"lr": 0.3}, {"batch_size": 5}, {"momentum": 0.9}, {"replacement": True}])
+@pytest.mark.parametrize("change", [{}, {"lr": 0.3}, {"batch_size": 5}, {"momentum": 0.9}, {"sampling": "replacement"}])
 def test_every_symbol_of_the_temperature(change):
     setting = SETTINGS | change
     scale = [0.5, 1.0, 1.5, 2.0]
     loss = LinearRegression(np.random.default_rng(13), 4000, scale)
     found = effective_temperature(loss, torch.zeros(4, dtype=torch.float64), **setting)
-    finite = 1.0 if "replacement" in change else (4000 - setting["batch_size"]) / 4000
+    finite = 1.0 if "sampling" in change else (4000 - setting["batch_size"]) / 4000
     trace = np.sum(np.square(scale))
     expected = setting["lr"] * finite * trace / (2 * setting["batch_size"] * 4 * (1 - setting["momentum"]))
     assert abs(float(z_scores(found, "temperature", expected))) < Z_MAX
@@ -289,7 +289,8 @@ def test_intervals_of_the_tail_index(index):
 
     results = [effective_temperature(Pareto(seed), torch.zeros(20), 0.1, 10, probes=2) for seed in range(200)]
     share = np.mean([abs(float(z_scores(r, "tail_index", index))) < 1.96 for r in results])
-    assert LOWEST < share < HIGHEST
+    assert share > LOWEST  # the error allows for laws that become powers only in the end, as this one does not
+    assert np.mean([abs(float(z_scores(r, "tail_index", index))) < 0.4 for r in results]) < LOWEST
 
 
 def test_noise_shaped_like_the_hessian_is_aligned():
@@ -317,7 +318,7 @@ def test_positions_of_many_kinds():
 
 
 BAD = [{"lr": 0.0}, {"lr": np.nan}, {"batch_size": 0}, {"batch_size": 2.5}, {"batch_size": 201}, {"momentum": 1.0}]
-BAD += [{"probes": 1}, {"tail": 0.0}, {"tail": 0.9}]
+BAD += [{"sampling": "shuffled"}, {"probes": 1}, {"tail": 0.0}, {"tail": 0.9}]
 
 
 @pytest.mark.parametrize("change", BAD, ids=str)
