@@ -226,6 +226,8 @@ class Hills:
         ):  # fmt: skip
             if name in run:
                 run[name].attrs.update(long_name=text, units=units)
+        for variable in run.data_vars.values():
+            variable.attrs["biased"] = "by hills"
         return run
 
     def _go_on(self, start: xr.Dataset) -> None:

@@ -80,6 +80,9 @@ def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Data
     if not potential.conservative:
         driven = {"driven": "by forces that are the gradient of no energy"}
         variables = {name: (dims, values, about | driven) for name, (dims, values, about) in variables.items()}
+    if plan.restraints is not None:
+        biased = {"biased": "by restraints"}
+        variables = {name: (dims, values, about | biased) for name, (dims, values, about) in variables.items()}
     attributes = global_attributes(f"{type(plan.integrator).__name__} on {type(potential).__name__}", spec) | {
         "seed": str(plan.seed),
         "backend": backend,

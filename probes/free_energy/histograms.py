@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, ConvergenceError, ShapeError
 from landscape.potentials import Expression
-from landscape.probes._balance import refuse_driven
+from landscape.probes._balance import refuse_biased, refuse_driven
 from landscape.probes._correlation import student_factor
 from landscape.probes._pairs import refuse_pairs
 from landscape.probes._series import FloatArray
@@ -107,6 +107,8 @@ def profile(
     Raises
     ------
     ShapeError, ConfigError
+        Also for a run with restraints or hills, whose law is not that of the potential: `mbar` and `metadynamics` take
+        them out.
     ConvergenceError
         If a coordinate never moves.
 
@@ -135,6 +137,7 @@ def profile(
     for one in samples if isinstance(samples, tuple | list) else [samples]:
         refuse_pairs(one)
         refuse_driven("profile", one)
+        refuse_biased("profile", one)
     values, known_bounds, known_periods = _values(samples, coordinate)
     width = values[0].ndim - 1 if _is_counts(values) else len(values)
     wraps = _pairs("periods", periods, width, known_periods)
