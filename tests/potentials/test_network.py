@@ -460,6 +460,7 @@ def same(a, b):
     return a == b
 
 
+@pytest.mark.filterwarnings("ignore:dropout is off")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("policy", ["batch", "frozen", "reestimate"])
 def test_no_call_changes_the_users_module(policy, training):
