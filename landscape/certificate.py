@@ -85,7 +85,7 @@ def _edges(run: xr.Dataset, potential: Potential, walls: Walls) -> list[str]:
     for d, rise in seam_rises(potential, walls, last[torch.isfinite(last).all(1)][:SAMPLES]).items():
         worst = float(rise.abs().nan_to_num(0.0).max()) if len(rise) else 0.0
         if worst > SEAM_SHARE * float(run.temperature.values.min()):
-            name = (potential.coordinates or ())[d]
+            name = potential.coordinate_name(int(d))
             found.append(f"the energy jumps by {worst:.2g} where {name!r} closes, so that no law is Boltzmann's")
     return found
 

@@ -1,8 +1,8 @@
-"""Walls and periods: where the coordinates of a formula or function may go."""
+"""Walls and periods: where coordinates, or the weights of a network, may go."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import ConfigError
-from landscape.potentials.base import Potential, check_bounds
+from landscape.potentials.base import Potential, check_pair
 
 __all__ = ["Absorb", "Constraint", "Periodic", "Reflect", "Walls", "resolve_walls", "seam_rises"]
 
 OPEN, REFLECT, PERIODIC = range(3)
+FEW = 32  # coordinates, which are folded one by one
 SEAM_SHARE = 1e-3  # of T, by which the energy may differ between the ends of a period: the law is off by as much
 
 
@@ -27,7 +28,8 @@ class Reflect:
     Parameters
     ----------
     walls : mapping of coordinate name to (low, high)
-        None leaves a side open.
+        None leaves a side open. Of a network the names are those of parameters, each for all its entries, or patterns
+        of them: ``{"0.weight": (-1, 1), "*.bias": (None, 2)}``; so for `Periodic` and `Absorb`.
 
     Examples
     --------
@@ -227,6 +229,8 @@ class Walls:
 
     def apply(self, position: Tensor) -> tuple[Tensor, Tensor]:
         """Positions folded back, and where a coordinate was mirrored an odd number of times; both ``(..., dim)``."""
+        if len(self.kinds) > FEW:
+            return self._apply_to_many(position)
         columns = list(position.unbind(-1))
         mirrored = [torch.zeros_like(column, dtype=torch.bool) for column in columns]
         for d in np.flatnonzero(self.kinds):
@@ -236,6 +240,26 @@ class Walls:
             elif self.kinds[d] == PERIODIC:
                 columns[d] = _wrap(columns[d], low, high)
         return torch.stack(columns, dim=-1), torch.stack(mirrored, dim=-1)
+
+    def _apply_to_many(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        """`apply` for all coordinates of a kind at once."""
+        position, mirrored = position.clone(), torch.zeros_like(position, dtype=torch.bool)
+        for kind in (REFLECT, PERIODIC):
+            (chosen,) = np.nonzero(self.kinds == kind)
+            for open_sides in np.unique(self._open_sides[chosen]):
+                some = torch.as_tensor(chosen[self._open_sides[chosen] == open_sides], device=position.device)
+                low, high = (torch.as_tensor(side).to(position)[some] for side in (self.lows, self.highs))
+                x = position[..., some]
+                if kind == REFLECT:
+                    position[..., some], mirrored[..., some] = _reflect(x, low, high)
+                else:
+                    position[..., some] = _wrap(x, low, high)
+        return position, mirrored
+
+    @property
+    def _open_sides(self) -> NDArray[np.int64]:
+        """For each coordinate 1 where its low side is open, plus 2 where its high side is."""
+        return np.isinf(self.lows) + 2 * np.isinf(self.highs)
 
     def turns(self, position: Tensor) -> Tensor:
         """Periods by which `apply` moves the coordinates ``(..., dim)``, whole numbers in float64."""
@@ -259,10 +283,15 @@ class Walls:
         return beyond
 
 
-def _reflect(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
-    if np.isinf(low):
+def _open(side: float | Tensor) -> bool:
+    """Whether there is no wall on a side, which is open for all coordinates or for none."""
+    return bool(torch.isinf(side).any()) if isinstance(side, Tensor) else bool(np.isinf(side))
+
+
+def _reflect(x: Tensor, low: float | Tensor, high: float | Tensor) -> tuple[Tensor, Tensor]:
+    if _open(low):
         return torch.where(x > high, high - (x - high), x), x > high
-    if np.isinf(high):
+    if _open(high):
         return torch.where(x < low, low + (low - x), x), x < low
     width = high - low
     y = (x - low) / (2.0 * width)
@@ -271,7 +300,7 @@ def _reflect(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
     return torch.where(outside, low + torch.where(odd, 2.0 * width - y, y), x), outside & odd
 
 
-def _wrap(x: Tensor, low: float, high: float) -> Tensor:
+def _wrap(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
     y = (x - low) / (high - low)
     return torch.where((x >= low) & (x < high), x, low + (y - y.floor()) * (high - low))
 
@@ -301,28 +330,25 @@ def resolve_walls(potential: Potential, constraint: Constraint | Sequence[Constr
         For unknown coordinates, a coordinate named twice, or a constraint of another kind.
     """
     constraints = [constraint] if isinstance(constraint, Constraint) else list(constraint or ())
-    dim, coordinates = potential.dim, potential.coordinates
+    dim = potential.dim
     kinds = np.zeros(dim, np.int64)
     lows, highs, exit_lows, exit_highs = (np.full(dim, sign * np.inf) for sign in (-1, 1, -1, 1))
-    named: set[str] = set()
+    named: set[int] = set()
     for one in constraints:
         if not isinstance(one, Constraint):
             raise ConfigError(f"a constraint must be Reflect, Periodic or Absorb, got {type(one).__name__}")
-        if coordinates is None:
-            raise ConfigError(f"{type(one).__name__} names coordinates, but this potential's have no names")
-        pairs = one.periods if isinstance(one, Periodic) else one.walls
-        for name, (low, high) in check_bounds(pairs, coordinates).items():
-            d = potential.coordinate_index(name)
+        for d, low, high in _sides_of(one, potential):
+            name = potential.coordinate_name(d)
             sides = [(lows, exit_lows, low), (highs, exit_highs, high)]
             taken = any(np.isfinite([fold[d], leave[d]]).any() and np.isfinite(side) for fold, leave, side in sides)
-            if taken or kinds[d] == PERIODIC or (isinstance(one, Periodic) and name in named):
+            if taken or kinds[d] == PERIODIC or (isinstance(one, Periodic) and d in named):
                 raise ConfigError(f"coordinate {name!r} has two constraints on the same side: give it one")
             if isinstance(one, Periodic) and not np.isfinite([low, high]).all():
                 raise ConfigError(f"the period of {name!r} must be finite, got ({low}, {high})")
             if isinstance(one, Absorb):
                 exit_lows[d], exit_highs[d] = max(exit_lows[d], low), min(exit_highs[d], high)
                 continue
-            named.add(name)
+            named.add(d)
             if np.isfinite([low, high]).any():
                 kinds[d] = PERIODIC if isinstance(one, Periodic) else REFLECT
                 lows[d], highs[d] = max(lows[d], low), min(highs[d], high)
@@ -330,6 +356,22 @@ def resolve_walls(potential: Potential, constraint: Constraint | Sequence[Constr
         d = potential.coordinate_index(name)
         low = -np.inf if np.isfinite(exit_lows[d]) else low
         high = np.inf if np.isfinite(exit_highs[d]) else high
-        if name not in named and np.isfinite([low, high]).any():
+        if d not in named and np.isfinite([low, high]).any():
             kinds[d], lows[d], highs[d] = REFLECT, low, high
     return Walls(kinds, lows, highs, exit_lows, exit_highs)
+
+
+def _sides_of(one: Constraint, potential: Potential) -> Iterator[tuple[int, float, float]]:
+    """Number and both sides of every coordinate that a constraint names.
+
+    Raises
+    ------
+    ConfigError
+    """
+    pairs = one.periods if isinstance(one, Periodic) else one.walls
+    if not isinstance(pairs, Mapping):
+        raise ConfigError(f"{type(one).__name__} must map names to pairs (low, high), got {pairs!r}")
+    for name, pair in pairs.items():
+        low, high = check_pair(name, pair)
+        for d in potential.coordinate_indices(name):
+            yield d, low, high

@@ -225,8 +225,8 @@ def _exits(plan: Plan, start: xr.Dataset | None) -> Memory:
     """Which chains have left by which wall (the coordinate's number from 1, with the side as its sign), and when."""
     wall, time = np.zeros(plan.chains), np.full(plan.chains, np.nan)
     if start is not None and "exit_side" in start:
-        names = list(plan.potential.coordinates or ())
-        numbers = [names.index(name) + 1 if name in names else 0 for name in start.exit_coordinate.values]
+        number_of = plan.potential.coordinate_index
+        numbers = [number_of(str(name)) + 1 if name else 0 for name in start.exit_coordinate.values]
         wall = np.array(np.broadcast_to(start.exit_side.values * np.array(numbers, dtype=np.float64), plan.chains))
         time = np.array(np.broadcast_to(start.exit_time.values, plan.chains))
     return {
@@ -303,7 +303,7 @@ def _check_start(position: Tensor, walls: Walls, potential: Potential) -> None:
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         chain, index = (int(i) for i in bad[0])
-        name = potential.coordinates[index] if potential.coordinates is not None else index
+        name = index if potential.coordinates is None else potential.coordinate_name(index)
         raise NonFiniteError(
             f"coordinate {name!r} of the start of chain {chain} is {values[chain, index]}; expected finite numbers",
             step=0,
@@ -314,7 +314,7 @@ def _check_start(position: Tensor, walls: Walls, potential: Potential) -> None:
     if len(outside):
         chain, index = (int(i) for i in outside[0])
         raise ConfigError(
-            f"the start of chain {chain} has {(potential.coordinates or ())[index]} = {values[chain, index]:g}, beyond "
+            f"the start of chain {chain} has {potential.coordinate_name(index)} = {values[chain, index]:g}, beyond "
             f"the wall ({walls.lows[index]:g}, {walls.highs[index]:g}): give a start inside"
         )
 
@@ -342,7 +342,7 @@ def check_seam(plan: Plan, position: Tensor, who: str, steps: int = 0) -> None:
         finite = rise[torch.isfinite(rise)].double()
         scale = float(landscape.energy(points).abs().nan_to_num(0.0, 0.0, 0.0).max())
         if len(finite) and float(finite.abs().max()) > SEAM_SHARE * float(heat.min()) + 1e-9 * scale:
-            (low, high), name = (plan.walls.lows[d], plan.walls.highs[d]), (plan.potential.coordinates or ())[d]
+            (low, high), name = (plan.walls.lows[d], plan.walls.highs[d]), plan.potential.coordinate_name(d)
             worst = float(finite[finite.abs().argmax()])
             raise ConfigError(
                 f"V({low:g}) - V({high:g}) = {worst:.6g} along the periodic coordinate {name!r}: {who} compares "

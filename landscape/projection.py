@@ -326,10 +326,9 @@ def _check(rule: ProjectOntoPath, plan: Plan) -> None:
         raise ShapeError(
             f"the path has {dim} coordinates, the potential has {plan.potential.dim}: give a path on this landscape"
         )
-    names = plan.potential.coordinates or ()
     periodic = np.flatnonzero(plan.walls.kinds == PERIODIC)
     if len(periodic):
-        name = names[int(periodic[0])]
+        name = plan.potential.coordinate_name(int(periodic[0]))
         raise ConfigError(f"coordinate {name!r} is periodic, where a nearest point is not defined: leave Periodic out")
     if plan.walls.any:
         arcs = np.interp(np.arange(0, len(curve) - 1, 0.1), np.arange(len(curve)), curve.arc_length.cpu().numpy())
@@ -339,8 +338,8 @@ def _check(rule: ProjectOntoPath, plan: Plan) -> None:
         if len(beyond):
             point, d = (int(i) for i in beyond[0])
             raise ConfigError(
-                f"the path goes to {names[d]} = {points[point, d]:g}, beyond the wall ({plan.walls.lows[d]:g}, "
-                f"{plan.walls.highs[d]:g}): give a path inside, or one whose spline stays inside (spline=False)"
+                f"the path goes to {plan.potential.coordinate_name(d)} = {points[point, d]:g}, beyond the wall "
+                f"({plan.walls.lows[d]:g}, {plan.walls.highs[d]:g}): give a path inside, or one whose spline stays inside (spline=False)"
             )
     if isinstance(plan.integrator, Optimizer) and rule.optimizer_state != "keep":
         raise ConfigError(

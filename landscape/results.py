@@ -103,7 +103,7 @@ def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Data
 def _wrapped(driver: Driver) -> dict[str, str]:
     """The coordinates of which a position is known up to periods only."""
     plan = driver.engine.plan
-    names = [name for name, period in zip(plan.potential.coordinates or (), plan.walls.periods, strict=False) if period]
+    names = [plan.potential.coordinate_name(int(d)).replace(" ", "") for d in np.flatnonzero(plan.walls.periods)]
     return {"wrapped": " ".join(names)} if names else {}
 
 
@@ -120,12 +120,13 @@ def _of_each_chain(driver: Driver) -> dict[str, Any]:
     if "exit_wall" in memory:
         wall = memory["exit_wall"].cpu().numpy()
         exit_time = memory["exit_time"].cpu().numpy()
-        names = np.array(["", *(driver.engine.plan.potential.coordinates or ())], dtype=np.str_)
+        called = driver.engine.plan.potential.coordinate_name
+        crossed = [called(int(number) - 1) if number else "" for number in np.abs(wall).astype(np.int64)]
         found["exit_time"] = ("chain", exit_time, {"long_name": "time of exit; NaN: stayed", "units": "time"})
         about = {"long_name": "wall of the exit: -1 low, 1 high, 0 stayed", "units": "1"}
         found["exit_side"] = ("chain", np.sign(wall).astype(np.int8), about)
         about = {"long_name": "coordinate of the exit; empty: stayed"}
-        found["exit_coordinate"] = ("chain", names[np.abs(wall).astype(np.int64)], about)
+        found["exit_coordinate"] = ("chain", np.array(crossed, dtype=np.str_), about)
     for name in SUMS:
         if name in memory:
             about = {"long_name": f"{OBSERVABLES[name][0]}, after the last step", "units": OBSERVABLES[name][1]}

@@ -30,19 +30,29 @@ def check_bounds(bounds: Bounds | None, coordinates: Sequence[str]) -> dict[str,
     for name, pair in (bounds or {}).items():
         if name not in coordinates:
             raise ConfigError(f"bounds name {name!r}, but the coordinates are {list(coordinates)}")
-        try:
-            low, high = pair
-        except (TypeError, ValueError):
-            raise ConfigError(f"bounds of {name!r} must be a pair (low, high), got {pair!r}") from None
-        try:
-            low = -np.inf if low is None else float(low)
-            high = np.inf if high is None else float(high)
-        except (TypeError, ValueError):
-            raise ConfigError(f"bounds of {name!r} must be numbers or None, got {pair!r}") from None
-        if not low < high:
-            raise ConfigError(f"bounds of {name!r} must have low < high, got ({low}, {high})")
-        walls[name] = (low, high)
+        walls[name] = check_pair(name, pair)
     return walls
+
+
+def check_pair(name: str, pair: Any) -> tuple[float, float]:
+    """Both walls of a coordinate as floats, an open side as -inf or inf.
+
+    Raises
+    ------
+    ConfigError
+    """
+    try:
+        low, high = pair
+    except (TypeError, ValueError):
+        raise ConfigError(f"bounds of {name!r} must be a pair (low, high), got {pair!r}") from None
+    try:
+        low = -np.inf if low is None else float(low)
+        high = np.inf if high is None else float(high)
+    except (TypeError, ValueError):
+        raise ConfigError(f"bounds of {name!r} must be numbers or None, got {pair!r}") from None
+    if not low < high:
+        raise ConfigError(f"bounds of {name!r} must have low < high, got ({low}, {high})")
+    return low, high
 
 
 def check_device(device: torch.device | str) -> torch.device:
@@ -212,6 +222,20 @@ class Potential(ABC):
         if not -self.dim <= name < self.dim:
             raise ConfigError(f"no coordinate {name}: there are {self.dim}")
         return name % self.dim
+
+    def coordinate_indices(self, name: str) -> list[int]:
+        """Positions in the vector of all that a name stands for: one coordinate, or the entries of parameters.
+
+        Raises
+        ------
+        ConfigError
+            If it stands for none.
+        """
+        return [self.coordinate_index(name)]
+
+    def coordinate_name(self, index: int) -> str:
+        """What the coordinate at a position in the vector is called; its number where it has no name."""
+        return str(index) if self.coordinates is None else self.coordinates[index]
 
     # -- closed forms: a subclass overrides those it has ----------------------------------------------------------
 

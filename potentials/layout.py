@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
+import fnmatch
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from landscape.errors import ConfigError
 
 __all__ = ["Layout", "Slot"]
+
+_ENTRY = re.compile(r"(.+)\[([\d, ]*)\]")  # the name of one entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,58 @@ class Layout:
     def dim(self) -> int:
         """Length of the flat vector."""
         return self.slots[-1].offset + self.slots[-1].size
+
+    def entries(self, pattern: str) -> list[int]:
+        """Numbers of all entries of the parameters whose name is, or matches, a pattern such as ``"*.weight"``.
+
+        Raises
+        ------
+        ConfigError
+            If there are none.
+
+        Examples
+        --------
+        >>> Layout.of(nn.Linear(3, 2)).entries("b*")
+        [6, 7]
+        """
+        if _ENTRY.fullmatch(pattern):
+            return [self.index(pattern)]
+        names = [slot.name for slot in self]
+        chosen = {pattern} if pattern in names else set(fnmatch.filter(names, pattern))
+        if not chosen:
+            close = difflib.get_close_matches(pattern, names, n=1)
+            hint = f". Did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"no parameter is called {pattern!r}; the network has {', '.join(names)}{hint}")
+        return [index for slot in self if slot.name in chosen for index in range(slot.offset, slot.offset + slot.size)]
+
+    def index(self, name: str) -> int:
+        """Number of the entry of that name, the inverse of `entry`.
+
+        Raises
+        ------
+        ConfigError
+            If there is none.
+        """
+        found = _ENTRY.fullmatch(name)
+        for slot in self:
+            if found is not None and slot.name == found[1]:
+                place = tuple(int(number) for number in found[2].split(",") if number.strip())
+                if len(place) == len(slot.shape) and all(at < size for at, size in zip(place, slot.shape, strict=True)):
+                    return slot.offset + int(np.ravel_multi_index(place, slot.shape)) if place else slot.offset
+        names = ", ".join(f"{slot.name} {slot.shape}" for slot in self)
+        raise ConfigError(f"no entry {name!r}; expected one such as {self.entry(0)!r}, of {names}")
+
+    def entry(self, index: int) -> str:
+        """Name of an entry.
+
+        Examples
+        --------
+        >>> Layout.of(nn.Linear(3, 2)).entry(4)
+        'weight[1, 1]'
+        """
+        slot = next(slot for slot in self if index < slot.offset + slot.size)
+        places = ", ".join(map(str, map(int, np.unravel_index(index - slot.offset, slot.shape)))) if slot.shape else ""
+        return f"{slot.name}[{places}]"
 
     def flatten(self, module: nn.Module) -> Tensor:
         """The module's own values as one vector (a copy)."""

@@ -164,6 +164,18 @@ class NetworkFunction(Potential):
         """The copy that full-data quantities are computed with, in evaluation mode; its own weights are not used."""
         return self._private
 
+    def coordinate_index(self, name: str | int) -> int:
+        """Position of an entry of a parameter in the vector, by a name such as ``"0.weight[1, 2]"``."""
+        return self.layout.index(name) if isinstance(name, str) else super().coordinate_index(name)
+
+    def coordinate_indices(self, name: str) -> list[int]:
+        """Numbers of all entries of the parameters of that name, or whose names match a pattern such as "0.*"."""
+        return self.layout.entries(name)
+
+    def coordinate_name(self, index: int) -> str:
+        """Parameter and place, such as ``"0.weight[1, 2]"``."""
+        return self.layout.entry(index)
+
     def position(self) -> Tensor:
         """The module's parameters as a vector ``(dim,)``, as they were when the loss was made (a copy).
 

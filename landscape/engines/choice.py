@@ -94,6 +94,8 @@ def _obstacle_of_formula(plan: Plan, formula: Expression) -> str | None:
 def _obstacle_of_network(plan: Plan, loss: NetworkLoss) -> str | None:
     if plan.restraints is not None:
         return "networks are compiled without restraints"
+    if plan.walls.any:
+        return "networks are compiled without walls"
     if getattr(plan.integrator, "mass", None) is not None:
         return "networks are compiled with unit masses"
     if loss.plain_mlp is None:

@@ -70,13 +70,13 @@ class Domain:
         ------
         ConfigError
         """
-        names = potential.coordinates or ()
+        called = potential.coordinate_name
         ends = points[[0, -1]].cpu().double().numpy()
         outside = np.argwhere(self.walls.outside(ends))
         if len(outside):
             which, d = (int(i) for i in outside[0])
             raise ConfigError(
-                f"the {('start', 'end')[which]} of the path has {names[d]} = {ends[which, d]:g}, beyond the wall "
+                f"the {('start', 'end')[which]} of the path has {called(d)} = {ends[which, d]:g}, beyond the wall "
                 f"({self.walls.lows[d]:g}, {self.walls.highs[d]:g}): give an end inside"
             )
         t = torch.linspace(0, 1, POINTS, dtype=points.dtype, device=points.device)[:, None]
@@ -89,7 +89,7 @@ class Domain:
             rise = float((there - here).abs().max())
             if not rise <= ROUNDING * float(here.abs().max() + there.abs().max() + 1e-300):
                 raise ConfigError(
-                    f"V rises by {rise:.6g} in one period of {names[d]!r}: a path is unfolded and compares energies, "
+                    f"V rises by {rise:.6g} in one period of {called(d)!r}: a path is unfolded and compares energies, "
                     f"so give an energy that has the period {self.walls.periods[d]:g} itself (of cos and sin, say)"
                 )
 
