@@ -68,7 +68,7 @@ def build_integrator(table: Table) -> Integrator:
         table["inner"] = build_integrator(table["inner"])
     if isinstance(table.get("noise"), Mapping):
         noises = {name: getattr(noise, name) for name in noise.__all__ if name != "Noise"}
-        table["noise"] = _construct(dict(table["noise"]), noises, "integrator.noise")
+        table["noise"] = _construct(dict(table["noise"]), noises, "integrator.noise", group="noises")
     if isinstance(table.get("mobility"), Mapping):
         table["mobility"] = _construct(
             dict(table["mobility"]), {"Mobility": integrators.Mobility}, "integrator.mobility"

@@ -1,4 +1,4 @@
-"""Potentials, integrators, observers and probes of other packages, found by entry point.
+"""Potentials, integrators, observers, noises and probes of other packages, found by entry point.
 
 A package registers an object by a line of its metadata, such as
 
@@ -19,16 +19,17 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from landscape import integrators, observers, potentials
+from landscape import integrators, noise, observers, potentials
 from landscape.errors import ConfigError
 
-__all__ = ["GROUPS", "Plugin", "find", "installed", "names"]
+__all__ = ["GROUPS", "Plugin", "find", "installed", "names", "own"]
 
-GROUPS = ("potentials", "integrators", "observers", "probes")
+GROUPS = ("potentials", "integrators", "observers", "noises", "probes")
 _OWN = {
     "potentials": ("python", *potentials.__all__),
     "integrators": tuple(integrators.__all__),
     "observers": tuple(observers.__all__),
+    "noises": tuple(noise.__all__),
     "probes": ("confinement", "curvature", "fluctuations", "free-energy", "free_energy", "rates"),
 }
 
@@ -127,6 +128,11 @@ def installed(group: str) -> list[Plugin]:
             refused = "several packages register that name"
         found.append(Plugin(group, entry.name, entry, refused))
     return found
+
+
+def own(group: str) -> tuple[str, ...]:
+    """Names of this package's objects in a group."""
+    return _OWN[group]
 
 
 def names(group: str) -> list[str]:

@@ -339,7 +339,8 @@ def _check(rule: ProjectOntoPath, plan: Plan) -> None:
             point, d = (int(i) for i in beyond[0])
             raise ConfigError(
                 f"the path goes to {plan.potential.coordinate_name(d)} = {points[point, d]:g}, beyond the wall "
-                f"({plan.walls.lows[d]:g}, {plan.walls.highs[d]:g}): give a path inside, or one whose spline stays inside (spline=False)"
+                f"({plan.walls.lows[d]:g}, {plan.walls.highs[d]:g}): give a path inside, or one whose spline "
+                "stays inside (spline=False)"
             )
     if isinstance(plan.integrator, Optimizer) and rule.optimizer_state != "keep":
         raise ConfigError(

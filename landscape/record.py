@@ -128,7 +128,10 @@ class Record:
                 )
             if function is not None:
                 if not callable(function):
-                    raise ConfigError(f"observable {name!r} must be a callable (potential, position), got {function!r}")
+                    raise ConfigError(
+                        f"observable {name!r} must be a callable (potential, position), got {function!r}"
+                        + _meant(function, potential)
+                    )
                 if takes_momentum(function) and "momentum" not in memory_names:
                     raise ConfigError(f"observable {name!r} asks for a momentum: use an integrator that has one")
                 continue
@@ -196,6 +199,17 @@ class Record:
         if self.snapshots is not None:
             spec["snapshots"] = self.snapshots
         return spec
+
+
+def _meant(given: Any, potential: Potential) -> str:
+    """How to record what a text names."""
+    names = potential.coordinates or ()
+    if isinstance(given, str) and given in OBSERVABLES:
+        return f'; write "{given}": None for the built-in one'
+    if isinstance(given, str) and given in names:
+        number = names.index(given)
+        return f'; a coordinate is part of the position: record "position", or lambda potential, x: x[..., {number}]'
+    return ""
 
 
 def _check_energy(name: str, potential: Potential) -> None:

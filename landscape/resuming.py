@@ -153,19 +153,32 @@ def _without(spec: Mapping[str, Any], objects: Mapping[str, Any]) -> dict[str, A
         changed = differences({name: spec.get(name)}, {name: _plain([given] if alone else given)})
         if changed:
             raise CheckpointError(f"this is not the {name} of the run: {'; '.join(changed)}")
-    for name in ("potential", "integrator"):
-        table = spec.get(name)
-        if name not in objects and isinstance(table, Mapping) and _from_python(table):
-            raise ConfigError(
-                f"the {name} of this run was given from Python: resume(folder, {name}=...) needs it again"
-            )
+    lacking = [name for name in _STAND_INS if name not in objects and _from_python(spec.get(name))]
+    if lacking:
+        named = [f"{name} ({', '.join(_names(spec[name])) or 'from Python'})" for name in lacking]
+        call, one = ", ".join(f"{name}=..." for name in [*lacking, *objects]), len(lacking) == 1
+        raise ConfigError(
+            f"the {' and the '.join(named)} of this run {'was' if one else 'were'} given from Python, and resume needs "
+            f"{'it' if one else 'them'} again: landscape.resume(folder, {call})"
+        )
     return dict(spec) | {name: _STAND_INS[name] for name in objects}
 
 
 def _from_python(table: Any) -> bool:
+    """Whether plain data name something that they cannot rebuild."""
     if isinstance(table, Mapping):
         return table.get("kind") == "python" or any(_from_python(value) for value in table.values())
-    return False
+    return isinstance(table, list) and any(_from_python(one) for one in table)
+
+
+def _names(table: Any) -> list[str]:
+    """What it is called that plain data cannot rebuild."""
+    if isinstance(table, list):
+        return [name for one in table for name in _names(one)]
+    if not isinstance(table, Mapping):
+        return []
+    own = [str(table["name"])] if table.get("kind") == "python" and "name" in table else []
+    return own + [name for value in table.values() for name in _names(value)]
 
 
 def _plain(given: Any) -> Any:

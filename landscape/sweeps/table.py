@@ -11,7 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from landscape import plugins
 from landscape.errors import ConfigError
+from landscape.integrators.base import Integrator
+from landscape.noise.base import Noise
+from landscape.observers.base import Observer
+from landscape.potentials.base import Potential
 from landscape.random import check_seed
 from landscape.specification import TASKS
 from landscape.tables import put
@@ -184,12 +189,42 @@ def _rows(keys: tuple[str, ...], given: Any) -> tuple[tuple[Any, ...], ...]:
 def _plain(where: str, value: Any) -> Any:
     """A copy in numbers, text, lists and tables alone, arrays as lists."""
     try:
-        return json.loads(json.dumps(value, default=lambda array: array.tolist()))
+        return json.loads(json.dumps(value, default=_as_list))
+    except ConfigError:
+        raise
     except (AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{where} must be plain data, since points may run in other processes ({error}): numbers, text, lists and "
             'tables; a stored run or minimum as {"file": "minimum.nc"}'
         ) from None
+
+
+def _as_list(value: Any) -> Any:
+    """An array as lists, an object of ours as its table.
+
+    Raises
+    ------
+    ConfigError
+        For what no specification can name.
+    """
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    group = next((group for group, kind in _registered().items() if isinstance(value, kind)), None)
+    if group is None or not hasattr(value, "spec"):
+        raise TypeError(f"{type(value).__name__} is none of these")
+    name = type(value).__name__
+    if name not in plugins.own(group) and plugins.find(group, name) is None:
+        raise ConfigError(
+            f"a sweep runs what a specification can name, and {name} is not registered: give its package the entry "
+            f'point [project.entry-points."landscape.{group}"] {name} = "module:{name}" (CONTRIBUTING shows how), or '
+            "call simulate in a loop"
+        )
+    return value.spec()
+
+
+def _registered() -> dict[str, type]:
+    """The interface of each group of objects that specifications name."""
+    return {"potentials": Potential, "integrators": Integrator, "noises": Noise, "observers": Observer}
 
 
 def _canonical(value: Any) -> str:

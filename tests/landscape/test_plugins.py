@@ -81,7 +81,7 @@ def walked(tmp_path_factory):
     return folder, shown
 
 
-def test_contributing_walks_through_all_four_in_about_20_lines():
+def test_contributing_walks_through_all_of_them_in_about_20_lines():
     modules = [code for path, code in FILES.items() if path.endswith(".py")]
     assert len(modules) == len(plugins.GROUPS)
     for code in modules:
@@ -90,7 +90,15 @@ def test_contributing_walks_through_all_four_in_about_20_lines():
 
 def test_plugins_of_contributing_are_listed(walked):
     _, shown = walked
-    for word in ("Morse", "TamedEuler", "Extremes", "mean_square", "my-landscape 1.0", "Morse potential depth"):
+    for word in (
+        "Morse",
+        "TamedEuler",
+        "ThreePoint",
+        "Extremes",
+        "mean_square",
+        "my-landscape 1.0",
+        "Morse potential depth",
+    ):
         assert word in shown["plugins"]
 
 

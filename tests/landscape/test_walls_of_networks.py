@@ -65,7 +65,8 @@ def test_free_weights_fill_the_box_evenly():
     """Brownian motion between mirrors: uniform, <x^2> = 1/3."""
     network = loss()
     run = ls.simulate(network, ls.Diffusion(dt=0.05), temperature=1.0, start=torch.zeros(network.dim), steps=300,
-                      chains=400, seed=1, constraint=ls.Reflect({"*": (-1.0, 1.0)}), record=ls.Record(100, ["position"]))  # fmt: skip
+                      chains=400, seed=1, constraint=ls.Reflect({"*": (-1.0, 1.0)}),
+                      record=ls.Record(100, ["position"]))  # fmt: skip
     last = run.position.values[:, 1:].reshape(-1)
     error = np.sqrt((1 / 5 - 1 / 9) / last.size)  # of x^2 of independent uniform numbers
     assert abs((last**2).mean() - 1 / 3) / error < 4.5
@@ -90,7 +91,8 @@ def test_absorbing_walls_name_the_entry_and_a_run_goes_on():
 def test_weights_on_a_circle():
     network = loss()
     run = ls.simulate(network, ls.Diffusion(dt=0.5), temperature=1.0, steps=20, chains=4, seed=1,
-                      constraint=ls.Periodic({"0.bias": (-1.0, 1.0)}), record=ls.Record(1, ["position", "unwrapped"]))  # fmt: skip
+                      constraint=ls.Periodic({"0.bias": (-1.0, 1.0)}),
+                      record=ls.Record(1, ["position", "unwrapped"]))  # fmt: skip
     part = slots(network)["0.bias"]
     assert (abs(run.position.values[..., part]) <= 1.0).all() and (abs(run.unwrapped.values[..., part]) > 1.0).any()
     turns = (run.unwrapped - run.position).values[..., part] / 2.0
