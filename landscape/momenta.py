@@ -11,6 +11,7 @@ from torch import Tensor
 from landscape.errors import ConfigError, ShapeError
 from landscape.integrators.base import Integrator
 from landscape.potentials.base import Potential
+from landscape.potentials.positions import ordered
 
 __all__ = ["given_momenta"]
 
@@ -34,11 +35,10 @@ def given_momenta(potential: Potential, integrator: Integrator, momentum: Any, *
                 'last_momentum may lack half a kick: record the observable "momentum" and give its last draw, or go on '
                 'with state="keep"'
             )
-        momentum = momentum.values
     try:
-        values = torch.as_tensor(momentum, dtype=torch.float64).detach()
-    except (TypeError, ValueError, RuntimeError):
-        raise ConfigError(f"momentum must be numbers, ({potential.dim},) or (chain, {potential.dim})") from None
+        values = torch.as_tensor(ordered(momentum, potential.coordinates, potential.dim, "momenta"), dtype=torch.float64)
+    except ShapeError as error:
+        raise ConfigError(f"momentum must be numbers, ({potential.dim},) or (chain, {potential.dim}): {error}") from None
     if values.ndim not in (1, 2) or values.shape[-1] != potential.dim or not values.numel():
         raise ShapeError(
             f"momentum must be ({potential.dim},) or (chain, {potential.dim}), got shape {tuple(values.shape)}"

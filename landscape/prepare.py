@@ -26,6 +26,7 @@ from landscape.potentials.checks import needs_energy
 from landscape.potentials.code_fingerprint import code_fingerprint
 from landscape.potentials.modes import refuse_modes
 from landscape.potentials.network import NetworkLoss
+from landscape.potentials.positions import aligned
 from landscape.random import check_seed
 from landscape.record import Record
 from landscape.restraints import Restrain, resolve_restraints, restraint_lengths, take_restraints
@@ -69,6 +70,8 @@ def prepare(
     if state not in ("fresh", "keep"):
         raise ConfigError(f'state must be "fresh" or "keep", got {state!r}')
     _check_decay(potential, integrator)
+    if isinstance(start, xr.Dataset) and "coordinate" in start.dims:  # momenta and the rest go with the positions
+        start = aligned(start.transpose(..., "coordinate"), potential.coordinates, potential.dim)
     positions = _start_positions(potential, start)
     momenta = None if momentum is None else given_momenta(potential, integrator, momentum, keep=state == "keep")
     seeds = _data_seed_table(data_seed)
@@ -282,12 +285,10 @@ def _start_positions(potential: Potential, start: Any) -> Tensor:
     if isinstance(start, xr.Dataset):
         for name in ("last_position", "position"):
             if name in start and "draw" not in start[name].dims:
-                start = start[name].values
+                start = start[name]
                 break
         else:
             raise ConfigError("the Dataset given as start has no last_position: expected a run or a minimum")
-    if isinstance(start, xr.DataArray):
-        start = start.values
     tensor, _ = potential._tensor(start)
     if not tensor.numel():
         raise ShapeError(f"start holds no positions: its shape is {tuple(tensor.shape)}")

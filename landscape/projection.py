@@ -326,6 +326,12 @@ def _check(rule: ProjectOntoPath, plan: Plan) -> None:
         raise ShapeError(
             f"the path has {dim} coordinates, the potential has {plan.potential.dim}: give a path on this landscape"
         )
+    names = plan.potential.coordinates or ()
+    if curve.names is not None and names and curve.names != names:
+        raise ShapeError(
+            f"the coordinates of the path are {curve.names}, those of the potential are {names}: give "
+            "path.ordered(potential.coordinates)"
+        )
     periodic = np.flatnonzero(plan.walls.kinds == PERIODIC)
     if len(periodic):
         name = plan.potential.coordinate_name(int(periodic[0]))

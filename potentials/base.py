@@ -14,6 +14,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.modes import plain_modes
+from landscape.potentials.positions import ordered
 
 __all__ = ["Bounds", "Potential"]
 
@@ -80,7 +81,9 @@ class Potential(ABC):
     Hessian-vector product and Hessian then follow by automatic differentiation; a subclass overrides
     `_gradient`, `_hvp` or `_hessian` where it knows a faster way.
 
-    Positions are tensors or arrays of shape ``(..., dim)``; the answer is of the same kind, on the same device.
+    Positions are tensors or arrays of shape ``(..., dim)``; the answer is of the same kind, on the same device. A
+    DataArray is read by its labels: its dimension ``coordinate`` may stand anywhere and in any order, and labels that
+    are others than the landscape's are refused. Entries that are masked are NaN.
 
     Attributes
     ----------
@@ -294,12 +297,7 @@ class Potential(ABC):
         if isinstance(position, Tensor):
             tensor, back = position, _unchanged
         else:
-            try:
-                values = np.asarray(position)
-            except ValueError:
-                raise ShapeError("positions must be real numbers in rows of equal length") from None
-            if values.dtype.kind not in "fiu":
-                raise ShapeError(f"positions must be real numbers, got dtype {values.dtype}")
+            values = ordered(position, self.coordinates, self.dim)
             tensor, back = torch.from_numpy(np.array(values, order="C")), _to_numpy
         if not tensor.is_floating_point():
             if tensor.is_complex() or tensor.dtype == torch.bool:

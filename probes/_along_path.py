@@ -16,6 +16,7 @@ from landscape.paths.evaluation import energies_at
 from landscape.paths.path import Path
 from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.checks import whole_number
+from landscape.potentials.positions import ordered
 from landscape.probes import curvature
 from landscape.probes._describe import annotate
 from landscape.random import check_seed
@@ -128,6 +129,7 @@ def along_path(
     whole_number("between", between, least=0)
     if curve.pivots.shape[1] != potential.dim:
         raise ShapeError(f"the path has {curve.pivots.shape[1]} coordinates, the potential has {potential.dim}")
+    curve = curve.ordered(potential.coordinates)
     count = len(curve)
     fraction = np.arange((count - 1) * (between + 1) + 1) / (between + 1)
     s = np.interp(fraction, np.arange(count), curve.arc_length.cpu().numpy())
@@ -306,7 +308,7 @@ def _siblings(positions: Any, potential: Potential) -> Tensor:
             if name not in one or "draw" in one[name].dims:
                 raise ConfigError("a Dataset among the positions has no last_position: expected runs or minima")
             one = one[name]
-        values = torch.as_tensor(np.asarray(one.detach().cpu() if isinstance(one, Tensor) else one, dtype=float))
+        values = torch.as_tensor(ordered(one, potential.coordinates, potential.dim)).double()
         if values.ndim not in (1, 2) or values.shape[-1] != potential.dim:
             raise ShapeError(
                 f"got positions of shape {tuple(values.shape)}, expected (chain, {potential.dim}): networks of "

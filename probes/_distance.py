@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from landscape.errors import ConfigError, ShapeError
+from landscape.potentials.positions import alike, labelled, plain_array, stored
 from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
 
@@ -66,6 +67,7 @@ def distance(position: Any, reference: Any) -> xr.Dataset:
         raise ShapeError(
             f"positions have {points.sizes['coordinate']} coordinates, the reference {origin.sizes['coordinate']}"
         )
+    origin = alike(origin, points)
     if not set(origin.dims) <= set(points.dims):
         raise ShapeError(f"the reference has dims {origin.dims}, which are not all among {points.dims}")
     origin = origin.drop_vars(list(origin.coords))
@@ -101,22 +103,16 @@ def unwrapped_points(given: Any) -> xr.DataArray:
 
 
 def _points(given: Any, names: tuple[str, ...]) -> xr.DataArray:
-    if isinstance(given, xr.Dataset):
-        found = [name for name in names if name in given]
-        if not found:
-            raise ShapeError(f"the dataset has none of {list(names)}; it has {sorted(map(str, given.data_vars))}")
-        given = given[found[0]]
-    if not isinstance(given, xr.DataArray):
-        array = given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
+    given = stored(given, names) if isinstance(given, xr.Dataset) else given
+    points = labelled(given)
+    if points is None:
+        array = plain_array(given)
         leading = {1: (), 2: ("chain",), 3: ("chain", "draw")}
         if array.ndim not in leading:
             raise ShapeError(f"got positions of shape {array.shape}; expected ([chain,] [draw,] coordinate)")
-        given = xr.DataArray(array, dims=(*leading[array.ndim], "coordinate"))
-    if "coordinate" not in given.dims:
-        raise ShapeError(f"got dims {given.dims}; expected `coordinate` among them")
-    if given.dtype.kind not in "fiu":
-        raise ShapeError(f"positions must be real numbers, got dtype {given.dtype}")
-    points: xr.DataArray = given.transpose(..., "coordinate")
+        points = xr.DataArray(array, dims=(*leading[array.ndim], "coordinate"))
+    if points.dtype.kind not in "fiu":
+        raise ShapeError(f"positions must be real numbers, got dtype {points.dtype}")
     return points
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from landscape.errors import ConfigError, ShapeError
+from landscape.potentials.positions import aligned, labelled, plain_array, stored
 from landscape.probes._batch_temperature import Sampling, check_sampling, noise_factor
 from landscape.probes._correlation import error_of_mean, student_factor
 from landscape.probes._describe import annotate
@@ -145,7 +146,7 @@ def effective_temperature(
     0.025
     """
     setting = _Setting(lr, batch_size, momentum, _sampling(loss, sampling, replacement), probes, tail, seed)
-    points, dims, coords = _points(position)
+    points, dims, coords = _points(loss, position)
     rows = [_at(loss, point, setting) for point in points.reshape(-1, points.shape[-1])]
     shape = points.shape[:-1]
     data = {name: (dims, np.array([row[name] for row in rows]).reshape(shape)) for name in rows[0]}
@@ -212,26 +213,22 @@ def _sampling(loss: Any, sampling: Sampling | None, replacement: bool | None) ->
     return own
 
 
-def _points(position: Any) -> tuple[Tensor, tuple[str, ...], dict[str, Any]]:
+def _points(loss: Any, position: Any) -> tuple[Tensor, tuple[str, ...], dict[str, Any]]:
     import torch
 
     if isinstance(position, xr.Dataset):
-        found = [name for name in ("position", "snapshot", "last_position") if name in position]
-        if not found:
-            raise ShapeError(f"the dataset has no position; it has {sorted(map(str, position.data_vars))}")
-        position = position[found[0]]
+        position = stored(position, ("position", "snapshot", "last_position"))
     dims: tuple[str, ...] | None = None
     coords: dict[str, Any] = {}
-    if isinstance(position, xr.DataArray):
-        if "coordinate" not in position.dims:
-            raise ShapeError(f"got dims {position.dims}; expected `coordinate` among them")
-        position = position.transpose(..., "coordinate")
+    array = labelled(position)
+    if array is not None:
+        position = aligned(array, getattr(loss, "coordinates", None), getattr(loss, "dim", None))
         dims = tuple(str(d) for d in position.dims[:-1])
         coords = {str(k): c.variable for k, c in position.coords.items() if "coordinate" not in c.dims}
         if "temperature" in coords:  # the name is taken by the result
             coords["run_temperature"] = coords.pop("temperature")
         position = position.to_numpy()
-    tensor = position.detach() if isinstance(position, torch.Tensor) else torch.as_tensor(np.array(position))
+    tensor = position.detach() if isinstance(position, torch.Tensor) else torch.as_tensor(np.array(plain_array(position)))
     if tensor.ndim == 0 or not tensor.is_floating_point():
         raise ShapeError(f"positions must be real vectors, got shape {tuple(tensor.shape)} of {tensor.dtype}")
     if dims is None:

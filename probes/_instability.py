@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from landscape.errors import ConfigError, ShapeError
+from landscape.potentials.positions import plain_array
 from landscape.probes._describe import annotate
 
 __all__ = ["instability"]
@@ -96,7 +97,7 @@ def instability(values: Any, dim: str = "pivot", *, stderr: Any = None) -> xr.Da
 
 def _labelled(values: Any, dim: str) -> xr.DataArray:
     if not isinstance(values, xr.DataArray):
-        array = np.asarray(values)
+        array = plain_array(values, "values")
         if array.ndim == 0 or array.dtype.kind not in "fiu":
             raise ShapeError(f"expected real numbers along a line, got shape {array.shape} of {array.dtype}")
         values = xr.DataArray(array, dims=(*(f"axis_{i}" for i in range(array.ndim - 1)), dim))

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from landscape.errors import ShapeError
+from landscape.potentials.positions import plain_array
 from landscape.probes._correlation import combine
 from landscape.probes._describe import describe
 from landscape.probes._equilibration import starts
@@ -124,7 +125,7 @@ def _with_axes(losses: Any) -> xr.DataArray:
             raise ShapeError(f"the dataset has no `sample_energies`; it has {sorted(map(str, losses.data_vars))}")
         losses = losses["sample_energies"]
     if not isinstance(losses, xr.DataArray):
-        array = np.asarray(losses)
+        array = plain_array(losses, "losses")
         if not 1 <= array.ndim <= 3:
             raise ShapeError(f"got an array of shape {array.shape}; expected ([chain,] [draw,] sample)")
         losses = xr.DataArray(array, dims=("chain", "draw", "sample")[-array.ndim :])

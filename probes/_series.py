@@ -11,9 +11,21 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from landscape.errors import ConfigError, ShapeError
+from landscape.potentials.positions import plain_array
 from landscape.probes._pairs import refuse_pairs
 
-__all__ = ["BoolArray", "Bundle", "FloatArray", "Groups", "IntArray", "Series", "as_series", "bundles", "grouping"]
+__all__ = [
+    "BoolArray",
+    "Bundle",
+    "FloatArray",
+    "Groups",
+    "IntArray",
+    "Series",
+    "as_series",
+    "bundles",
+    "check_own",
+    "grouping",
+]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.intp]
@@ -105,7 +117,7 @@ def _with_axes(x: Any, variable: str) -> xr.DataArray:
             raise ConfigError(f"the dataset has no variable {variable!r}; it has {sorted(map(str, x.data_vars))}")
         x = x[variable]
     if not isinstance(x, xr.DataArray):
-        array = np.asarray(x)
+        array = plain_array(x, "a series")
         if array.ndim not in (1, 2):
             raise ShapeError(f"got an array of shape {array.shape}; expected (chain, draw) or (draw,)")
         x = xr.DataArray(array, dims=("chain", "draw")[-array.ndim :])
@@ -148,12 +160,28 @@ def _temperatures(values: xr.DataArray, given: ArrayLike | None) -> FloatArray |
         if "draw" in coordinate.dims:
             raise ConfigError("`temperature` changes along `draw`; select a part of the run at constant temperature")
         given = coordinate.to_numpy()
+    elif "temperature" in values.coords and "draw" not in values.coords["temperature"].dims:
+        check_own(values.coords["temperature"].to_numpy(), given)
     array = np.asarray(given, dtype=np.float64)
     if array.ndim > 1 or (array.ndim == 1 and array.size not in (1, values.sizes["chain"])):
         raise ShapeError(f"temperature has shape {array.shape}; expected one value or {values.sizes['chain']}")
     if not np.all(np.isfinite(array)) or np.any(array < 0):
         raise ConfigError("temperatures must be finite and not negative")
     return np.broadcast_to(array.ravel() if array.ndim else array, (values.sizes["chain"],)).astype(np.float64)
+
+
+def check_own(own: ArrayLike, given: ArrayLike) -> None:
+    """Refuse a temperature that is not that of the run; one of 0 (noise of minibatches) is no temperature."""
+    known, told = np.asarray(own, dtype=np.float64), np.asarray(given, dtype=np.float64)
+    if (
+        told.ndim <= 1
+        and told.size in (1, known.size)
+        and not np.all((known == 0) | np.isclose(known, told, rtol=1e-6))
+    ):
+        raise ConfigError(
+            f"temperature = {given!r}, but the run is at {np.unique(known).tolist()}: leave it out; another one for the "
+            'same energies needs energy.drop_vars("temperature")'
+        )
 
 
 def grouping(series: Series, by: str) -> Groups:

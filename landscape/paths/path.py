@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from landscape.paths.curve import Curve
 from landscape.paths.evaluation import energies_at
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import one_of, whole_number
+from landscape.potentials.positions import aligned, plain_array
 from landscape.storage.files import open_file as open_dataset
 from landscape.storage.files import save as save_dataset
 
@@ -131,6 +132,25 @@ class Path:
     def spline(self) -> Path:
         """The same pivots joined by the natural cubic spline."""
         return self if self.interpolation == "spline" else self._twin(interpolation="spline")
+
+    def ordered(self, names: Sequence[str] | None) -> Path:
+        """The same path with its coordinates in the order of these names; itself where one of the two has none.
+
+        Raises
+        ------
+        ShapeError
+            If its coordinates have other names.
+
+        Examples
+        --------
+        >>> Path([[0.0, 1.0], [2.0, 3.0]], names=["y", "x"]).ordered(["x", "y"]).pivots.tolist()
+        [[1.0, 0.0], [3.0, 2.0]]
+        """
+        if self.names is None or names is None or self.names == tuple(names):
+            return self
+        numbers = xr.DataArray(range(len(self.names)), dims="coordinate", coords={"coordinate": list(self.names)})
+        order = aligned(numbers, names, len(self.names)).to_numpy().tolist()
+        return self._twin(pivots=self.pivots[:, order], names=tuple(names))
 
     def at(self, s: Any) -> Any:
         """Positions at arc lengths `s` of any shape ``(...)``: ``(..., coordinate)``. Beyond the ends: the ends."""
@@ -310,13 +330,7 @@ def real_tensor(values: Any) -> Tensor:
         if values.is_complex() or values.dtype == torch.bool:
             raise ShapeError(f"expected real numbers, got dtype {values.dtype}")
         return values.detach()
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        raise ShapeError("expected numbers in rows of equal length") from None
-    if array.dtype.kind not in "fiu":
-        raise ShapeError(f"expected real numbers, got dtype {array.dtype}")
-    return torch.from_numpy(np.array(array, dtype=np.float64))
+    return torch.from_numpy(np.array(plain_array(values, "these"), dtype=np.float64))
 
 
 def _kind(values: Any) -> Any:

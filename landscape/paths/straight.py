@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from landscape.paths.evaluation import working_dtype
 from landscape.paths.path import Path, real_tensor
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
+from landscape.potentials.positions import aligned, labelled
 
 __all__ = ["check_movable", "initial_pivots", "path_given", "straight_line"]
 
@@ -31,11 +33,12 @@ def straight_line(start: Any, end: Any, pivots: int = 2) -> Path:
     Returns
     -------
     Path
+        Of labelled ends, with the names and the order of the coordinates of `start`.
 
     Raises
     ------
     ShapeError
-        If the ends have different shapes.
+        If the ends have different shapes, or labels.
     ConfigError
         If they coincide, or there are fewer than two pivots.
     NonFiniteError
@@ -46,14 +49,16 @@ def straight_line(start: Any, end: Any, pivots: int = 2) -> Path:
     [[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]]
     """
     whole_number("pivots", pivots, least=2)
-    first, last = _end("start", start), _end("end", end)
+    names = _labels(start)
+    first, last = _end("start", start, names), _end("end", end, names)
     if first.shape != last.shape:
         raise ShapeError(
             f"the ends have different shapes, {tuple(first.shape)} and {tuple(last.shape)}: give two positions of one "
             "landscape"
         )
     t = torch.linspace(0, 1, pivots, dtype=torch.float64, device=first.device)[:, None]
-    return Path(torch.lerp(first.expand(pivots, -1), last.to(first.device).expand(pivots, -1), t))
+    line = torch.lerp(first.expand(pivots, -1), last.to(first.device).expand(pivots, -1), t)
+    return Path(line, names=names)
 
 
 def initial_pivots(
@@ -73,13 +78,14 @@ def initial_pivots(
     if given is not None:
         if end is not None:
             raise ConfigError("a Path stands for both ends: give no `end` beside it")
-        path = given
+        path = given.ordered(potential.coordinates)
     else:
         if end is None:
             raise ConfigError("give two ends, or one Path")
         if pivots is None:
             raise ConfigError("the number of pivots is needed between two ends: pivots=17, say")
-        path = straight_line(start, end)
+        names = potential.coordinates
+        path = straight_line(_end("start", start, names), _end("end", end, names))
     if path.pivots.shape[1] != potential.dim:
         raise ShapeError(f"the ends have {path.pivots.shape[1]} coordinates, the potential has {potential.dim}")
     unfolded = domain.unfolded(path.pivots)
@@ -124,7 +130,13 @@ def path_given(start: Any) -> Path | None:
     return start if isinstance(start, Path) else None
 
 
-def _end(name: str, value: Any) -> Tensor:
+def _labels(value: Any) -> tuple[str, ...] | None:
+    """Names of the coordinates that an end is labelled with."""
+    labels = value.coords.get("coordinate") if isinstance(value, xr.DataArray | xr.Dataset) else None
+    return None if labels is None or labels.dtype.kind not in "UO" else tuple(map(str, labels.values))
+
+
+def _end(name: str, value: Any, names: Sequence[str] | None = None) -> Tensor:
     if isinstance(value, xr.Dataset):
         stored = next((key for key in ("last_position", "position") if key in value), None)
         if stored is None or "draw" in value[stored].dims:
@@ -133,8 +145,9 @@ def _end(name: str, value: Any) -> Tensor:
     if isinstance(value, xr.DataArray):
         if value.sizes.get("chain", 1) > 1:
             raise ShapeError(f"{name} holds {value.sizes['chain']} chains: choose one with .isel(chain=0)")
-        value = value.squeeze("chain").values if "chain" in value.dims else value.values
-    point = real_tensor(value)
+        value = value.squeeze("chain", drop=True) if "chain" in value.dims else value
+    array = labelled(value)
+    point = real_tensor(value if array is None else aligned(array, names).values)
     if point.ndim != 1 or not len(point):
         raise ShapeError(f"{name} must be one position (coordinate,), got shape {tuple(point.shape)}")
     point = point.double()

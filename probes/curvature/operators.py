@@ -17,6 +17,7 @@ from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.checks import one_of, whole_number
 from landscape.potentials.fisher import model_fisher_products
 from landscape.potentials.layout import Slot
+from landscape.potentials.positions import ordered
 from landscape.potentials.products import GaussNewtonProducts, HessianProducts, LossFisherProducts
 from landscape.potentials.sample_scores import check_samples_apart
 from landscape.probes.curvature.algebra import Operator
@@ -81,7 +82,9 @@ class _Operator(Operator):
         if chunk_size is not None:
             whole_number("chunk_size", chunk_size)
         self.potential = potential.converted(dtype) if isinstance(potential, NetworkLoss) else potential
-        vector = torch.as_tensor(np.array(position) if not isinstance(position, Tensor) else position).detach()
+        if not isinstance(position, Tensor):
+            position = torch.from_numpy(np.array(ordered(position, potential.coordinates, potential.dim)))
+        vector = position.detach()
         if vector.shape != (potential.dim,):
             raise ShapeError(f"expected one position of shape ({potential.dim},), got {tuple(vector.shape)}")
         if isinstance(self.potential, NetworkLoss):

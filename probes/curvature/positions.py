@@ -14,6 +14,7 @@ import xarray as xr
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.checks import whole_number
+from landscape.potentials.positions import aligned, labelled, plain_array, stored
 from landscape.probes._describe import annotate
 from landscape.probes.curvature.operators import HessianOperator, layer_blocks
 
@@ -42,48 +43,39 @@ class Places:
     coords: Mapping[str, Any]
 
     @classmethod
-    def of(cls, positions: Any, dim: int) -> Places:
+    def of(cls, positions: Any, potential: Potential) -> Places:
         """From a DataArray, a Dataset (its `snapshot`, else its `position`), a Path, a tensor or an array.
+
+        Labels of coordinates are brought into the order of the potential's.
 
         Raises
         ------
         ShapeError
-            If the last dimension is not `dim`, or positions are not real numbers.
+            If the last dimension is not that of the potential, labels are others than its coordinates, or positions
+            are not real numbers.
         """
-        positions = getattr(positions, "pivots", positions)
+        dim, coords = potential.dim, dict[str, Any]()
+        if hasattr(positions, "pivots") and not isinstance(positions, xr.Dataset):
+            names = getattr(positions, "names", None)
+            labels = {} if names is None else {"coordinate": list(names)}
+            positions = positions.pivots if names is None else xr.DataArray(
+                positions.pivots.cpu().numpy(), dims=("position", "coordinate"), coords=labels
+            )
         if isinstance(positions, xr.Dataset):
-            found = [name for name in ("snapshot", "position", "last_position") if name in positions]
-            if not found:
-                raise ShapeError(
-                    "the dataset has neither `snapshot` nor `position`: record them with Record(snapshots=...); it has "
-                    f"{sorted(map(str, positions.data_vars))}"
-                )
-            positions = positions[found[0]]
-        coords: dict[str, Any] = {}
-        if isinstance(positions, xr.DataArray):
-            if "coordinate" not in positions.dims:
-                raise ShapeError(f"got dims {positions.dims}; expected `coordinate` among them")
-            positions = positions.transpose(..., "coordinate")
-            dims = tuple(str(name) for name in positions.dims[:-1])
-            coords = {str(name): c for name, c in positions.coords.items() if "coordinate" not in c.dims}
-            values: Any = positions.to_numpy()
+            positions = stored(positions, ("snapshot", "position", "last_position"))
+        array = labelled(positions)
+        if array is not None:
+            array = aligned(array, potential.coordinates, dim)
+            dims = tuple(str(name) for name in array.dims[:-1])
+            coords = {str(name): c for name, c in array.coords.items() if "coordinate" not in c.dims}
+            values: Any = plain_array(array.to_numpy())
         else:
-            values = positions if isinstance(positions, torch.Tensor) else _real(positions)
+            values = positions if isinstance(positions, torch.Tensor) else plain_array(positions)
             count = values.ndim - 1
             dims = _LEADING.get(count, tuple(f"axis_{i}" for i in range(count)))
         if values.ndim == 0 or values.shape[-1] != dim:
             raise ShapeError(f"got positions of shape {tuple(values.shape)}; expected the last dimension to be {dim}")
         return cls(values.reshape(-1, dim), dims, tuple(values.shape[:-1]), coords)
-
-
-def _real(positions: Any) -> np.ndarray:
-    try:
-        values = np.asarray(positions)
-    except ValueError:
-        raise ShapeError("positions must be real numbers in rows of equal length") from None
-    if values.dtype.kind not in "fiu":
-        raise ShapeError(f"positions must be real numbers, got dtype {values.dtype}")
-    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +134,7 @@ class Sites:
         layers: tuple[tuple[str | None, int], ...] = ((None, potential.dim),)
         if blocks is not None:
             layers = tuple((name, part.stop - part.start) for name, part in layer_blocks(potential).items())
-        return cls(potential, Places.of(positions, potential.dim), layers, chunk_size, dtype)
+        return cls(potential, Places.of(positions, potential), layers, chunk_size, dtype)
 
     @property
     def count(self) -> int:

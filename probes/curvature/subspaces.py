@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from landscape.errors import ConfigError, ShapeError
+from landscape.potentials.positions import labelled, plain_array
 from landscape.probes._correlation import combine, student_factor
 from landscape.probes._describe import annotate
 from landscape.probes._estimation import correlations, moments
@@ -115,12 +116,9 @@ def project(gradient: Any, vectors: Any) -> xr.Dataset:
 
 
 def _labelled(given: Any, dims: tuple[str, ...] | None) -> xr.DataArray:
-    if isinstance(given, xr.DataArray):
-        if "coordinate" not in given.dims:
-            raise ShapeError(f"got dims {given.dims}; expected `coordinate` among them")
-        found = given.transpose(..., "coordinate")
-    else:
-        array = given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
+    found = labelled(given)
+    if found is None:
+        array = plain_array(given, "vectors")
         names = _LEADING.get(array.ndim - 1) if dims is None else dims
         if names is None or array.ndim != len(names) + 1:
             raise ShapeError(

@@ -25,6 +25,7 @@ __all__ = [
     "clusters",
     "curve",
     "forgotten",
+    "own_temperature",
     "refuse_still",
     "resolution",
 ]
@@ -200,6 +201,38 @@ def check_temperature(temperature: Any) -> float:
     if not (np.isfinite(value) and value > 0):
         raise ConfigError(f"temperature must be one positive number, got {temperature!r}")
     return value
+
+
+def own_temperature(given: Any, *samples: Any) -> float:
+    """The one temperature of the runs that samples are of, or the one given for samples that know of none.
+
+    A run at temperature 0 (whose noise is that of minibatches, say) knows of none.
+
+    Raises
+    ------
+    ConfigError
+        If the run has another one than the one given, or its chains have several.
+    """
+    own: set[float] = set()
+    for one in samples:
+        known = getattr(one, "coords", {}).get("temperature")
+        if known is not None and known.size and known.dtype.kind in "fiu":
+            own |= set(np.unique(known.to_numpy().astype(float)).tolist())
+    heats = sorted(heat for heat in own if heat != 0.0)
+    if not heats:
+        return check_temperature(given)
+    if not np.allclose(heats, heats[0], rtol=1e-6, atol=0.0) or 0.0 in own:
+        raise ConfigError(
+            f"the samples are of several temperatures, {sorted(own)}: take the chains of one, run.sel(temperature=T), "
+            "or weigh them together with free_energy.mbar"
+        )
+    t = check_temperature(heats[0] if given is None else given)
+    if not np.isclose(t, heats[0], rtol=1e-6, atol=0.0):
+        raise ConfigError(
+            f"temperature = {t:g}, but the samples are of a run at {heats[0]:g}: leave it out, or reweight them to "
+            f"another one, free_energy.mbar([run], temperature={t:g}, ...)"
+        )
+    return t
 
 
 def chosen_values(name: str, values: Any, *, least: int = 2, falling: bool = False) -> FloatArray:

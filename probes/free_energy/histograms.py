@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, ConvergenceError, ShapeError
 from landscape.potentials import Expression
+from landscape.potentials.positions import plain_array
 from landscape.probes._balance import refuse_biased, refuse_driven
 from landscape.probes._correlation import student_factor
 from landscape.probes._pairs import refuse_pairs
@@ -22,7 +23,7 @@ from landscape.probes.free_energy.averages import (
     FEWEST_CHAINS,
     FEWEST_TIMES,
     by_correlations,
-    check_temperature,
+    own_temperature,
     forgotten,
     refuse_still,
     resolution,
@@ -58,7 +59,7 @@ class _Counts:
 
 def profile(
     samples: Any,
-    temperature: float,
+    temperature: float | None = None,
     *,
     coordinate: Any = None,
     bins: int | Sequence[int] = 60,
@@ -77,8 +78,9 @@ def profile(
         Values of a coordinate, such as ``run.position.sel(coordinate="y")``; of two coordinates; counts
         ``(chain, bin)`` or ``(chain, bin, bin)`` of a streamed `landscape.Histogram`, such as ``run.y_count``; or a
         whole run, with `coordinate`; of a run without positions the counts of this coordinate are taken.
-    temperature : float
-        In units of energy, k_B = 1.
+    temperature : float, optional
+        In units of energy, k_B = 1. Needed of samples that know of none; of a run its own, and no other: `mbar`
+        reweights to others.
     coordinate : name, formula, callable, or a pair of them, optional
         Of a run: a coordinate's name, a formula of names such as ``"atan2(y, x)"`` (called ``q`` in the result), or any
         function of position, ``(..., dim)`` tensor -> ``(...)``.
@@ -107,6 +109,7 @@ def profile(
     Raises
     ------
     ShapeError, ConfigError
+        Also if the run has another temperature, or chains of several.
         Also for a run with restraints or hills, whose law is not that of the potential: `mbar` and `metadynamics` take
         them out.
     ConvergenceError
@@ -133,7 +136,7 @@ def profile(
     >>> bool(abs(z).max() < 4.5)
     True
     """
-    t = check_temperature(temperature)
+    t = own_temperature(temperature, *(samples if isinstance(samples, tuple | list) else [samples]))
     for one in samples if isinstance(samples, tuple | list) else [samples]:
         refuse_pairs(one)
         refuse_driven("profile", one)
@@ -224,7 +227,7 @@ def _values(
         return [_labelled(samples[count])], known[0], known[1]
     if coordinate is not None:
         raise ConfigError("coordinate chooses from a run: give the run, or the values of the coordinate alone")
-    pair = isinstance(samples, tuple | list) and len(samples) == 2 and np.ndim(samples[0]) == 2
+    pair = isinstance(samples, tuple | list) and len(samples) == 2 and getattr(samples[0], "ndim", 0) == 2
     return [_labelled(one) for one in (samples if pair else [samples])], None, None
 
 
@@ -321,7 +324,7 @@ def _along(position: xr.DataArray, coordinate: Any) -> xr.DataArray:
 
 def _labelled(samples: Any) -> xr.DataArray:
     if not isinstance(samples, xr.DataArray):
-        array = np.asarray(samples, dtype=float)
+        array = plain_array(samples, "samples").astype(float)
         array = array[None] if array.ndim == 1 else array
         if array.ndim != 2 or not array.size:
             raise ShapeError(f"samples must be (chain, draw), got shape {array.shape}: choose one coordinate")

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from landscape.errors import ConfigError, ShapeError
+from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy
+from landscape.potentials.positions import one_position
 from landscape.probes._series import FloatArray
 from landscape.probes._summary import summary
 from landscape.probes.curvature.spectrum import eigenvalues
@@ -61,10 +62,7 @@ def harmonic(potential: Potential, position: Any, temperature: Any, *, cutoff: f
     """
     needs_energy("harmonic", potential)
     t = positive_temperatures(temperature)
-    point = position.position if isinstance(position, xr.Dataset) else position
-    values = np.asarray(point, dtype=float)
-    if values.shape != (potential.dim,):
-        raise ShapeError(f"expected one position of shape ({potential.dim},), got {values.shape}")
+    values = one_position(position, potential.coordinates, potential.dim)
     curvature = eigenvalues(potential, values).eigenvalue.to_numpy()
     limit = CUTOFF * float(np.abs(curvature).max()) if cutoff is None else float(cutoff)
     if not limit >= 0:

@@ -9,13 +9,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.errors import ConfigError, ShapeError
+from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.integrators.euler_maruyama import EulerMaruyama
 from landscape.integrators.mala import MALA
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
 from landscape.potentials.expression import Expression
+from landscape.potentials.positions import one_position
 from landscape.probes._correlation import error_of_mean, widen
 from landscape.probes._series import BoolArray, FloatArray
 from landscape.probes.free_energy.averages import averages, check_temperature
@@ -101,10 +102,7 @@ def local_learning_coefficient(
     whole_number("steps", steps, least=16)
     if not (np.isfinite(localization) and localization >= 0) or not 0 <= discard < 1:
         raise ConfigError(f"localization must not be negative, discard in [0, 1): got {localization!r}, {discard!r}")
-    point = position.position if isinstance(position, xr.Dataset) else position
-    origin = np.asarray(point, dtype=float)
-    if origin.shape != (potential.dim,):
-        raise ShapeError(f"expected one position of shape ({potential.dim},), got {origin.shape}")
+    origin = one_position(position, potential.coordinates, potential.dim)
     minibatches = getattr(potential, "sampler", None) is not None
     rule: Integrator = EulerMaruyama(dt=dt) if minibatches else MALA(dt=dt)
     every = max(1, steps // 500) if every is None else whole_number("every", every, most=steps)

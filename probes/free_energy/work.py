@@ -10,6 +10,7 @@ import xarray as xr
 
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
+from landscape.potentials.positions import one_position
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import check_temperature
 from landscape.probes.free_energy.integration import varied
@@ -102,7 +103,10 @@ def nonequilibrium_work(
     whole_number("chains", chains, least=8)
     values = np.linspace(float(start), float(end), stages + 1)
     landscapes = [varied(potential, parameter, float(value)) for value in values]
-    origin = landscapes[0].default_start().numpy() if position is None else np.asarray(position, dtype=float)
+    first = landscapes[0]
+    origin = first.default_start().numpy()
+    if position is not None:
+        origin = one_position(position, first.coordinates, first.dim)
     begin = np.tile(origin, (chains, 1))
     forward, there = _driven(landscapes, begin, t, steps, equilibration, dt, 2 * seed)
     backward, back = _driven(landscapes[::-1], begin, t, steps, equilibration, dt, 2 * seed + 1)

@@ -92,7 +92,7 @@ def committor(
         raise ConfigError('the cores of a committor are conditions on coordinates, such as "x < -0.8"')
     whole_number("shots", shots)
     whole_number("steps", steps)
-    places = Places.of(positions, potential.dim)
+    places = Places.of(positions, potential)
     rows = np.asarray(places.rows, dtype=np.float64)
     numbers = [potential.coordinate_index(name) for name in observer.columns_read]
     known = observer.labels(rows[None][:, :, numbers])[0]
