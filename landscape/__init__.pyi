@@ -2,6 +2,7 @@ from . import errors as errors
 from . import paths as paths
 from . import potentials as potentials
 from . import probes as probes
+from .by_chain import grid as grid
 from .constraints import Absorb as Absorb
 from .constraints import Periodic as Periodic
 from .constraints import Reflect as Reflect
@@ -35,7 +36,6 @@ from .observers import Histogram as Histogram
 from .observers import Moments as Moments
 from .observers import Residence as Residence
 from .opening import open as open
-from .per_chain import grid as grid
 from .potentials import Drift as Drift
 from .projection import ProjectOntoPath as ProjectOntoPath
 from .record import Record as Record

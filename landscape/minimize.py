@@ -24,6 +24,7 @@ from landscape.potentials.checks import needs_energy
 from landscape.potentials.network import NetworkLoss
 from landscape.progress import progress_bar
 from landscape.results import global_attributes
+from landscape.storage.buffers import buffer_variables
 
 __all__ = ["minimize"]
 
@@ -218,8 +219,10 @@ def _dataset(
         labels = np.array(potential.coordinates, dtype=np.str_)
         coordinates["coordinate"] = ("coordinate", labels, {"long_name": "coordinate"})
     if isinstance(potential, NetworkLoss) and potential.batchnorm in ("batch", "reestimate"):
-        for name, value in potential.buffers_at(position).items():
+        found = potential.buffers_at(position)
+        stored = buffer_variables(found)
+        for name, value in found.items():
             dims = tuple(f"{name}_dim_{i}" for i in range(value.ndim))
-            attributes = {"long_name": f"buffer {name} re-estimated at the minimum", "units": "1"}
-            variables[f"buffer_{name.replace('.', '_')}"] = (dims, value.cpu().numpy(), attributes)
+            attributes = {"long_name": f"buffer {name} re-estimated at the minimum", "units": "1", "buffer": name}
+            variables[stored[name]] = (dims, value.cpu().numpy(), attributes)
     return xr.Dataset(variables, coordinates, global_attributes("minimum", spec))

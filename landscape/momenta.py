@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
-import xarray as xr
 from torch import Tensor
 
 from landscape.errors import ConfigError, ShapeError
@@ -29,16 +29,17 @@ def given_momenta(potential: Potential, integrator: Integrator, momentum: Any, *
         raise ConfigError(f"{type(integrator).__name__} has no momentum: give one to BAOAB, SGHMC or SGD, or none")
     if keep:
         raise ConfigError('state="keep" goes on with the momenta of the run: give momentum with state="fresh"')
-    if isinstance(momentum, xr.DataArray):
-        if momentum.name == "last_momentum":
-            raise ConfigError(
-                'last_momentum may lack half a kick: record the observable "momentum" and give its last draw, or go on '
-                'with state="keep"'
-            )
+    if getattr(momentum, "name", None) == "last_momentum":
+        raise ConfigError(
+            'last_momentum may lack half a kick: record the observable "momentum" and give its last draw, or go on '
+            'with state="keep"'
+        )
     try:
-        values = torch.as_tensor(ordered(momentum, potential.coordinates, potential.dim, "momenta"), dtype=torch.float64)
+        given = ordered(momentum, potential.coordinates, potential.dim, "momenta")
     except ShapeError as error:
-        raise ConfigError(f"momentum must be numbers, ({potential.dim},) or (chain, {potential.dim}): {error}") from None
+        expected = f"({potential.dim},) or (chain, {potential.dim})"
+        raise ConfigError(f"momentum must be numbers, {expected}: {error}") from None
+    values = torch.as_tensor(np.array(given, dtype=np.float64))
     if values.ndim not in (1, 2) or values.shape[-1] != potential.dim or not values.numel():
         raise ShapeError(
             f"momentum must be ({potential.dim},) or (chain, {potential.dim}), got shape {tuple(values.shape)}"

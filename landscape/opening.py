@@ -6,6 +6,7 @@ import os
 
 import xarray as xr
 
+from landscape.by_chain import by_chain
 from landscape.errors import StorageError
 from landscape.storage.files import open_file, path_of
 from landscape.storage.manifest import is_run_folder
@@ -49,10 +50,10 @@ def open(path: str | os.PathLike[str]) -> xr.Dataset:
     """
     source = path_of(path)
     if not source.is_dir():
-        return open_file(source)
+        return by_chain(open_file(source))
     for recognised, read in ((is_sweep, open_sweep), (is_training, open_training), (is_run_folder, open_folder)):
         if recognised(source):
-            return read(source)
+            return by_chain(read(source))
     raise StorageError(
         f"{str(source)!r} is a folder without a run; expected one that simulate(output=...) wrote, or a netCDF file"
     )

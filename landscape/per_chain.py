@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, ShapeError
 
-__all__ = ["count_chains", "grid", "numbers", "per_chain"]
+__all__ = ["count_chains", "numbers", "per_chain"]
 
 
 def per_chain(name: str, value: Any, chains: int) -> NDArray[np.float64]:
@@ -46,47 +45,6 @@ def length_of(name: str, value: Any) -> int | None:
     """How many chains a setting speaks of, None if it is one value."""
     array = numbers(name, value)
     return len(array) if array.ndim else None
-
-
-def grid(*, replicas: int = 1, **settings: Sequence[float]) -> dict[str, NDArray[Any]]:
-    """Per-chain settings for every combination of values, each `replicas` times.
-
-    Parameters
-    ----------
-    replicas : int
-        Chains per combination.
-    **settings : sequences of numbers
-        Such as ``temperature=[...]``, ``dt=[...]``; the last varies fastest.
-
-    Returns
-    -------
-    dict
-        One array ``(chains,)`` per setting, and ``replica``.
-
-    Raises
-    ------
-    ConfigError
-        If `replicas` is not a positive integer, or there is no setting.
-    ShapeError
-        If a setting is not a sequence of numbers.
-
-    Examples
-    --------
-    >>> g = grid(temperature=[0.1, 0.2], replicas=3)
-    >>> g["temperature"], g["replica"]
-    (array([0.1, 0.1, 0.1, 0.2, 0.2, 0.2]), array([0, 1, 2, 0, 1, 2]))
-    """
-    if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 1:
-        raise ConfigError(f"replicas must be a positive integer, got {replicas!r}")
-    if not settings:
-        raise ConfigError("grid needs at least one setting, such as temperature=[0.1, 0.2]")
-    if "replica" in settings:
-        raise ConfigError("'replica' numbers the chains of a combination: say replicas=n instead")
-    values = [np.atleast_1d(numbers(name, value)) for name, value in settings.items()]
-    table = np.array(list(itertools.product(*values, range(replicas))))
-    columns: dict[str, NDArray[Any]] = {name: table[:, i] for i, name in enumerate(settings)}
-    columns["replica"] = table[:, -1].astype(int)
-    return columns
 
 
 def numbers(name: str, value: Any) -> NDArray[np.float64]:

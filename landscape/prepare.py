@@ -396,7 +396,7 @@ def _data_seed_table(data_seed: Any) -> list[tuple[int, Any]]:
         raise ConfigError(f"a schedule of data seeds is keyed by steps, whole numbers of 0 or more, got {list(table)}")
     for step in sorted(table):
         value = table[step]
-        if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+        if isinstance(value, Sequence) or getattr(value, "ndim", 0):
             rows.append((int(step), tuple(check_seed(int(one), "data_seed") for one in value)))
         else:
             rows.append((int(step), check_seed(value, "data_seed")))

@@ -114,6 +114,12 @@ class Record:
             For unknown names, and for those that this potential or integrator cannot give.
         """
         network = isinstance(potential, NetworkLoss)
+        for name in potential.coordinates or ():
+            if name in OBSERVABLES or name in RESERVED or name.startswith("last_"):
+                raise ConfigError(
+                    f"a coordinate cannot be called {name!r}, which is what a run calls something else that it holds: "
+                    "rename it in the potential"
+                )
         if self.observables is None:
             named = [] if network else ["position"]
             return dict.fromkeys(named + ["energy"] * potential.has_energy)

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from landscape.by_chain import ByChain
 from landscape.dissipation import SUMS
 from landscape.driver import Driver
 from landscape.potentials.base import Potential
@@ -97,7 +98,7 @@ def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Data
     if layout is not None:
         slots = [{"name": slot.name, "shape": slot.shape, "offset": slot.offset} for slot in layout]
         attributes["layout"] = json.dumps(slots)
-    return xr.Dataset(variables, coordinates, attributes | steps)
+    return ByChain(variables, coordinates, attributes | steps)
 
 
 def _wrapped(driver: Driver) -> dict[str, str]:

@@ -33,6 +33,7 @@ from landscape.projection import ROW_BYTES, ProjectOntoPath, Projector, separate
 from landscape.record import Observable, Record
 from landscape.restraints import Restrain, take_restraints
 from landscape.results import build_dataset
+from landscape.storage.buffers import buffer_variables
 from landscape.storage.interruption import told
 from landscape.storage.run_folder import PART_BYTES, RunFolder
 from landscape.storage.run_reader import open_folder
@@ -346,9 +347,10 @@ def _final_buffers(potential: Potential, position: Tensor) -> dict[str, Any]:
         return {}
     rows = [potential.buffers_at(vector) for vector in position]
     buffers: dict[str, Any] = {}
+    stored = buffer_variables(rows[0])
     for name in rows[0]:
         values = torch.stack([row[name] for row in rows]).cpu().numpy()
         dims = ("chain", *(f"{name}_dim_{i}" for i in range(values.ndim - 1)))
-        about = {"long_name": f"buffer {name} re-estimated at the last position", "units": "1"}
-        buffers[f"buffer_{name.replace('.', '_')}"] = (dims, values, about)
+        about = {"long_name": f"buffer {name} re-estimated at the last position", "units": "1", "buffer": name}
+        buffers[stored[name]] = (dims, values, about)
     return buffers

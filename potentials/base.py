@@ -14,6 +14,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.modes import plain_modes
+from landscape.potentials.names import spelled
 from landscape.potentials.positions import ordered
 
 __all__ = ["Bounds", "Potential"]
@@ -29,9 +30,12 @@ def check_bounds(bounds: Bounds | None, coordinates: Sequence[str]) -> dict[str,
     if bounds is not None and not isinstance(bounds, Mapping):
         raise ConfigError(f"bounds must map coordinate names to pairs (low, high), got {bounds!r}")
     for name, pair in (bounds or {}).items():
-        if name not in coordinates:
+        own = spelled(name, coordinates)
+        if own is None:
             raise ConfigError(f"bounds name {name!r}, but the coordinates are {list(coordinates)}")
-        walls[name] = check_pair(name, pair)
+        if own in walls:
+            raise ConfigError(f"bounds name {own!r} twice")
+        walls[own] = check_pair(name, pair)
     return walls
 
 
@@ -218,10 +222,11 @@ class Potential(ABC):
             If there is no coordinate of that name or number.
         """
         if isinstance(name, str):
-            if self.coordinates is None or name not in self.coordinates:
+            own = spelled(name, self.coordinates or ())
+            if own is None or self.coordinates is None:
                 known = "none have names" if self.coordinates is None else f"expected one of {list(self.coordinates)}"
                 raise ConfigError(f"no coordinate {name!r}: {known}")
-            return self.coordinates.index(name)
+            return self.coordinates.index(own)
         if not -self.dim <= name < self.dim:
             raise ConfigError(f"no coordinate {name}: there are {self.dim}")
         return name % self.dim

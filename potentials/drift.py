@@ -15,6 +15,7 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
 from landscape.potentials.code_fingerprint import code_fingerprint
 from landscape.potentials.expression import Expression, plain_bounds
+from landscape.potentials.names import check_different
 from landscape.potentials.tape import Tape
 from landscape.schedules import Schedule
 
@@ -273,6 +274,7 @@ class FunctionDrift(Drift):
         _check_dim(dim, length)
         names = coordinates or (None if potential is None else potential.coordinates)
         self.dim, self.coordinates = length, tuple(names or (f"x{i}" for i in range(length)))
+        check_different(self.coordinates, "the coordinates")
         self.bounds = check_bounds(bounds, self.coordinates) if bounds or potential is None else potential.bounds
         self.field, self.potential = drift, potential
 

@@ -18,6 +18,7 @@ from landscape.errors import ConfigError, FormulaError, LandscapeError, ShapeErr
 from landscape.per_chain import count_chains, numbers
 from landscape.potentials.base import Bounds, Potential, check_bounds
 from landscape.potentials.formula import CONSTANTS, FUNCTIONS, absolute, parse_formula, signum
+from landscape.potentials.names import check_different
 from landscape.potentials.tape import Tape, compile_tape, real_number
 from landscape.schedules import Clock, Schedule, as_schedule
 
@@ -312,8 +313,7 @@ def _check_names(coordinates: Sequence[str], parameters: Mapping[str, float]) ->
             raise ConfigError(
                 f"{name!r} is a function, a constant or a word of the language of formulas: choose another"
             )
-        if names.count(name) > 1:
-            raise ConfigError(f"the name {name!r} is given more than once among coordinates and parameters")
+    check_different(names, "coordinates and parameters")
     return tuple(coordinates)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import math
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ import sympy
 from sympy.codegen.cfunctions import expm1, log1p
 
 from landscape.errors import FormulaError
+from landscape.potentials.names import normalised
 
 __all__ = ["FUNCTIONS", "absolute", "parse_formula", "sigmoid", "signum", "softplus"]
 
@@ -160,11 +160,6 @@ def parse_formula(text: str, names: Iterable[str]) -> sympy.Expr:
         raise FormulaError(f"cannot read the formula {_short(text)}: {error}{hint}") from None
     reader = _Reader(text, {normalised(name): sympy.Symbol(name, real=True) for name in names})
     return reader.symbolic(reader.read(tree.body, depth=0))
-
-
-def normalised(name: str) -> str:
-    """The name as Python's parser sees it (NFKC: the micro sign becomes the Greek letter)."""
-    return unicodedata.normalize("NFKC", name)
 
 
 class _Reader:

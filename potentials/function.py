@@ -12,6 +12,7 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
 from landscape.potentials.code_fingerprint import code_fingerprint
 from landscape.potentials.modes import called
+from landscape.potentials.names import check_different
 
 __all__ = ["Function"]
 
@@ -75,8 +76,9 @@ class Function(Potential):
         if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
             raise ConfigError(f"dim must be a positive integer, got {dim!r}")
         names = tuple(coordinates) if coordinates is not None else tuple(f"x{i}" for i in range(dim))
-        if len(names) != dim or len(set(names)) != dim:
+        if len(names) != dim or not all(isinstance(name, str) for name in names):
             raise ConfigError(f"expected {dim} different coordinate names, got {list(names)}")
+        check_different(names, f"{dim} coordinates, which need different names")
         self.function, self.own_gradient, self.own_hvp = energy, gradient, hvp
         self.dim = dim
         self.coordinates = names

@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape.errors import ShapeError
+from landscape.potentials.names import spelled
 
 __all__ = ["aligned", "alike", "array_dims", "labelled", "one_position", "ordered", "plain_array", "stored"]
 
@@ -126,6 +127,7 @@ def aligned(array: Labelled, names: Sequence[str] | None, dim: int | None = None
     by_number = own.dtype.kind in "iu" and not all(isinstance(name, int) for name in names or ())
     wanted: list[Any] = list(range(len(own))) if by_number or names is None else list(names)
     known = [one.item() if hasattr(one, "item") else one for one in own]
+    known = [spelled(one, map(str, wanted)) or one for one in known]
     if known == wanted:
         return array
     if sorted(map(str, known)) != sorted(map(str, wanted)):

@@ -228,7 +228,9 @@ def _points(loss: Any, position: Any) -> tuple[Tensor, tuple[str, ...], dict[str
         if "temperature" in coords:  # the name is taken by the result
             coords["run_temperature"] = coords.pop("temperature")
         position = position.to_numpy()
-    tensor = position.detach() if isinstance(position, torch.Tensor) else torch.as_tensor(np.array(plain_array(position)))
+    if not isinstance(position, torch.Tensor):
+        position = torch.as_tensor(np.array(plain_array(position)))
+    tensor = position.detach()
     if tensor.ndim == 0 or not tensor.is_floating_point():
         raise ShapeError(f"positions must be real vectors, got shape {tuple(tensor.shape)} of {tensor.dtype}")
     if dims is None:

@@ -173,11 +173,8 @@ def _temperatures(values: xr.DataArray, given: ArrayLike | None) -> FloatArray |
 def check_own(own: ArrayLike, given: ArrayLike) -> None:
     """Refuse a temperature that is not that of the run; one of 0 (noise of minibatches) is no temperature."""
     known, told = np.asarray(own, dtype=np.float64), np.asarray(given, dtype=np.float64)
-    if (
-        told.ndim <= 1
-        and told.size in (1, known.size)
-        and not np.all((known == 0) | np.isclose(known, told, rtol=1e-6))
-    ):
+    fits = told.ndim <= 1 and told.size in (1, known.size)  # else refused for its shape
+    if fits and not np.all((known == 0) | np.isclose(known, told, rtol=1e-6)):
         raise ConfigError(
             f"temperature = {given!r}, but the run is at {np.unique(known).tolist()}: leave it out; another one for the "
             'same energies needs energy.drop_vars("temperature")'

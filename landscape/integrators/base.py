@@ -194,7 +194,7 @@ def plain(value: Any) -> Any:
     """A setting as plain data."""
     if hasattr(value, "spec"):
         return value.spec()
-    if isinstance(value, np.ndarray | Tensor | list | tuple):
+    if isinstance(value, list | tuple) or hasattr(value, "__array__"):  # arrays, tensors, DataArrays
         return np.asarray(value).tolist()
     if callable(value):
         return {"kind": "python", "name": f"{value.__module__}:{value.__qualname__}"}

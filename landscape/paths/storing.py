@@ -11,10 +11,9 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.errors import ConfigError
+from landscape.storage.buffers import PREFIX, buffer_variables
 
 __all__ = ["dataset_of", "parts_of"]
-
-PREFIX = "buffer_"
 
 
 def dataset_of(
@@ -27,8 +26,9 @@ def dataset_of(
     if energies is not None:
         about = {"long_name": "potential energy at the pivots", "units": "energy"}
         variables["energy"] = ("pivot", energies.cpu().numpy(), about)
+    variable = buffer_variables(buffers)
     for name, values in buffers.items():
-        stored = f"{PREFIX}{name.replace('.', '_')}"
+        stored = variable[name]
         dims = ("pivot", *(f"{name}_dim_{i}" for i in range(values.ndim - 1)))
         about = {"long_name": f"buffer {name} re-estimated at the pivots", "units": "1", "buffer": name}
         variables[stored] = (dims, values.cpu().numpy(), about)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from landscape.by_chain import by_chain
 from landscape.errors import CheckpointError, StorageError
 from landscape.storage.manifest import Entry, Manifest, generations, read_entry
 
@@ -45,7 +46,7 @@ def open_folder(folder: Path) -> xr.Dataset:
             if problems:
                 text = f"{'; '.join(problems)}: showing the run as it was at step {manifest.done}"
                 warnings.warn(text, UserWarning, stacklevel=3)
-            return dataset
+            return by_chain(dataset)
         before = problems
     raise CheckpointError("; ".join(problems))
 

@@ -23,8 +23,8 @@ from landscape.probes.free_energy.averages import (
     FEWEST_CHAINS,
     FEWEST_TIMES,
     by_correlations,
-    own_temperature,
     forgotten,
+    own_temperature,
     refuse_still,
     resolution,
 )

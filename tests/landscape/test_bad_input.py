@@ -422,13 +422,13 @@ def test_grids(settings, words):
 
 def test_a_grid_by_hand():
     settings = ls.grid(temperature=[0.1, 0.2], dt=[1e-3, 2e-3, 3e-3], replicas=2)
-    assert settings["temperature"].tolist() == [0.1] * 6 + [0.2] * 6
-    assert settings["dt"].tolist() == [1e-3, 1e-3, 2e-3, 2e-3, 3e-3, 3e-3] * 2
-    assert settings["replica"].tolist() == [0, 1] * 6
+    assert settings["temperature"].values.tolist() == [0.1] * 6 + [0.2] * 6
+    assert settings["dt"].values.tolist() == [1e-3, 1e-3, 2e-3, 2e-3, 3e-3, 3e-3] * 2
+    assert settings["replica"].values.tolist() == [0, 1] * 6
     run = simulate(integrator=ls.EulerMaruyama(dt=settings["dt"]), temperature=settings["temperature"])
     assert run.sizes["chain"] == 12
-    assert run.temperature.values.tolist() == settings["temperature"].tolist()
-    assert run.dt.values.tolist() == settings["dt"].tolist()
+    assert run.temperature.values.tolist() == settings["temperature"].values.tolist()
+    assert run.dt.values.tolist() == settings["dt"].values.tolist()
 
 
 # -- minimize and train ------------------------------------------------------------------------------------------------

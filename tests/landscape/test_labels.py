@@ -1,4 +1,4 @@
-"""What is labelled is read by its labels or refused; a mask is obeyed; a run's own temperature is the one that counts."""
+"""Labels are read or refused, a mask is obeyed, and the temperature of a run is its own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def test_labels_of_positions(name):
     distance = fluctuations.distance(given, LABELS.isel(chain=0)).distance
     np.testing.assert_allclose(distance, [0.0, np.hypot(2.0, 3.0)])
     ends = [given.isel(chain=i) for i in (0, 1)]
-    assert ls.paths.neb(WELL, *ends, pivots=3, steps=1, lr=1e-3, end_tolerance=np.inf).pivots[-1].tolist() == AT[1].tolist()
+    band = ls.paths.neb(WELL, *ends, pivots=3, steps=1, lr=1e-3, end_tolerance=np.inf)
+    assert band.pivots[-1].tolist() == AT[1].tolist()
     run = ls.simulate(WELL, ls.EulerMaruyama(dt=0.01), steps=1, start=given)
     assert np.array_equal(
         run.last_position, ls.simulate(WELL, ls.EulerMaruyama(dt=0.01), steps=1, start=AT).last_position
@@ -64,7 +65,7 @@ def test_arrays_without_labels_are_read_as_they_lie():
 )  # fmt: skip
 def test_other_labels_are_refused(given):
     for call in (WELL.energy, lambda at: curvature.trace(WELL, at), lambda at: free_energy.harmonic(WELL, at[0], 1.0)):
-        with pytest.raises(ShapeError, match="label|dims"):
+        with pytest.raises(ShapeError, match=r"label|dims"):
             call(given)
 
 
