@@ -28,6 +28,7 @@ __all__ = ["local_learning_coefficient"]
 
 NOTABLE = 0.1  # share of the coefficient by which a change of a setting by a factor e must move it to be mentioned
 FEWEST_DRAWS = 400  # 2 errors of x^4 hold the truth in 83 % with 100 independent draws, 91 % with 400
+MOST_LEFT = 0.1  # share of the chains beyond which what is left is no average over one basin
 SIGNIFICANT = 3.0  # standard errors that it must be beyond as well
 
 
@@ -67,7 +68,9 @@ def local_learning_coefficient(
         ``local_learning_coefficient`` with its standard error; ``chain_coefficient (chain)``; ``trace (chain, draw)``,
         (V - V(w))/T on the way, and ``distance (chain, draw)`` from w; ``temperature_sensitivity`` and
         ``localization_sensitivity``, d lambda / d ln T and d lambda / d ln gamma, with errors; ``left (chain)``, chains
-        that went elsewhere; ``below``, share of draws below V(w); ``resolved``; attribute `warnings`, in words.
+        that went elsewhere; ``below``, share of draws below V(w); ``resolved``, also against the time in
+        which the spring brings the distance back; attribute `warnings`, in words. Where that time, or the basin that
+        more than a tenth of the chains left, makes the run no average over it, the error is NaN.
 
     Raises
     ------
@@ -118,12 +121,21 @@ def local_learning_coefficient(
     sensitivities = _sensitivities(trace[:, kept], spring)
     left = _left(trace[:, kept], distance)
     below = float((trace[:, kept] < -1e-9).mean())
+    # Along directions that V leaves free the spring is slow, and V may change with them: the distance knows.
+    settled = not localization or bool(averages(distance[None, :, kept] ** 2).resolved[0])
+    resolved = bool(found.resolved[0]) and settled and left.mean() <= MOST_LEFT
     value, error = float(found.mean[0]), float(found.stderr[0])
+    if not settled or left.mean() > MOST_LEFT:
+        error = float("nan")
     notes = _notes(value, error, sensitivities, left, below, bool(found.resolved[0]), minibatches)
+    if not settled:
+        notes.append(
+            "the distance from the start is shorter than 20 of its correlation times in each chain, or 50 in all"
+        )
     dataset = xr.Dataset(
         {"trace": (("chain", "draw"), trace), "distance": (("chain", "draw"), distance)}
         | {"chain_coefficient": ("chain", trace[:, kept].mean(axis=1)), "left": ("chain", left), "below": ((), below)}
-        | {"resolved": ((), bool(found.resolved[0])), "chains_agree": ((), bool(found.agree[0]))}
+        | {"resolved": ((), resolved), "chains_agree": ((), bool(found.agree[0]))}
         | {"correlation_times": ((), float(found.correlation_times[0]))}
         | {"local_learning_coefficient": ((), value), "local_learning_coefficient_stderr": ((), error)},
         {"step": ("draw", every * np.arange(1, trace.shape[1] + 1))},

@@ -5,12 +5,14 @@ import pytest
 import torch
 import xarray as xr
 
+import landscape as ls
 from landscape.observers import Residence
 from landscape.observers.few import error_of_mean
 from landscape.probes import confinement, curvature
 from landscape.probes.curvature.linear import as_linear
 from landscape.probes.curvature.trace_estimators import hutchinson
 from landscape.probes.fluctuations import effective_temperature
+from landscape.probes.free_energy import local_learning_coefficient
 from landscape.probes.free_energy.learning import _sensitivities
 
 LOWEST, HIGHEST, REPEATS = 0.90, 0.985, 200
@@ -263,3 +265,15 @@ def test_fisher_traces_of_a_sure_network_have_no_error():
     found = curvature.fisher_trace(loss, sure, labels="sampled")
     assert np.isnan(found.fisher_trace_stderr)
     assert not found.converged
+
+
+@pytest.mark.parametrize(("localization", "resolved"), [(1e-3, False), (2.0, True)])
+def test_coefficients_know_the_time_of_the_spring(localization, resolved):
+    """V = x^2 (1 + 4 y^2)/2, free in y: in a time of 400 a spring of 0.001 has not brought y back once."""
+    valley = ls.potentials.Expression("x**2*(1 + 4*y**2)/2", ["x", "y"])
+    found = local_learning_coefficient(
+        valley, [0.0, 0.0], temperature=0.05, dt=0.1, steps=4000, chains=16, every=8, localization=localization
+    )
+    assert bool(found.resolved) == resolved
+    assert np.isfinite(found.local_learning_coefficient_stderr) == resolved
+    assert ("distance" in found.attrs["warnings"]) == (not resolved)
