@@ -19,8 +19,8 @@ from landscape.probes._relaxation import _passage
 from landscape.probes._tail_index import tail_index
 from landscape.probes.curvature.linear import as_linear
 from landscape.probes.curvature.trace_estimators import hutch_plus_plus, hutchinson
-from landscape.probes.free_energy.learning import _sensitivities
 from landscape.probes.fluctuations import summary
+from landscape.probes.free_energy.learning import _sensitivities
 
 SIZES, REPEATS, SEED = (8, 30, 100, 1000, 10_000), 200, 1
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
@@ -83,10 +83,16 @@ _matrix = 100 * _direction.T @ _direction / (_direction**2).sum() + np.diag(np.l
 OPERATOR = as_linear(_matrix)
 
 
-def energies(name: str):
+def energies(name: str) -> Callable[[np.random.Generator, int], tuple[float, float]]:
+    """Estimates of all repeats from one summary of as many chains, handed out one by one."""
+    waiting: dict[int, list[tuple[float, float]]] = {}
+
     def estimate(rng: np.random.Generator, size: int) -> tuple[float, float]:
-        found = summary(rng.gamma(2.0, size=(1, size)), 1.0)
-        return float(found[name][0]), float(found[f"{name}_stderr"][0])
+        if size not in waiting:
+            found = summary(rng.gamma(2.0, size=(REPEATS, size)), discard=0)
+            pairs = zip(found[name].to_numpy(), found[f"{name}_stderr"].to_numpy(), strict=True)
+            waiting[size] = [(float(value), float(error)) for value, error in pairs]
+        return waiting[size].pop()
 
     return estimate
 
