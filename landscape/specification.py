@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, Final, Literal
@@ -416,9 +417,31 @@ def _epoch(key: str) -> int:
         raise ConfigError(f"the keys of schedule are epochs, got {key!r}") from None
 
 
+_UNIONS: Final = {
+    "temperature": "a number in units of energy (k_B = 1), a list of them, one per chain, or a table of a schedule",
+    "start": "a list of numbers, a list of such lists, or a table such as { file = 'minimum.nc' }",
+}
+
+
+def _as_meant(kind: str, given: Any) -> str:
+    """How to write what was probably meant."""
+    if kind == "int_type" and isinstance(given, float) and given.is_integer():
+        return f": write {int(given)}"
+    if kind == "list_type" and isinstance(given, str):
+        return f": write [{given!r}]"
+    return ""
+
+
 def _explain(error: ValidationError, model: type[_Strict]) -> str:
-    lines = []
-    for problem in error.errors():
+    lines, wrong = [], error.errors()
+    kinds = Counter(problem["loc"][0] for problem in wrong if problem["loc"])
+    for problem in wrong:
+        given = problem.get("input")
+        if kinds[problem["loc"][0]] > 1 and problem["type"] not in ("extra_forbidden", "missing"):
+            takes = _UNIONS.get(str(problem["loc"][0]))
+            if takes is not None and not isinstance(given, Mapping | list):
+                lines.append(f"{problem['loc'][0]}: expected {takes}, got {given!r}")
+                continue
         where = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             inner = RecordSpec if problem["loc"][0] == "record" else model
@@ -426,5 +449,5 @@ def _explain(error: ValidationError, model: type[_Strict]) -> str:
         elif problem["type"] == "missing":
             lines.append(f"the key {where!r} is missing")
         else:
-            lines.append(f"{where}: {problem['msg']}, got {problem.get('input')!r}")
+            lines.append(f"{where}: {problem['msg']}, got {given!r}{_as_meant(problem['type'], given)}")
     return "; ".join(dict.fromkeys(lines))

@@ -16,6 +16,7 @@ from landscape.errors import ConfigError
 from landscape.flags import remarks
 from landscape.opening import open as open_run
 from landscape.probes import free_energy
+from landscape.probes.free_energy.averages import FEWEST_TIMES
 from landscape.storage.files import read_spec, save
 
 __all__ = ["probe_free_energy", "profile_table"]
@@ -42,9 +43,20 @@ def probe_free_energy(
     if len(names) == 1:
         console.print(profile_table(found, names[0], _theory(table, found, names[0], heat)))
     for text in remarks(found):
-        console.print(text)
+        console.print(text + (_steps_needed(chosen, found) if text.startswith("not resolved") else ""))
     save(found, target)
     console.print(f"wrote [bold]{target}[/bold]")
+
+
+def _steps_needed(run: xr.Dataset, found: xr.Dataset) -> str:
+    """For how many steps a run would have to go on that is too short, at least, as its own correlations tell."""
+    times = float(found.correlation_times)
+    if "step" not in run.coords:
+        return ""
+    if not times > 0:
+        return f": {int(run.step[-1])} steps are too few to tell how many would be needed"
+    steps = int(run.step[-1]) * max(FEWEST_TIMES / times, 1.0)
+    return f": {times:.2g} correlation times; {FEWEST_TIMES:g} would take about {steps:.1g} steps, or more"
 
 
 def _of_hills(

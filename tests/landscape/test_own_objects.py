@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 import landscape as ls
+from landscape.cli.free_energy import _steps_needed
 from landscape.errors import ConfigError
 from landscape.integrators import Integrator
 
@@ -81,3 +83,21 @@ def test_the_preconditioner_of_contributing_samples_its_law():
         exact = 1.0 / (k**2 * (1.0 - 0.1 / 2.0))
         assert abs(found - exact) / (exact * (2.0 / 500) ** 0.5) < 4.5
         assert k == 1.0 or abs(found - exact * k) / (exact * (2.0 / 500) ** 0.5) > 4.5  # the control
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ({"temperature": "300K"}, r"^temperature: expected a number in units of energy[^;]*, got '300K'$"),
+    ({"steps": 1e3}, "write 1000"), ({"record": {"observables": "energy"}}, r"write \['energy'\]"),
+    ({"start": "minimum.nc"}, "file = 'minimum.nc'"), ({"steps": 1.5}, r"got 1.5$"),
+])  # fmt: skip
+def test_wrong_values_of_a_specification_say_what_to_write(given, said):
+    with pytest.raises(ConfigError, match=said):
+        ls.run(SPEC | given)
+
+
+def test_what_is_not_resolved_says_how_many_steps_would_be_needed():
+    """50 correlation times: of 25 in 1000 steps twice as many; none where nothing is known of them."""
+    run = xr.Dataset(coords={"step": ("draw", [500, 1000])})
+    assert "about 2e+03 steps" in _steps_needed(run, xr.Dataset({"correlation_times": 25.0}))
+    assert "about 1e+04 steps" in _steps_needed(run, xr.Dataset({"correlation_times": 5.0}))
+    assert "too few to tell" in _steps_needed(run, xr.Dataset({"correlation_times": 0.0}))
