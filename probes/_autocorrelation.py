@@ -98,6 +98,7 @@ def autocorrelation(
         _, factor = fitted_gamma(bundle, m, c)
         known = np.arange(lags + 1) < m.draws[:, None]
         values.append(np.where(known, c.run.correlation[:, : lags + 1], np.nan))
+        known &= np.isfinite(values[-1])
         errors.append(np.where(known, factor[:, None] * _errors(bundle, m, c, lags), np.nan))
         resolved[bundle.groups] = c.resolved
     lag = np.arange(values[0].shape[1])

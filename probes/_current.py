@@ -239,9 +239,11 @@ def _agree(once: _Sums, twice: _Sums) -> bool:
 
     The bias is of second order in that time, hence a third of the change by doubling it.
     """
-    flat = (*once.flow.shape[:2], -1)
-    change = (once.flow - twice.flow).reshape(flat) / 3.0
-    error, own = once.error(change, True), once.error(once.flow.reshape(flat), True)
+    blocks = min(once.flow.shape[1], twice.flow.shape[1])  # one chain of an odd number of draws has one less
+    first, second = once.flow[:, :blocks], twice.flow[:, :blocks]
+    flat = (*first.shape[:2], -1)
+    change = (first - second).reshape(flat) / 3.0
+    error, own = once.error(change, True), once.error(first.reshape(flat), True)
     known = np.isfinite(error) & (error > 0)
     if not known.any():
         return False

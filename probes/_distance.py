@@ -70,6 +70,9 @@ def distance(position: Any, reference: Any) -> xr.Dataset:
     origin = alike(origin, points)
     if not set(origin.dims) <= set(points.dims):
         raise ShapeError(f"the reference has dims {origin.dims}, which are not all among {points.dims}")
+    other = [str(dim) for dim in origin.dims if origin.sizes[dim] != points.sizes[dim]]
+    if other:
+        raise ShapeError(f"positions have sizes {dict(points.sizes)}, the reference {dict(origin.sizes)}")
     origin = origin.drop_vars(list(origin.coords))
     values = _norm(points, origin)
     dataset = xr.Dataset({"distance": values})

@@ -133,6 +133,8 @@ def _with_axes(losses: Any) -> xr.DataArray:
         raise ShapeError(f"got dims {losses.dims}; expected ([chain,] [draw,] sample)")
     if losses.dtype.kind not in "fiu":
         raise ShapeError(f"losses must be real numbers, got dtype {losses.dtype}")
+    if not losses.size:
+        raise ShapeError(f"there are no losses: their sizes are {dict(losses.sizes)}")
     missing = [dim for dim in ("chain", "draw") if dim not in losses.dims]
     complete: xr.DataArray = losses.expand_dims(missing).transpose("chain", "draw", "sample")
     return complete

@@ -162,7 +162,7 @@ def _temperatures(values: xr.DataArray, given: ArrayLike | None) -> FloatArray |
         given = coordinate.to_numpy()
     elif "temperature" in values.coords and "draw" not in values.coords["temperature"].dims:
         check_own(values.coords["temperature"].to_numpy(), given)
-    array = np.asarray(given, dtype=np.float64)
+    array = plain_array(given, "temperatures").astype(np.float64)
     if array.ndim > 1 or (array.ndim == 1 and array.size not in (1, values.sizes["chain"])):
         raise ShapeError(f"temperature has shape {array.shape}; expected one value or {values.sizes['chain']}")
     if not np.all(np.isfinite(array)) or np.any(array < 0):
@@ -172,11 +172,11 @@ def _temperatures(values: xr.DataArray, given: ArrayLike | None) -> FloatArray |
 
 def check_own(own: ArrayLike, given: ArrayLike) -> None:
     """Refuse a temperature that is not that of the run; one of 0 (noise of minibatches) is no temperature."""
-    known, told = np.asarray(own, dtype=np.float64), np.asarray(given, dtype=np.float64)
+    known, told = np.asarray(own, dtype=np.float64), plain_array(given, "temperatures").astype(np.float64)
     fits = told.ndim <= 1 and told.size in (1, known.size)  # else refused for its shape
     if fits and not np.all((known == 0) | np.isclose(known, told, rtol=1e-6)):
         raise ConfigError(
-            f"temperature = {given!r}, but the run is at {np.unique(known).tolist()}: leave it out; another one for the "
+            f"temperature = {given!r}, but the run is at {np.unique(known).tolist()}: leave it out; another for the "
             'same energies needs energy.drop_vars("temperature")'
         )
 

@@ -62,8 +62,8 @@ def spikes(x: Any, *, factor: float = 2.0) -> xr.Dataset:
     (1, 0.01)
     """
     series = as_series(x)
-    if not (isinstance(factor, (int, float, np.number)) and factor >= 1):
-        raise ConfigError(f"got factor={factor!r}; expected a number of at least 1")
+    if not (isinstance(factor, (int, float, np.number)) and 1 <= factor < np.inf):
+        raise ConfigError(f"got factor={factor!r}; expected a finite number of at least 1")
     groups = grouping(series, "chain")
     columns = {name: np.full(series.chains, np.nan) for name in _COLUMNS}
     columns["count"][:] = -1.0

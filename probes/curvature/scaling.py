@@ -111,6 +111,8 @@ def temperature_scaling(spectrum: xr.Dataset) -> xr.Dataset:
 
 def _by_temperature(spectrum: xr.Dataset) -> tuple[np.ndarray, list[np.ndarray]]:
     """Temperatures, and the spectra of each as ``(chain, snapshot, eigenvalue)`` without those of lost chains."""
+    if not isinstance(spectrum, xr.Dataset):
+        raise ConfigError(f"expected what curvature.eigenvalues returns, got {type(spectrum).__name__}")
     if "eigenvalue" not in spectrum or "temperature" not in spectrum.coords or spectrum.temperature.dims != ("chain",):
         raise ConfigError(
             "expected the eigenvalues of a run with a temperature per chain, got "

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from landscape.errors import ConfigError
+from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy
-from landscape.potentials.positions import one_position
+from landscape.potentials.positions import one_position, plain_array
 from landscape.probes._series import FloatArray
 from landscape.probes._summary import summary
 from landscape.probes.curvature.spectrum import eigenvalues
@@ -132,9 +132,10 @@ def entropy(
     t = means.temperature.to_numpy()
     if (t <= 0).any():
         raise ConfigError("entropy needs positive temperatures")
-    free, free_error = (
-        np.broadcast_to(np.asarray(one, dtype=float), t.shape) for one in (free_energy, free_energy_stderr)
-    )
+    given = [plain_array(one, "free energies").astype(float) for one in (free_energy, free_energy_stderr)]
+    if any(one.shape not in ((), (1,), t.shape) for one in given):
+        raise ShapeError(f"expected a free energy for each of {len(t)} temperatures, got shape {given[0].shape}")
+    free, free_error = (np.broadcast_to(one, t.shape) for one in given)
     mean, error = means["mean"].to_numpy(), means["mean_stderr"].to_numpy()
     variables = {
         "entropy": ((mean - free) / t, np.hypot(error, free_error) / t, "1"),
@@ -163,7 +164,7 @@ def log_determinant(stiff: FloatArray, curvature: FloatArray) -> tuple[float, fl
 
 def positive_temperatures(temperature: Any) -> FloatArray:
     """One temperature or an array of them, all positive."""
-    t = np.asarray(temperature, dtype=float)
+    t = plain_array(temperature, "temperatures").astype(float)
     if t.ndim > 1 or not (np.isfinite(t) & (t > 0)).all():
         raise ConfigError(f"temperature must be positive, one value or a list of them, got {temperature!r}")
     return t

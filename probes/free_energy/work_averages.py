@@ -11,6 +11,7 @@ from scipy.special import expit, logsumexp
 from scipy.stats import chi2, norm
 
 from landscape.errors import ConfigError, OverlapError, ShapeError
+from landscape.potentials.positions import plain_array
 from landscape.probes._correlation import student_factor
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import check_temperature, clusters
@@ -172,9 +173,9 @@ def _works(name: str, values: Any) -> FloatArray:
     ConfigError, ShapeError
     """
     try:
-        works = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{name} works must be numbers, got {type(values).__name__}") from None
+        works = plain_array(values, f"{name} works").astype(np.float64)
+    except ShapeError as error:
+        raise ConfigError(f"{name} works must be numbers, got {type(values).__name__}: {error}") from None
     if works.ndim != 1 or len(works) < FEWEST_WORKS:
         raise ShapeError(
             f"{name} works must be (n,) with n of {FEWEST_WORKS} or more, one of each driven chain, got {works.shape}"
