@@ -12,7 +12,6 @@ from landscape.probes._correlation import error_of_mean
 from landscape.probes._describe import annotate
 from landscape.probes._pairs import refuse_pairs
 from landscape.probes._projected import FloatArray, Projected, first_zero
-from landscape.probes.rates.intervals import NORMAL, rate_interval
 
 __all__ = ["first_passage"]
 
@@ -120,5 +119,7 @@ def _mean(passage: FloatArray, watched: FloatArray) -> tuple[float, float, float
     if made.all():
         return float(passage.mean()), float(error_of_mean(passage, positive=True)), 1.0
     total = float(np.where(made, passage, watched).sum())
+    from landscape.probes.rates.intervals import NORMAL, rate_interval  # its room needs torch
+
     _, _, low, _ = rate_interval(count, total)  # its lower end is the farther one of the time
     return total / count, float((1.0 / low - total / count) / NORMAL), count / len(passage)
