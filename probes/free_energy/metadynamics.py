@@ -61,7 +61,8 @@ def metadynamics(
     Errors come from the scatter between groups of walkers (chains, unless they share their bias), and are NaN for fewer
     than eight groups, where fewer than half of them carry the weight, and below 50 correlation times of all chains.
     The error of the bias is its scatter alone: hills as wide as the structure of F smooth it, and a bias that still
-    grows lags behind, which shows as disagreement. Costs no gradients.
+    grows lags behind, which shows as disagreement. Where the two disagree the bias has no error, nor has reweighting
+    unless the run is resolved or its hills have stopped; bins that were not visited have none. Costs no gradients.
 
     References
     ----------
@@ -130,12 +131,17 @@ def metadynamics(
     mean = from_bias.mean(axis=0)
     with np.errstate(invalid="ignore"):
         apart = (free_energy - mean) ** 2 / (error**2 + scatter**2)
+    agree = bool(np.nanmean(apart) <= AGREE) if np.isfinite(apart).any() else False
+    long = known and all(bool(one.resolved[0]) for one in lengths)
+    if not (agree or long or about["stop"] >= 0):
+        error = np.full(seen.shape, np.nan)
+    scatter = np.where(seen & agree, scatter, np.nan)  # a bias that still grows may be alike in all groups, and wrong
     values = {
         "free_energy": (names, np.where(seen, free_energy, np.nan)),
         "free_energy_stderr": (names, np.where(seen, error, np.nan)),
         "free_energy_from_bias": (names, mean), "free_energy_from_bias_stderr": (names, scatter),
-        "count": (names, count.astype(np.int64)), "resolved": known and all(bool(one.resolved[0]) for one in lengths),
-        "agree": bool(np.nanmean(apart) <= AGREE) if np.isfinite(apart).any() else False,
+        "count": (names, count.astype(np.int64)), "resolved": long,
+        "agree": agree,
         "correlation_times": times, "chains_agree": all(bool(one.agree[0]) for one in lengths), "weight_share": share,
     }  # fmt: skip
     dataset = xr.Dataset(values, dict(zip(names, centers, strict=True)), {

@@ -87,6 +87,8 @@ class FirstHits:
     def until(self, swarm: Swarm, low: float, high: float) -> tuple[BoolArray, FloatArray, Swarm]:
         """Where each copy reached `high` before `low`, the time that it took, and the copies as they arrived.
 
+        Copies that start at `high` or beyond have arrived.
+
         Raises
         ------
         ConvergenceError
@@ -96,7 +98,8 @@ class FirstHits:
         above, time = np.zeros(count, dtype=bool), np.zeros(count)
         ended = Swarm(swarm.position.copy(), {k: v.copy() for k, v in swarm.memory.items()}, swarm.replica)
         scans = self.wall is None and not swarm.memory
-        left, piece, made = np.arange(count), SCANNED if scans else FIRST_PIECE, 0
+        above |= self.values(swarm) >= high  # a step that carried a path over two interfaces has crossed both
+        left, piece, made = np.flatnonzero(~above), SCANNED if scans else FIRST_PIECE, 0
         while len(left):
             if made >= self.most_steps:
                 raise ConvergenceError(

@@ -120,29 +120,35 @@ def bins_of(energy, x, t, sub=64):
 
 
 def test_intervals_cover_both_ways():
-    """Forty runs of eight chains over a barrier of 8 T, read by reweighting and from the hills."""
-    run = steered(2500, chains=320)
+    """Runs of eight chains over a barrier of 8 T, read by reweighting and from the hills."""
+    run = steered(1600, chains=240)
     inside: dict[str, list] = {"free_energy": [], "free_energy_from_bias": []}
-    agree, narrow = [], []
-    for first in range(0, 320, 8):
+    narrow, known = [], []
+    for first in range(0, 240, 8):
         one = slice(first, first + 8)
         found = free_energy.metadynamics(run.isel(chain=one, bias_group=one), bins=16).sel(x=slice(-1.4, 1.4))
         exact = bins_of(lambda x: 2.0 * (x**2 - 1) ** 2, found.x.values, T)
-        agree.append(bool(found.agree))
+        known.append(bool(found.agree or found.resolved))
         for name, hits in inside.items():
-            away = np.abs(found[name] - found[name].mean() - exact)
-            hits.append(away < 1.96 * found[f"{name}_stderr"])
-            if name == "free_energy":
-                narrow.append(away < 0.98 * found[f"{name}_stderr"])
+            error = found[f"{name}_stderr"].values
+            if np.isfinite(error).all():
+                away = np.abs(found[name] - found[name].mean() - exact).values
+                hits.append(away < 1.96 * error)
+                if name == "free_energy":
+                    narrow.append(away < 0.98 * error)
     for hits in inside.values():
-        assert 0.90 <= np.mean(hits) <= 0.985
+        assert len(hits) > 20 and 0.90 <= np.mean(hits) <= 0.985
     assert np.mean(narrow) < 0.85  # half the error does not cover
-    assert np.mean(agree) > 0.9
+    assert np.mean(known) > 0.8
     pooled = free_energy.metadynamics(run, bins=16).sel(x=slice(-1.4, 1.4))
     away = pooled.free_energy - pooled.free_energy.mean() - exact
-    assert float(np.abs(away).max()) < 0.05  # T/5, of a barrier of 8 T
+    assert float(np.abs(away).max()) < 0.07  # T/4, of a barrier of 8 T
     wrong = pooled.free_energy_from_bias * 7.0 / 8.0  # without g/(g - 1)
     assert float(np.abs(wrong - wrong.mean() - exact).max()) > 0.11
+    short = free_energy.metadynamics(run.isel(draw=slice(0, 80)), bins=16)  # not yet over the barrier and back
+    for name in inside:
+        error = short[f"{name}_stderr"].values
+        assert np.isnan(error).all() and not short.resolved
 
 
 def test_two_coordinates():
