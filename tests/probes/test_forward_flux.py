@@ -65,6 +65,7 @@ def test_steps_over_interfaces(coordinate, a):
     found, exact = crossed(coordinate, 1.25, 1e-2, a, -0.9 * np.sign(a), interfaces=between, copies=40, seed=3)
     error = float(found.rate_stderr / exact)
     assert error < 0.25 and abs(float(found.rate / exact) - 1.0) < Z_MAX * error
+    assert abs(float(found.rate / exact) - 2.0) > Z_CONTROL * error
 
 
 def test_inertia_keeps_momenta():
