@@ -106,7 +106,7 @@ def forward_flux(
     Other functions of position are looked at after each step: the rate is then that of the chain in discrete time, of
     which A and B are entered at a step. Costs about replicas * copies * (interfaces + 3) paths, each as long as an
     excursion from A. For a barrier of 15 T and a coordinate by its name, 300 copies from each of ten interfaces 1.2 T
-    apart, in 16 replicas, give the rate within 7 % in seconds; the error falls as the root of the number of copies.
+    apart, in 16 replicas, give the rate within 10 % in seconds; the error falls as the root of the number of copies.
     Automatic interfaces have the first eight steps away from A: a step size that is small against the width of the well
     keeps it low, and cheap to reach.
 
