@@ -259,7 +259,7 @@ class Walls:
     @property
     def _open_sides(self) -> NDArray[np.int64]:
         """For each coordinate 1 where its low side is open, plus 2 where its high side is."""
-        return np.isinf(self.lows) + 2 * np.isinf(self.highs)
+        return np.asarray(np.isinf(self.lows) + 2 * np.isinf(self.highs), dtype=np.int64)
 
     def turns(self, position: Tensor) -> Tensor:
         """Periods by which `apply` moves the coordinates ``(..., dim)``, whole numbers in float64."""
