@@ -13,8 +13,10 @@ from torch import Tensor
 
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
+from landscape.potentials.batching import check_batched
 from landscape.potentials.code_fingerprint import code_fingerprint
 from landscape.potentials.expression import Expression, plain_bounds
+from landscape.potentials.modes import called
 from landscape.potentials.names import check_different
 from landscape.potentials.tape import Tape
 from landscape.schedules import Schedule
@@ -277,9 +279,11 @@ class FunctionDrift(Drift):
         check_different(self.coordinates, "the coordinates")
         self.bounds = check_bounds(bounds, self.coordinates) if bounds or potential is None else potential.bounds
         self.field, self.potential = drift, potential
+        walls = {name: self.bounds.get(name, (-np.inf, np.inf)) for name in self.coordinates}
+        check_batched("drift", drift, length, walls, vector=True, remedy="torch.vmap(drift)")
 
     def _gradient(self, position: Tensor) -> Tensor:
-        force = self.field(position)
+        force = called("drift", self.field, position)
         if not isinstance(force, Tensor) or force.shape != position.shape:
             got = f"shape {tuple(force.shape)}" if isinstance(force, Tensor) else type(force).__name__
             raise ShapeError(f"the drift returned {got}; expected a tensor of shape {tuple(position.shape)}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +12,8 @@ from torch import Tensor
 
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
+from landscape.potentials.batching import check_batched, numpy_hint, one_by_one, over_positions
+from landscape.potentials.checks import true_or_false
 from landscape.potentials.code_fingerprint import code_fingerprint
 from landscape.potentials.modes import called
 from landscape.potentials.names import check_different
@@ -37,14 +41,19 @@ class Function(Potential):
     hvp : callable, optional
         ``hvp(position, vector)`` gives H v, ``(..., dim)``. With `gradient` alone H v is the central difference
         [grad V(x + h v) - grad V(x - h v)] / 2h, |h v| = eps^(1/3) (1 + |x|), good to about eps^(2/3).
+    batched : bool
+        False for callables of one position ``(dim,)``: the energy is taken over many by `torch.vmap`, or, where
+        `gradient` is given, everything position by position.
 
     Raises
     ------
     ConfigError
-        If `dim` is not positive, the names do not fit it, or `hvp` is given without `gradient`. On use, if torch can
-        differentiate no energy that varies, or a callable writes into its argument.
+        If `dim` is not positive, the names do not fit it, `hvp` is given without `gradient`, or a value at one position
+        depends on the others of a batch. On use, if torch can differentiate no energy that varies, or a callable writes
+        into its argument.
     ShapeError
-        On use, if a callable does not return one energy, or one vector, per position.
+        If a callable takes one position only, which is tried; on use, if it does not return one energy, or one vector,
+        per position.
 
     Examples
     --------
@@ -54,6 +63,9 @@ class Function(Potential):
     >>> quartic = Function(lambda x: (x**4).sum(-1), dim=1, gradient=lambda x: 4 * x**3)
     >>> round(float(quartic.hvp([2.0], [1.0])[0]), 6)  # 12 x^2
     48.0
+    >>> Function(lambda p: p[0] ** 2 + p[1] ** 4, dim=2, batched=False).gradient([[1.0, 1.0], [2.0, 2.0]])
+    array([[ 2.,  4.],
+           [ 4., 32.]])
     """
 
     def __init__(
@@ -65,6 +77,7 @@ class Function(Potential):
         *,
         gradient: Callable[[Tensor], Tensor] | None = None,
         hvp: Callable[[Tensor, Tensor], Tensor] | None = None,
+        batched: bool = True,
     ) -> None:
         if not callable(energy):
             raise ConfigError(f"energy must be a callable position -> energy, got {type(energy).__name__}")
@@ -83,9 +96,28 @@ class Function(Potential):
         self.dim = dim
         self.coordinates = names
         self.bounds = check_bounds(bounds, names)
+        self.batched = true_or_false("batched", batched)
+        if batched:
+            walls = {name: self.bounds.get(name, (-math.inf, math.inf)) for name in names}
+            check_batched("energy function", energy, dim, walls, vector=False, differentiable=gradient is None)
+            for name, given, arguments in (("gradient", gradient, 1), ("hvp", hvp, 2)):
+                if given is not None:
+                    check_batched(name, given, dim, walls, vector=True, arguments=arguments)
+
+    def _called(self, what: str, function: Callable[..., Any], *positions: Tensor) -> Any:
+        """What a callable gives at many positions."""
+        if self.batched:
+            return called(what, function, *positions)
+        if self.own_gradient is None:
+            return called(what, partial(over_positions, what, function), *positions)
+        return called(what, partial(one_by_one, function), *positions)
 
     def _energy(self, position: Tensor) -> Tensor:
-        energy = called("energy function", self.function, position)
+        try:
+            energy = self._called("energy function", self.function, position)
+        except (RuntimeError, TypeError) as error:
+            hint = numpy_hint("energy function", error)
+            raise hint or error from error
         if not isinstance(energy, Tensor) or energy.shape != position.shape[:-1]:
             got = f"shape {tuple(energy.shape)}" if isinstance(energy, Tensor) else type(energy).__name__
             raise ShapeError(
@@ -98,7 +130,7 @@ class Function(Potential):
 
     def _check_constant(self, position: Tensor, energy: Tensor) -> None:
         """An energy without a graph has the derivative zero, which is right only if it is constant."""
-        if not torch.equal(called("energy function", self.function, 1.01 * position + 0.01), energy):
+        if not torch.equal(self._called("energy function", self.function, 1.01 * position + 0.01), energy):
             raise ConfigError(
                 "the energy varies, but torch cannot differentiate it: compute it with torch operations, or give "
                 "Function(..., gradient=...)"
@@ -107,13 +139,13 @@ class Function(Potential):
     def _gradient(self, position: Tensor) -> Tensor:
         if self.own_gradient is None:
             return super()._gradient(position)
-        return self._vectors("gradient", called("gradient", self.own_gradient, position.detach()), position)
+        return self._vectors("gradient", self._called("gradient", self.own_gradient, position.detach()), position)
 
     def _hvp(self, position: Tensor, vector: Tensor) -> Tensor:
         if self.own_gradient is None:
             return super()._hvp(position, vector)
         if self.own_hvp is not None:
-            return self._vectors("hvp", called("hvp", self.own_hvp, position.detach(), vector.detach()), position)
+            return self._vectors("hvp", self._called("hvp", self.own_hvp, position.detach(), vector.detach()), position)
         length = torch.finfo(position.dtype).eps ** (1 / 3) * (1 + position.norm(dim=-1, keepdim=True))
         step = length / vector.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(position.dtype).tiny)
         ahead, behind = (self._gradient(position + sign * step * vector) for sign in (1, -1))
@@ -135,4 +167,5 @@ class Function(Potential):
     def spec(self) -> dict[str, Any]:
         """Where the callable lives; a stored run names it but cannot rebuild it."""
         name = f"{getattr(self.function, '__module__', '?')}:{getattr(self.function, '__qualname__', '?')}"
-        return {"kind": "python", "name": name, "sha256": code_fingerprint(self.function), "dim": self.dim}
+        spec = {"kind": "python", "name": name, "sha256": code_fingerprint(self.function), "dim": self.dim}
+        return spec if self.batched else spec | {"batched": False}

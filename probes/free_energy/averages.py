@@ -62,11 +62,13 @@ class Averages:
         return np.where(np.isfinite(self.stderr), 1.0, np.nan)
 
 
-def averages(values: FloatArray) -> Averages:
+def averages(values: FloatArray, rounding: FloatArray | float = 0.0) -> Averages:
     """Averages of ``(window, chain, draw)`` with errors from the scatter between chains.
 
     The error is NaN where all chains of a window together are shorter than 50 correlation times; `resolved` is also
-    False where each of them is shorter than 20.
+    False where each of them is shorter than 20. Values that scatter by no more than rounding are a constant, which
+    needs no time to be known, and whose error is their range: by 16 units in the last place of the largest, or by
+    `rounding` ``(window,)``, what each value itself may be off by.
     """
     windows, chains, _ = values.shape
     if chains < FEWEST_CHAINS:
@@ -74,8 +76,11 @@ def averages(values: FloatArray) -> Averages:
     of_chain = values.mean(axis=2)
     stderr = of_chain.std(axis=1, ddof=1) / np.sqrt(chains) * student_factor(np.array(chains - 1.0))
     found = resolution(values.reshape(windows * chains, -1), np.repeat(np.arange(windows), chains))
-    exact = values.reshape(windows, -1).std(axis=1) == 0.0  # an integrand that is constant has no error
-    stderr = np.where((found.times >= FEWEST_TIMES) | exact, stderr, np.nan)
+    flat = values.reshape(windows, -1)
+    digits = 16.0 * np.finfo(np.float64).eps * np.abs(flat).max(axis=1)
+    span = np.ptp(flat, axis=1)
+    exact = span <= np.maximum(digits, rounding)
+    stderr = np.where(exact, span, np.where(found.times >= FEWEST_TIMES, stderr, np.nan))
     return Averages(of_chain.mean(axis=1), stderr, found.resolved | exact, found.times, found.agree | exact)
 
 

@@ -16,7 +16,7 @@ from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
 from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve
 from landscape.probes.free_energy.quadrature import bends, integrate
-from landscape.probes.free_energy.sampling import inside, onto, place
+from landscape.probes.free_energy.sampling import REACHED, inside, onto, place
 from landscape.restraints import scalar_field
 
 __all__ = ["SurfaceWalk", "mean_force"]
@@ -25,6 +25,7 @@ ADAPT_EVERY = 8
 GOAL = 0.65  # accepted fraction aimed at
 CHANGES_EVERY = 8  # steps; how the force changes along q varies less than the force
 SHIFT = 1e-4  # of the least spacing, by which q is moved to see that change
+ROUNDING = 64.0 * np.finfo(np.float64).eps  # of the terms that are added to a force
 
 
 def mean_force(
@@ -81,7 +82,8 @@ def mean_force(
     -----
     Steps are Langevin steps in the tangent plane, put back on the surface along the gradient of q, and taken by a
     Metropolis test that includes the way back [1]_: there is no error of the step size. Errors come from the scatter
-    between chains, NaN below 50 correlation times. Costs 2 gradients of V, about 4 of q and one Laplacian of q per
+    between chains, NaN below 50 correlation times. Where V separates into one part in q and one in the rest, every
+    sample has the same force to rounding: its error is zero to rounding, however short the chains. Costs 2 gradients of V, about 4 of q and one Laplacian of q per
     step and chain. Positions beyond walls are never taken.
 
     References
@@ -119,7 +121,7 @@ def mean_force(
         if number % CHANGES_EVERY == 0:
             changes.append(walk.change(reach).cpu().numpy())
     force, change = (np.stack(part, axis=-1).reshape(len(at), chains, -1) for part in (forces, changes))
-    found = averages(force)
+    found = averages(force, walk.rounding.reshape(len(at), chains).amax(dim=1).cpu().numpy())
     whole = integrate(at, force.mean(axis=2), bends(force, change, t), found.known)
     name = coordinate if isinstance(coordinate, str) and coordinate.isidentifier() else "q"
     return curve(
@@ -151,6 +153,7 @@ class SurfaceWalk:
     chains: int
     seed: int
     accepted: Tensor = field(init=False)
+    rounding: Tensor = field(init=False)  # what the forces seen may be off by, of each chain
 
     def settle(self, position: Tensor, dt: float, steps: int) -> None:
         """Find a step size for each target, and forget the start."""
@@ -159,18 +162,18 @@ class SurfaceWalk:
         self.here = self._at(position)
         for number in range(steps):
             if number % ADAPT_EVERY == 0:
-                self.accepted = torch.zeros_like(self.target)
+                self.accepted, self.rounding = torch.zeros_like(self.target), torch.zeros_like(self.target)
             self.step()
             if (number + 1) % ADAPT_EVERY == 0 and number < 0.8 * steps:
                 fraction = self.accepted.reshape(-1, self.chains).mean(dim=1) / ADAPT_EVERY
                 factor = torch.exp((fraction - GOAL).clamp(-0.5, 0.3) * 1.5)
                 self.dt = self.dt * factor.repeat_interleave(self.chains)
-        self.accepted = torch.zeros_like(self.target)
+        self.accepted, self.rounding = torch.zeros_like(self.target), torch.zeros_like(self.target)
 
     def step(self) -> Tensor:
         """One proposal for every chain, taken or not; the local mean force at where the chains then are."""
         spread = torch.sqrt(2.0 * self.temperature * self.dt)[:, None]
-        normal, slope, energy, _ = self.here
+        normal, slope, energy, *_ = self.here
         drift = -self.dt[:, None] * slope
         at = self.seed, self.walkers, self.number
         noise = random.normals(*at, self.position.shape[1], precision="float64", stream=random.NOISE)
@@ -186,6 +189,7 @@ class SurfaceWalk:
         taken = reached & returns & same & inside(self.potential, proposal) & (torch.log(chance) < odds)
         self.position = torch.where(taken[:, None], proposal, self.position)
         self.here = tuple(_where(taken, new, old) for new, old in zip(there, self.here, strict=True))
+        self.rounding = torch.maximum(self.rounding, self.here[4])
         self.accepted += taken
         self.number += 1
         return self.here[3]
@@ -195,18 +199,20 @@ class SurfaceWalk:
         gradient = self.surface.gradient(self.position)
         along = reach * gradient / (gradient**2).sum(dim=-1, keepdim=True)
         ahead, behind = (self._at(self.position + sign * along)[3] for sign in (1.0, -1.0))
-        return (ahead - behind) / (2.0 * reach)
+        found = (ahead - behind) / (2.0 * reach)
+        self.rounding = torch.maximum(self.rounding, REACHED * (1.0 + self.target.abs()) * found.abs())
+        return found
 
-    def _at(self, position: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Unit normal, slope of V in the tangent plane, V + T ln|grad q|, and the local mean force."""
+    def _at(self, position: Tensor) -> tuple[Tensor, ...]:
+        """Unit normal, slope of V in the tangent plane, V + T ln|grad q|, and the local mean force with its rounding."""
         gradient, slope = self.surface.gradient(position), self.potential.gradient(position)
         square = (gradient**2).sum(dim=-1)
         normal = gradient / square.sqrt()[:, None]
         energy = self.potential.energy(position) + 0.5 * self.temperature * torch.log(square)
-        force = (gradient * slope).sum(dim=-1) / square - self.temperature * self._divergence(
-            position, gradient, square
-        )
-        return normal, across(slope, normal), energy, force
+        divergence = self.temperature * self._divergence(position, gradient, square)
+        force = (gradient * slope).sum(dim=-1) / square - divergence
+        terms = (gradient * slope).abs().sum(dim=-1) / square + divergence.abs()
+        return normal, across(slope, normal), energy, force, ROUNDING * terms
 
     def _divergence(self, position: Tensor, gradient: Tensor, square: Tensor) -> Tensor:
         """Divergence of grad q / |grad q|^2."""

@@ -19,7 +19,7 @@ from landscape.probes._series import FloatArray
 from landscape.record import Record
 from landscape.simulate import simulate
 
-__all__ = ["Tuned", "inside", "observed", "onto", "place", "record_of", "tuned", "with_parameter"]
+__all__ = ["REACHED", "Tuned", "inside", "observed", "onto", "place", "record_of", "tuned", "with_parameter"]
 
 ACCEPTED = (
     0.88,
@@ -28,6 +28,7 @@ ACCEPTED = (
 ROUNDS = 24
 ROUND_STEPS = 24
 NEWTON = 30
+REACHED = 1e-9  # of 1 + |target|, by which a point may miss a value that it is said to have
 
 
 class Tuned:
@@ -184,7 +185,7 @@ def onto(
         if not bool(move.any()):
             break
         point = point - torch.nan_to_num(move)[:, None] * direction
-    reached = beyond(point).abs() <= 1e-9 * (1.0 + target.abs())
+    reached = beyond(point).abs() <= REACHED * (1.0 + target.abs())
     return point, reached & torch.isfinite(point).all(dim=-1)
 
 
