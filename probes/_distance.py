@@ -152,6 +152,7 @@ def _mean_over_chains(values: xr.DataArray) -> xr.Dataset:
 
 def _mean(values: xr.DataArray) -> xr.Dataset:
     array = values.transpose("chain", ...).to_numpy()
+    array = np.where(np.isfinite(array), array, np.nan)
     count = np.isfinite(array).sum(axis=0)
     safe = np.maximum(count, 1)
     mean = np.where(count > 0, np.nansum(array, axis=0) / safe, np.nan)
@@ -159,4 +160,5 @@ def _mean(values: xr.DataArray) -> xr.Dataset:
     error = np.where(count > 1, np.sqrt(spread / safe) * student_factor(np.maximum(count - 1.0, 1.0)), np.nan)
     dims = tuple(d for d in values.dims if d != "chain")
     coords = {name: c for name, c in values.coords.items() if "chain" not in c.dims}
-    return xr.Dataset({"mean_distance": (dims, mean), "mean_distance_stderr": (dims, error)}, coords=coords)
+    counts = {"chains_used": (dims, count), "chains_dropped": (dims, len(array) - count)}
+    return xr.Dataset({"mean_distance": (dims, mean), "mean_distance_stderr": (dims, error)} | counts, coords=coords)

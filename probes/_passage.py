@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from landscape.errors import ConfigError
 from landscape.probes._correlation import error_of_mean
@@ -84,11 +85,12 @@ def first_passage(run: Any, at: float, *, continuity: bool = True) -> xr.Dataset
             raise ConfigError(f"a chain starts at the target {at:g} itself: choose another one")
         step = np.diff(arc, axis=1)
         shift = LATENESS * float(np.sqrt(np.nanmean(step**2))) if continuity else 0.0
+        watched, lost = _watched(arc, time)
         passage[chains] = first_zero(side * (arc - at) - shift, time - time[:, :1])
-        rows.append((temperature, shift, *_mean(passage[chains], np.nanmax(time, axis=1) - time[:, 0])))
+        rows.append((temperature, shift, *_mean(passage[chains], watched), int((lost & np.isnan(passage[chains])).sum())))
     columns = list(zip(*rows, strict=True))
-    names = ("correction", "first_passage_time", "first_passage_time_stderr", "reached")
-    variables: dict[str, Any] = {name: ("temperature", list(c)) for name, c in zip(names, columns[1:5], strict=True)}
+    names = ("correction", "first_passage_time", "first_passage_time_stderr", "reached", "chains_lost")
+    variables: dict[str, Any] = {name: ("temperature", list(c)) for name, c in zip(names, columns[1:], strict=True)}
     dataset = xr.Dataset(
         variables | {"passage_time": ("chain", passage)},
         {"temperature": list(columns[0]), "chain_temperature": ("chain", series.temperature)},
@@ -103,11 +105,21 @@ def first_passage(run: Any, at: float, *, continuity: bool = True) -> xr.Dataset
         "first_passage_time": ("mean time of the first passage", "{t}"),
         "passage_time": ("time of the first passage", "{t}"),
         "reached": ("fraction of the chains that reached the target", "1"),
+        "chains_lost": ("chains that were not finite any more before they reached it, watched until then", "1"),
         "correction": ("how much nearer the target was taken", "1"),
         "chain_temperature": ("temperature of the chain", "energy"),
         "temperature": ("temperature", "energy"),
     }
     return annotate(dataset, time_units="time", names=names_of)
+
+
+def _watched(arc: FloatArray, time: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """How long each chain was finite, and whether it ceased to be before its run was over."""
+    known = np.isfinite(arc)
+    last = np.where(known.all(axis=1), arc.shape[1], np.argmin(known, axis=1)) - 1
+    over = np.isfinite(time).sum(axis=1) - 1
+    rows = np.arange(len(arc))
+    return time[rows, last] - time[:, 0], last < over
 
 
 def _mean(passage: FloatArray, watched: FloatArray) -> tuple[float, float, float]:

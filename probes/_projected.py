@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, ShapeError
 from landscape.probes._pairs import pair_of_chains
+from landscape.storage.files import read_spec
 
 __all__ = ["FloatArray", "Projected", "first_zero"]
 
@@ -29,7 +29,7 @@ class Projected:
     time : array ``(chain, projection)``
     temperature : array ``(chain,)``
     momentum : array ``(chain,)``
-        Of the optimiser; 0 where it has none.
+        Of the optimiser; 0 where it has none, NaN where the run does not say what it was made by.
     pair : array of int ``(chain,)``
         Chains of one pair ride opposite noise; chains of different pairs are independent.
     length : float
@@ -108,11 +108,22 @@ class Projected:
 
 
 def _momentum(run: xr.Dataset, chains: int) -> FloatArray:
-    try:
-        value = json.loads(run.attrs["spec"])["integrator"].get("momentum", 0.0)
-        return np.array(np.broadcast_to(np.asarray(value, dtype=float), chains))
-    except (KeyError, TypeError, ValueError):
-        return np.zeros(chains)
+    """Of each chain, found by its number: the run may be a part of the one that its specification describes."""
+    if "spec" not in run.attrs:
+        return np.full(chains, np.nan)
+    rule = read_spec(run).get("integrator") or {}
+    while isinstance(rule.get("inner"), dict):
+        rule = rule["inner"]
+    value = np.asarray(rule.get("momentum", (rule.get("settings") or {}).get("momentum", 0.0)), dtype=float)
+    if value.ndim == 0 or len(value) == 1:
+        return np.full(chains, float(value.ravel()[0]))
+    number = run.coords["chain"].to_numpy() if "chain" in run.coords else np.arange(chains)
+    if not np.isin(number, np.arange(len(value))).all():
+        raise ShapeError(
+            f"the run has the chains {number.tolist()[:8]}, its momenta are of {len(value)}: choose chains by isel, "
+            "which keeps their numbers"
+        )
+    return np.asarray(value[number.astype(int)])
 
 
 def first_zero(values: FloatArray, time: FloatArray) -> FloatArray:

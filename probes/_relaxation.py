@@ -24,6 +24,7 @@ _NAMES = {
     "time": ("time since the start", "{t}"),
     "target": ("arc length of the target", "1"),
     "temperature": ("temperature", "energy"),
+    "chains_dropped": ("chains left out because a projection of theirs is not finite", "1"),
 }
 
 
@@ -47,8 +48,9 @@ def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = Non
         On `temperature`: `relaxation_time` (NaN where it was not reached in the run) and its error, a 1.96th of
         the way to the farther end of the times at which 1/e lies within 1.96 errors of r (NaN where it still does at
         the end of the run), `effective_relaxation_time` = relaxation_time / (1 - momentum), in which heavy-ball and
-        plain descent can be compared, `reached`, `target`; `relative_distance (temperature, projection)` with its
-        error from the scatter between chains, and its `time`.
+        plain descent can be compared (NaN for a run that does not say its momentum), `reached`, `target`,
+        `chains_used` and `chains_dropped`; `relative_distance (temperature, projection)` with its error from the
+        scatter between chains, and its `time`.
 
     Raises
     ------
@@ -82,11 +84,13 @@ def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = Non
     found |= {"relaxation_time_stderr": np.full(len(groups), np.nan), "target": np.full(len(groups), np.nan)}
     found["effective_relaxation_time_stderr"] = np.full(len(groups), np.nan)
     curve, error, time = (np.full((len(groups), steps), np.nan) for _ in range(3))
+    used = np.zeros((len(groups), 2), dtype=np.int64)
     for row, (temperature, chains) in enumerate(groups):
         own = chains[np.isfinite(series.arc[chains]).all(axis=1)]
         if not len(own):
             raise ConfigError(f"no chain at temperature {temperature:g} is finite throughout")
-        if np.ptp(series.momentum[own]) or (series.time[own] != series.time[own[0]]).any():
+        used[row] = len(own), len(chains) - len(own)
+        if len(np.unique(series.momentum[own])) > 1 or (series.time[own] != series.time[own[0]]).any():
             raise ConfigError(
                 f"chains at temperature {temperature:g} differ in momentum or times: give one kind at once"
             )
@@ -105,6 +109,7 @@ def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = Non
         found["effective_relaxation_time_stderr"][row] = scatter * scale
     variables: dict[str, Any] = {name: ("temperature", values) for name, values in found.items()}
     variables["reached"] = ("temperature", np.isfinite(found["relaxation_time"]))
+    variables |= {"chains_used": ("temperature", used[:, 0]), "chains_dropped": ("temperature", used[:, 1])}
     both = ("temperature", "projection")
     dataset = xr.Dataset(
         variables | {"relative_distance": (both, curve), "relative_distance_stderr": (both, error)},

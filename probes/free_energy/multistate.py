@@ -279,8 +279,8 @@ def tail(weights: FloatArray, inefficiency: float) -> float:
 
     try:
         found = array_stats.pareto_khat(weights, chain_axis=None, draw_axis=-1, r_eff=1.0 / inefficiency, tail="right")
-    except ValueError:
-        return 0.0
+    except ValueError as error:
+        return 0.0 if "same" in str(error) else float("nan")  # of what it cannot say nothing is vouched for
     return float(found)
 
 

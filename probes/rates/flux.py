@@ -250,7 +250,7 @@ def _exact_density(potential: Potential, at: float, temperature: float) -> tuple
         half = 0.5 * np.diff(edges)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             v = energy(edges[:-1, None] + half[:, None] * (nodes + 1.0))
-            totals.append(float(half @ (np.nan_to_num(np.exp((level - v) / temperature)) @ weights)))
+            totals.append(float(half @ (np.nan_to_num(np.exp((level - v) / temperature), posinf=np.inf) @ weights)))
     before, beyond = totals
     return 1.0 / before, 0.0, float(potential.hessian(here)[0, 0]), beyond / (before + beyond)
 

@@ -10,6 +10,7 @@ from scipy.integrate import quad
 import landscape as ls
 from landscape import potentials, random
 from landscape.probes import free_energy
+from landscape.probes.free_energy.averages import averages
 from tests.cases import LONG_ONLY
 
 RING = potentials.Ring()
@@ -212,3 +213,33 @@ def test_constrained_walks_draw_counted_numbers(monkeypatch):
         free_energy.mean_force(potentials.Valley("1 + y**2"), "y", at, 0.1, seed=seed, **settings) for seed in (7, 8)
     )
     assert np.array_equal(first.mean_force, same.mean_force) and not np.array_equal(first.mean_force, other.mean_force)
+
+
+@pytest.mark.parametrize(
+    ("energy", "coordinate", "at", "start", "exact"),
+    [
+        ("x**4/4 - x**2 + 7*sin(3*y)", "y", [-1.0, 0.0, 1.0], None, lambda z: 21.0 * np.cos(3.0 * z)),
+        ("(x**2 + y**2)/2", "sqrt(x**2 + y**2)", [0.5, 1.0, 2.0], [1.0, 0.0], lambda z: z - 0.1 / z),
+        ("100*((x + y)/2)**4 + (x - y)**2/4", "(x + y)/2", [0.5, 1.0, 2.0], None, lambda z: 400.0 * z**3),
+    ],
+    ids=["separate", "radius", "oblique"],
+)
+def test_forces_that_are_all_the_same(energy, coordinate, at, start, exact):
+    """Where q separates every force is F'(q) to rounding, which no correlation time is needed for."""
+    surface, at = potentials.Expression(energy, ["x", "y"]), np.array(at)
+    found = free_energy.mean_force(surface, coordinate, at, 0.1, chains=8, steps=20, start=start)
+    assert found.resolved.all() and found.chains_agree.all() and np.isfinite(found.free_energy_stderr).all()
+    assert np.allclose(found.mean_force, exact(at), rtol=1e-9)
+    assert (found.mean_force_stderr <= 1e-9 * abs(found.mean_force) + 1e-12).all()
+    coupled = potentials.Expression(f"{energy} + 0.01*x*y**2", ["x", "y"])  # the control
+    if coordinate == "y":
+        other = free_energy.mean_force(coupled, coordinate, at, 0.1, chains=8, steps=20, start=start)
+        assert not (other.mean_force_stderr[at != 0] < 1e-6).any()
+
+
+def test_what_counts_as_all_the_same():
+    noise = np.random.default_rng(0).normal(size=(1, 8, 20)).cumsum(axis=2)
+    constant = averages(3.0 + 1e-16 * noise)
+    assert constant.resolved[0] and 0 <= constant.stderr[0] < 1e-14
+    assert not averages(3.0 + 1e-12 * noise).resolved[0] and np.isnan(averages(3.0 + 1e-12 * noise).stderr[0])
+    assert averages(3.0 + 1e-12 * noise, 1e-10).resolved[0]
