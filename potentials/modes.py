@@ -11,7 +11,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigError
 
-__all__ = ["called", "plain_modes", "refuse_modes"]
+__all__ = ["called", "kept_modes", "plain_modes", "refuse_modes"]
 
 _DEVICES = ("cpu", "cuda")
 
@@ -43,6 +43,31 @@ def plain_modes() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def kept_modes() -> Iterator[None]:
+    """Around code of a user: what it does to the modes of torch for good is undone.
+
+    Examples
+    --------
+    >>> with kept_modes():
+    ...     _ = torch.set_grad_enabled(False)
+    >>> torch.is_grad_enabled()
+    True
+    """
+    enabled = torch.is_grad_enabled()
+    cast = {kind: torch.is_autocast_enabled(kind) for kind in _DEVICES}
+    number = torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(enabled)
+        for kind, was in cast.items():
+            if torch.is_autocast_enabled(kind) != was:
+                torch.set_autocast_enabled(kind, was)
+        if torch.get_default_dtype() != number:
+            torch.set_default_dtype(number)
+
+
 def called(what: str, function: Callable[..., Any], *arguments: Tensor) -> Any:
     """Call a user's function of tensors, which has to leave them and the gradient mode as they are.
 
@@ -51,11 +76,9 @@ def called(what: str, function: Callable[..., Any], *arguments: Tensor) -> Any:
     ConfigError
         If it writes into an argument, which is where a run is.
     """
-    enabled, before = torch.is_grad_enabled(), [_writes(one) for one in arguments]
-    try:
+    before = [_writes(one) for one in arguments]
+    with kept_modes():
         found = function(*arguments)
-    finally:
-        torch.set_grad_enabled(enabled)
     if [_writes(one) for one in arguments] != before:
         raise ConfigError(f"the {what} writes into its argument, which would move the run: work on position.clone()")
     return found

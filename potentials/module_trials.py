@@ -12,7 +12,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigError
 
-__all__ = ["check_function", "close_to_rounding", "samples_interact", "undisturbed"]
+__all__ = ["check_derivative", "check_function", "close_to_rounding", "samples_interact", "undisturbed"]
 
 
 @contextmanager
@@ -65,6 +65,39 @@ def check_function(losses: Callable[[], Tensor], buffers: Mapping[str, Tensor]) 
         f"the module is no function of its weights: two energies at one position are {float(first.mean()):g} and "
         f"{float(second.mean()):g}, because {cause}; {advice}"
     )
+
+
+def check_derivative(losses: Callable[[Mapping[str, Tensor]], Tensor], parameters: Mapping[str, Tensor]) -> None:
+    """Refuse a module whose losses vary with weights that torch finds no derivative for, and would leave at rest.
+
+    Parameters
+    ----------
+    losses : callable
+        Of the weights by name.
+    parameters : mapping
+
+    Raises
+    ------
+    ConfigError
+        As where its forward is within `torch.no_grad` or `torch.inference_mode`, detaches, or rounds.
+    """
+    with torch.enable_grad():
+        leaves = {name: one.detach().clone().requires_grad_(True) for name, one in parameters.items()}
+        found = losses(leaves)
+        slopes: tuple[Tensor | None, ...] = (None,) * len(leaves)
+        if found.requires_grad:
+            slopes = torch.autograd.grad(found.sum(), list(leaves.values()), allow_unused=True)
+        still = [name for name, slope in zip(leaves, slopes, strict=True) if slope is None]
+        if not still:
+            return
+        moved = {name: 1.01 * one.detach() + 0.01 if name in still else one.detach() for name, one in leaves.items()}
+        other = losses({name: one.requires_grad_(True) for name, one in moved.items()}).detach()
+    if not close_to_rounding(found.detach(), other):
+        raise ConfigError(
+            f"the loss varies with {still[:3]}, for which torch finds no derivative: their forces would be zero. Take "
+            "no_grad, inference_mode, detach() and .data out of the module's forward, or freeze these weights, "
+            "requires_grad_(False)"
+        )
 
 
 def samples_interact(losses: Callable[[Tensor], Tensor], numbers: Tensor) -> bool:

@@ -18,7 +18,8 @@ from landscape.potentials.fingerprint import callable_name, common_facts, loss_n
 from landscape.potentials.foreign_module import converted, private_copy
 from landscape.potentials.losses import CrossEntropy, SampleLoss
 from landscape.potentials.mlp_hessian import mlp_hessian
-from landscape.potentials.module_trials import check_function, samples_interact, undisturbed
+from landscape.potentials.modes import plain_modes
+from landscape.potentials.module_trials import check_derivative, check_function, samples_interact, undisturbed
 from landscape.potentials.network_data import check_count, check_dtype, check_settings, checked_call, fitting_data
 from landscape.potentials.network_function import NetworkFunction
 from landscape.potentials.norms import check_gathered, reestimated_statistics
@@ -213,6 +214,12 @@ class NetworkLoss(NetworkFunction):
             buffer.copy_(kept[name])
         self._written = frozenset(check_function(lambda: losses(spread), self._buffers))
         self._interacting = self.batchnorm is None and samples_interact(losses, spread)
+        check_derivative(
+            lambda own: self.losses_of(
+                self.forward(own, self.inputs[spread], self._buffers), self.inputs[spread], self.targets[spread]
+            ),
+            self.layout.unflatten(start),
+        )
 
     def _check_weights_stay(self, called_with: Mapping[str, Tensor]) -> None:
         """Refuse a module that changes its own weights when it is called, such as an embedding with `max_norm`."""
@@ -432,9 +439,10 @@ class NetworkLoss(NetworkFunction):
         """Energy and gradient of ``(chains, dim)`` positions on the minibatches of a step (all data without any)."""
         return self.energy_and_gradient_on(self.batches(step=step, keys=keys), position)
 
+    @plain_modes()
     def energy_and_gradient_on(self, batches: Sequence[Batch], position: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and gradient of ``(chains, dim)`` positions on all samples of the batches, each as from `batches`."""
-        position = position.detach()
+        position = position.clone() if position.is_inference() else position.detach()
         count: int | Tensor
         if isinstance(batches[0][0], list):
             found = [

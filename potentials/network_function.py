@@ -30,6 +30,7 @@ from landscape.potentials.foreign_module import (
 from landscape.potentials.graph_memory import graph_bytes
 from landscape.potentials.layout import Layout
 from landscape.potentials.losses import SampleLoss, named_loss, placed_loss, takes_tensor
+from landscape.potentials.modes import kept_modes
 from landscape.potentials.norms import apply_policy, check_policy
 from landscape.potentials.plain_mlp import PlainMLP
 
@@ -260,7 +261,7 @@ class NetworkFunction(Potential):
             module, named = CallingModule(module, self.call), {f"module.{name}": one for name, one in named.items()}
             positional, by_name = (as_tree(inputs),), {}
         before = {name: buffer._version for name, buffer in buffers.items() if not buffer.is_inference()}
-        with composite_attention(nested=self._nested):
+        with composite_attention(nested=self._nested), kept_modes():
             outputs = functional_call(module, named, positional, by_name)
         self._inputs_written |= any(leaf._version != version for leaf, version in started)
         self._watch_buffers(buffers, before, named)
@@ -311,7 +312,8 @@ class NetworkFunction(Potential):
 
     def losses_of(self, outputs: Any, inputs: Inputs, targets: Tensor) -> Tensor:
         """Loss of every sample ``(samples,)`` for given outputs."""
-        losses = self.loss(outputs, targets)
+        with kept_modes():
+            losses = self.loss(outputs, targets)
         if not isinstance(losses, Tensor):
             raise ShapeError(f"the loss returned {type(losses).__name__}; expected a tensor with one value per sample")
         if losses.shape != inputs.shape[:1]:

@@ -16,6 +16,7 @@ from landscape.paths.evaluation import energies_at
 from landscape.paths.path import Path
 from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.checks import whole_number
+from landscape.potentials.modes import plain_modes
 from landscape.potentials.positions import ordered
 from landscape.probes import curvature
 from landscape.probes._describe import annotate
@@ -65,6 +66,7 @@ _NAMES = {
 }
 
 
+@plain_modes()
 def along_path(
     potential: Potential,
     path: Any,
@@ -142,6 +144,7 @@ def along_path(
     return annotate(found, names=_NAMES)
 
 
+@plain_modes()
 def linear_connectivity(
     potential: Potential,
     positions: Any,

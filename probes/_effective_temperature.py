@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from landscape.errors import ConfigError, ShapeError
+from landscape.potentials.modes import plain_modes
 from landscape.potentials.positions import aligned, labelled, plain_array, stored
 from landscape.probes._batch_temperature import Sampling, check_sampling, noise_factor
 from landscape.probes._correlation import error_of_mean, student_factor
@@ -47,6 +48,7 @@ class _SampledLoss(Protocol):
         """Products of the Hessian of the mean loss with the rows of ``vector (k, dim)``."""
 
 
+@plain_modes()
 def effective_temperature(
     loss: _SampledLoss,
     position: Any,

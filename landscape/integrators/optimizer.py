@@ -18,6 +18,7 @@ from landscape.integrators.base import Integrator, Memory, PerChain, StepContext
 from landscape.integrators.optimizer_state import NotPlainError, numbers_of, restore, state_bytes
 from landscape.per_chain import per_chain
 from landscape.potentials.base import Potential
+from landscape.potentials.modes import kept_modes
 from landscape.potentials.network import NetworkLoss
 from landscape.schedules import Schedule, as_schedule
 
@@ -165,7 +166,8 @@ class Optimizer(Integrator):
                 own = [(x[number % len(x)], y[number % len(y)]) for x, y in batches]
                 chain.place(row, potential)
                 try:
-                    chain.step(potential, own, at)
+                    with kept_modes():
+                        chain.step(potential, own, at)
                     rows.append(chain.position())
                 except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
                     rows.append(torch.full_like(row, torch.nan))

@@ -10,6 +10,7 @@ import xarray as xr
 
 from landscape.errors import ConfigError
 from landscape.potentials.checks import whole_number
+from landscape.potentials.modes import plain_modes
 from landscape.probes._correlation import student_factor
 from landscape.probes.curvature.lanczos import tridiagonalise
 from landscape.probes.curvature.linear import as_linear, settled, sign_probes
@@ -32,6 +33,7 @@ _NAMES = {
 _ENDS_RTOL = 1e-2
 
 
+@plain_modes()
 def spectral_density(
     potential: Any,
     positions: Any = None,

@@ -17,6 +17,7 @@ from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.checks import one_of, whole_number
 from landscape.potentials.losses import NamedLoss
+from landscape.potentials.modes import plain_modes
 from landscape.potentials.piecewise import why_curved
 from landscape.potentials.sample_scores import check_samples_apart
 from landscape.probes.curvature.diagonal_estimators import Diagonal, diagonal_of_products, sign_diagonal
@@ -50,6 +51,7 @@ _ROUTES: Final = {
 }
 
 
+@plain_modes()
 def diagonal(
     potential: Any,
     positions: Any = None,

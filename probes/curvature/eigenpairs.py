@@ -11,6 +11,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigError
 from landscape.potentials.checks import one_of, whole_number
+from landscape.potentials.modes import plain_modes
 from landscape.probes.curvature.linear import LinearMap, as_linear, check_tolerance, uniform_probes
 from landscape.probes.curvature.operators import layer_blocks
 from landscape.probes.curvature.positions import Sites
@@ -32,6 +33,7 @@ _TOGETHER: Final = 4  # vectors multiplied in one pass where that pays: on graph
 _RANDOM_SHARE: Final = 0.5  # of a warm start
 
 
+@plain_modes()
 def top_eigenpairs(
     potential: Any,
     positions: Any = None,

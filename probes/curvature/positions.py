@@ -71,6 +71,8 @@ class Places:
             values: Any = plain_array(array.to_numpy())
         else:
             values = positions if isinstance(positions, torch.Tensor) else plain_array(positions)
+            if isinstance(values, torch.Tensor) and values.is_inference():  # which has no derivatives anywhere
+                values = values.clone()
             count = values.ndim - 1
             dims = _LEADING.get(count, tuple(f"axis_{i}" for i in range(count)))
         if values.ndim == 0 or values.shape[-1] != dim:

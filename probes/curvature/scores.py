@@ -15,6 +15,7 @@ from landscape.potentials import NetworkLoss
 from landscape.potentials.checks import whole_number
 from landscape.potentials.layout import Slot
 from landscape.potentials.losses import cross_entropy
+from landscape.potentials.modes import plain_modes
 from landscape.potentials.sample_scores import SampleScores, check_samples_apart, route_in_words
 from landscape.probes.curvature.model_labels import check_model, class_scores, outputs_of
 from landscape.probes.curvature.operators import layer_name, need_network
@@ -30,6 +31,7 @@ _NAMES = {
 }
 
 
+@plain_modes()
 def score_singular_values(
     loss: NetworkLoss,
     positions: Any,

@@ -13,6 +13,7 @@ import xarray as xr
 from landscape.errors import ConfigError
 from landscape.potentials import Potential
 from landscape.potentials.checks import one_of, true_or_false, whole_number
+from landscape.potentials.modes import plain_modes
 from landscape.probes.curvature.positions import Sites
 from landscape.probes.curvature.rises import Probe, Settings
 from landscape.random import check_seed
@@ -32,6 +33,7 @@ _NAMES: Final = {
 }
 
 
+@plain_modes()
 def sharpness(
     potential: Potential,
     positions: Any,

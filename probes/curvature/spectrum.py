@@ -12,6 +12,7 @@ from torch import Tensor
 
 from landscape.potentials import NetworkLoss
 from landscape.potentials.checks import one_of, whole_number
+from landscape.potentials.modes import plain_modes
 from landscape.probes.curvature.eigenpairs import whole_vectors
 from landscape.probes.curvature.lanczos import Ends, lanczos_ends, power_end
 from landscape.probes.curvature.linear import LinearMap, as_linear, check_tolerance, uniform_probes
@@ -36,6 +37,7 @@ _NAMES = {
 _RANDOM_SHARE = 0.5  # of a warm start: an eigenvalue that has overtaken is found in a few products more
 
 
+@plain_modes()
 def eigenvalues(
     potential: Any,
     positions: Any = None,
@@ -139,6 +141,7 @@ def _matrices(sites: Sites, number: int) -> Any:
         yield layer, linear(identity).to(torch.float64 if sites.dtype is None else sites.dtype), linear.products
 
 
+@plain_modes()
 def extreme_eigenvalues(
     potential: Any,
     positions: Any = None,
@@ -220,6 +223,7 @@ def extreme_eigenvalues(
     return _ends(sites, "both", vectors=bool(vectors), **settings)
 
 
+@plain_modes()
 def largest_eigenvalue(
     potential: Any,
     positions: Any = None,

@@ -12,6 +12,7 @@ from torch import Tensor
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
 from landscape.potentials.checks import one_of, whole_number
+from landscape.potentials.modes import plain_modes
 from landscape.potentials.piecewise import why_curved
 from landscape.potentials.sample_scores import SampleScores, check_samples_apart, loss_scores, route_in_words
 from landscape.probes._correlation import student_factor, widen
@@ -34,6 +35,7 @@ _NAMES = {
 }
 
 
+@plain_modes()
 def trace(
     potential: Any,
     positions: Any = None,
@@ -168,6 +170,7 @@ def _through_fisher(sites: Sites) -> xr.Dataset:
     )
 
 
+@plain_modes()
 def fisher_trace(
     loss: NetworkLoss,
     positions: Any,

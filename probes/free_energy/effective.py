@@ -12,6 +12,7 @@ from torch import Tensor
 from landscape.errors import ConvergenceError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, one_of
+from landscape.potentials.modes import plain_modes
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import check_temperature, chosen_values, curve
 from landscape.probes.free_energy.laplace import CUTOFF, log_determinant
@@ -23,6 +24,7 @@ __all__ = ["effective_potential"]
 RELAXATIONS = 200
 
 
+@plain_modes()
 def effective_potential(
     potential: Potential, coordinate: Any, at: Any, temperature: float, *,
     noise: Literal["thermal", "hessian"] = "thermal", cutoff: float | None = None, start: Any = None,

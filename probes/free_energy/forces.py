@@ -14,6 +14,7 @@ from landscape import random
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
+from landscape.potentials.modes import plain_modes
 from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve
 from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.sampling import REACHED, inside, onto, place
@@ -28,6 +29,7 @@ SHIFT = 1e-4  # of the least spacing, by which q is moved to see that change
 ROUNDING = 64.0 * np.finfo(np.float64).eps  # of the terms that are added to a force
 
 
+@plain_modes()
 def mean_force(
     potential: Potential, coordinate: Any, at: Any, temperature: float, *, chains: int = 200, steps: int = 400,
     dt: float = 0.01, start: Any = None, seed: int = 0,

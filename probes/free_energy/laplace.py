@@ -10,6 +10,7 @@ import xarray as xr
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy
+from landscape.potentials.modes import plain_modes
 from landscape.potentials.positions import one_position, plain_array
 from landscape.probes._series import FloatArray
 from landscape.probes._summary import summary
@@ -20,6 +21,7 @@ __all__ = ["CUTOFF", "entropy", "harmonic", "log_determinant", "positive_tempera
 CUTOFF = 1e-6  # of the largest curvature: below it a direction counts as flat unless told otherwise
 
 
+@plain_modes()
 def harmonic(potential: Potential, position: Any, temperature: Any, *, cutoff: float | None = None) -> xr.Dataset:
     r"""Laplace's free energy of a minimum, on its stiff directions,
 

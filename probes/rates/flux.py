@@ -17,6 +17,7 @@ from landscape.integrators.base import Integrator
 from landscape.integrators.masses import rows
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import whole_number
+from landscape.potentials.modes import plain_modes
 from landscape.potentials.quadrature import graded_edges
 from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
@@ -38,6 +39,7 @@ ROUNDS = 8  # of the rate of decay, which is that of the rate itself
 FloatArray = NDArray[np.float64]
 
 
+@plain_modes()
 def reactive_flux(
     potential: Potential, profile: xr.Dataset | None, integrator: Integrator, *, coordinate: Any, at: float,
     temperature: float, shots: int = 4000, steps: int = 1000, every: int | None = None, offset: float | None = None,

@@ -143,3 +143,88 @@ def test_functions_that_write_into_their_argument():
             ls.simulate(bowl, ls.EulerMaruyama(0.1), temperature=1.0, steps=3, start=[1.0, 2.0])
     copies = Function(lambda x: x.clone().mul_(2.0).square().sum(-1), 2)
     assert float(copies.energy([1.0, 2.0])) == 20.0
+
+
+# -- what a user's module, loss or optimiser may not do ---------------------------------------------------------------
+
+
+class Hidden(nn.Module):
+    """A network whose first layer is run in some way."""
+
+    def __init__(self, within):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.within = nn.Linear(4, 5), nn.Linear(5, 3), within
+
+    def forward(self, x):
+        with self.within():
+            hidden = self.first(x)
+        return self.last(torch.tanh(hidden.clone()))
+
+
+DATA = torch.randn(20, 4, generator=torch.Generator().manual_seed(3)), torch.arange(20) % 3
+
+
+@pytest.mark.parametrize("within", [torch.no_grad, torch.inference_mode])
+def test_modules_that_hide_weights_from_the_gradient(within):
+    """Refused: those weights would be at rest, although the loss varies with them. Frozen ones are constants."""
+    with pytest.raises(ConfigError, match=r"'first\.weight'.*no derivative.*requires_grad_"):
+        NetworkLoss(Hidden(within), *DATA)
+    module = Hidden(torch.no_grad)
+    module.first.requires_grad_(False)
+    assert NetworkLoss(module, *DATA).dim == 18
+    open_loss = NetworkLoss(Hidden(contextlib.nullcontext), *DATA)
+    assert float(open_loss.gradient(open_loss.position())[:20].norm()) > 0.01
+
+
+class Careless(nn.Linear):
+    def forward(self, x):
+        found = super().forward(x)
+        torch.set_grad_enabled(False)
+        torch.set_autocast_enabled("cpu", True)
+        torch.set_default_dtype(torch.float64)
+        return found
+
+
+class CarelessOptimizer(torch.optim.SGD):
+    def step(self, closure=None):
+        super().step(closure)
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+
+
+def test_modes_that_user_code_leaves_behind_are_put_back():
+    torch.manual_seed(0)
+    careful = nn.Linear(4, 3)
+    careless = Careless(4, 3)
+    careless.load_state_dict(careful.state_dict())
+    losses = [NetworkLoss(module, *DATA) for module in (careful, careless)]
+    settings = {"steps": 3, "start": losses[0].position(), "data_seed": 0}
+    rules = [ls.SGD(lr=0.1), ls.Optimizer(CarelessOptimizer, lr=0.1)]
+    before = *state(), torch.get_default_dtype()
+    ends = [ls.simulate(loss, rule, backend="batched", **settings).last_position for loss in losses for rule in rules]
+    assert (*state(), torch.get_default_dtype()) == before
+    assert all(np.allclose(end, ends[0], atol=1e-6) for end in ends)
+    assert not np.allclose(ends[0], losses[0].position(), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["inference", "autocast"])
+def test_probes_do_not_depend_on_modes(name):
+    """Curvature by whatever route, which goes past the public methods of a potential."""
+    loss = network()
+    start = loss.position()
+    keys = loss.batch_keys(1, 0)
+    probes = {
+        "largest": lambda at: ls.probes.curvature.largest_eigenvalue(loss, at).largest,
+        "eigenvalues": lambda at: ls.probes.curvature.eigenvalues(loss, at).eigenvalue,
+        "trace": lambda at: ls.probes.curvature.trace(loss, at).trace,
+        "scores": lambda at: ls.probes.curvature.score_singular_values(loss, at).singular_value,
+        "diagonal": lambda at: next(iter(ls.probes.curvature.diagonal(loss, at).data_vars.values())),
+        "step": lambda at: loss.step_gradient(at[None], step=0, keys=keys),
+    }
+    for what, probe in probes.items():
+        outside = np.asarray(probe(start))
+        with mode(name):
+            inside, own = np.asarray(probe(start)), np.asarray(probe(start.clone()))
+        assert np.abs(outside).max() > 0.01, what
+        assert np.array_equal(outside, inside) and np.array_equal(outside, own), what
