@@ -36,10 +36,11 @@ class Draws:
     seed: int
     chains: Tensor
     step: int | Tensor
+    stream: int = random.CROSSING
 
     def of(self, rows: Tensor) -> Draws:
         """Those of some of the chains."""
-        return Draws(self.seed, self.chains[rows], self.step)
+        return Draws(self.seed, self.chains[rows], self.step, self.stream)
 
     def uniform(self, call: int, *, second: bool = False) -> Tensor:
         """Uniform variates in (0, 1), ``(n,)``."""
@@ -48,7 +49,7 @@ class Draws:
     def normal(self, call: int) -> Tensor:
         """Standard normal variates, ``(n,)``."""
         calls = torch.full((1,), call, dtype=torch.int64, device=self.chains.device)
-        return random.normals_of_calls(self.seed, self.chains, self.step, calls, stream=random.CROSSING)[:, 0]
+        return random.normals_of_calls(self.seed, self.chains, self.step, calls, stream=self.stream)[:, 0]
 
     def normals(self, dim: int) -> Tensor:
         """Standard normal variates for the point of the exit, ``(n, dim)``."""

@@ -120,7 +120,7 @@ def prepare(
         if plan.driven:
             raise ConfigError(f"{type(integrator).__name__} samples the law of one energy, and springs move: use BAOAB")
         check_seam(plan, position, type(integrator).__name__)
-    _check_exits(plan, steps)
+    _check_exits(plan, steps, position)
     counts_work = record is not None and record.wants("work", "heat")
     if record is not None and counts_work:
         _check_work(plan, position, steps, of_heat=record.wants("heat"))
@@ -228,8 +228,8 @@ def _exits(plan: Plan, start: xr.Dataset | None) -> Memory:
     """Which chains have left by which wall (the coordinate's number from 1, with the side as its sign), and when."""
     wall, time = np.zeros(plan.chains), np.full(plan.chains, np.nan)
     if start is not None and "exit_side" in start:
-        number_of = plan.potential.coordinate_index
-        numbers = [number_of(str(name)) + 1 if name else 0 for name in start.exit_coordinate.values]
+        number_of = plan.walls.exit_number
+        numbers = [number_of(str(name), plan.potential) for name in start.exit_coordinate.values]
         wall = np.array(np.broadcast_to(start.exit_side.values * np.array(numbers, dtype=np.float64), plan.chains))
         time = np.array(np.broadcast_to(start.exit_time.values, plan.chains))
     return {
@@ -318,6 +318,9 @@ def _check_start(position: Tensor, walls: Walls, potential: Potential) -> None:
             f"the start of chain {chain} has {potential.coordinate_name(index)} = {values[chain, index]:g}, beyond "
             f"the wall ({walls.lows[index]:g}, {walls.highs[index]:g}): give a start inside"
         )
+    found = walls.escaped(position)
+    if found is not None:
+        raise ConfigError(f"the start of chain {found[0]} has {found[1]}, where it has left: give a start inside")
 
 
 def check_seam(plan: Plan, position: Tensor, who: str, steps: int = 0) -> None:
@@ -373,8 +376,18 @@ def _seam_points(walls: Walls, position: Tensor) -> Tensor:
     return torch.cat([some, torch.minimum(torch.maximum(more, lows), highs).to(some)])
 
 
-def _check_exits(plan: Plan, steps: int) -> None:
+def _check_exits(plan: Plan, steps: int, position: Tensor) -> None:
     """Warn where steps are not small against the distance between walls that absorb."""
+    width = min((level.width(position) for level in plan.walls.levels), default=np.inf)
+    if np.isfinite(width) and plan.integrator.thermal:
+        ratio, most = plan.way(steps) / width, min(plan.integrator.exit_ratio, 1.0 / 6.0)
+        if ratio > most:
+            warnings.warn(
+                f"a step goes {ratio:.3g} of the way between two levels that absorb, more than {most:.3g}: shares and "
+                "times of exits may be off. Lower the step size",
+                UserWarning,
+                stacklevel=4,
+            )
     ratio, most = plan.exit_ratio(steps), plan.integrator.exit_ratio
     if ratio is not None and ratio > most:
         warnings.warn(

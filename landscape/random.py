@@ -35,6 +35,7 @@ MASK: Final = 0xFFFFFFFF
 # Streams keep draws for different purposes apart.
 NOISE, PERMUTATION, REPLACEMENT, AUGMENTATION, ACCEPTANCE, CROSSING, INITIAL, SWAP = range(8)
 PROBES, LABELS, BALL, EXIT_POINT, SUBSETS = 16, 17, 18, 19, 20
+LEVEL_CROSSING = 24
 
 # Chebyshev fits on the reduced intervals, relative errors in brackets; computed in 40 digits.
 # log(1 + f)/f for f in [sqrt(1/2) - 1, sqrt(2) - 1]  [3e-8]

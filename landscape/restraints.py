@@ -15,8 +15,8 @@ from torch import Tensor
 from landscape.constraints import Walls, seam_rises
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
-from landscape.potentials.expression import Expression, timeless
-from landscape.potentials.function import Function
+from landscape.potentials.expression import Expression
+from landscape.potentials.scalar_field import Coordinate, plain_coordinate, scalar_field
 from landscape.potentials.tape import Tape, compile_tape
 from landscape.schedules import Schedule, as_schedule, in_time, length_in_time
 
@@ -34,7 +34,6 @@ __all__ = [
 SEAM_TOLERANCE = 1e-4  # of the range of a function, below which its ends are the same: periods are given rounded
 
 Mixed: TypeAlias = Callable[[Sequence[sympy.Expr]], list[sympy.Expr]]
-Coordinate: TypeAlias = str | int | Sequence[float] | Callable[[Tensor], Tensor] | Potential
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,48 +89,12 @@ class Restrain:
 
     def spec(self) -> dict[str, Any]:
         """Plain data; a callable is named, and cannot be rebuilt from its name."""
-        q: Any = self.coordinate
-        if callable(q) or isinstance(q, Potential):
-            q = {"kind": "python", "name": getattr(q, "__qualname__", type(q).__qualname__)}
-        elif not isinstance(q, str | int):
-            q = np.asarray(q, dtype=float).tolist()
         numbers: dict[str, Any] = {}
         for name in ("center", "stiffness"):
             schedule = as_schedule(name, getattr(self, name), signed=True)
             numbers[name] = schedule.spec() if schedule else np.asarray(getattr(self, name), dtype=float).tolist()
         own = {} if self.period is None else {"period": float(self.period)}
-        return {"kind": "Restrain", "coordinate": q} | numbers | own
-
-
-def scalar_field(potential: Potential, coordinate: Coordinate) -> Potential:
-    """A function of position q(x) as a Potential, whose energy is q and whose gradient is that of q.
-
-    Raises
-    ------
-    ConfigError, ShapeError
-    """
-    names = potential.coordinates
-    if isinstance(coordinate, Potential):
-        if coordinate.dim != potential.dim:
-            raise ShapeError(f"the coordinate depends on {coordinate.dim} numbers, the landscape on {potential.dim}")
-        return coordinate
-    if isinstance(coordinate, str):
-        if names is None:
-            potential.coordinate_index(coordinate)  # says that there are no names
-        return timeless(Expression(coordinate, names or ()))
-    if callable(coordinate):
-        return Function(coordinate, potential.dim)
-    if isinstance(coordinate, int | np.integer):
-        vector = np.eye(potential.dim)[potential.coordinate_index(int(coordinate))]
-    else:
-        vector = np.asarray(coordinate, dtype=float)
-    if vector.shape != (potential.dim,) or not np.isfinite(vector).all() or not vector.any():
-        raise ShapeError(f"a coordinate as a vector must be ({potential.dim},), finite, not 0: got {coordinate!r}")
-    if isinstance(potential, Expression):
-        terms = [sympy.Float(u) * s for u, s in zip(vector, potential._symbols(), strict=True) if u]
-        return Expression(sympy.Add(*terms), names or ())
-    direction = torch.as_tensor(vector)
-    return Function(lambda x: x @ direction.to(x), potential.dim)
+        return {"kind": "Restrain", "coordinate": plain_coordinate(self.coordinate)} | numbers | own
 
 
 @dataclass(frozen=True, slots=True, eq=False)

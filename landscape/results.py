@@ -121,10 +121,10 @@ def _of_each_chain(driver: Driver) -> dict[str, Any]:
     if "exit_wall" in memory:
         wall = memory["exit_wall"].cpu().numpy()
         exit_time = memory["exit_time"].cpu().numpy()
-        called = driver.engine.plan.potential.coordinate_name
-        crossed = [called(int(number) - 1) if number else "" for number in np.abs(wall).astype(np.int64)]
+        plan = driver.engine.plan
+        crossed = [plan.walls.exit_name(int(number), plan.potential) for number in np.abs(wall).astype(np.int64)]
         found["exit_time"] = ("chain", exit_time, {"long_name": "time of exit; NaN: stayed", "units": "time"})
-        about = {"long_name": "wall of the exit: -1 low, 1 high, 0 stayed", "units": "1"}
+        about = {"long_name": "wall of the exit: -1 low or below, 1 high or above, 0 stayed", "units": "1"}
         found["exit_side"] = ("chain", np.sign(wall).astype(np.int8), about)
         about = {"long_name": "coordinate of the exit; empty: stayed"}
         found["exit_coordinate"] = ("chain", np.array(crossed, dtype=np.str_), about)

@@ -82,6 +82,10 @@ class Plan:
         width = float(self.walls.exit_widths.min(initial=np.inf))
         if not np.isfinite([width, self.integrator.exit_ratio]).all() or not self.integrator.thermal:
             return None
+        return self.way(steps) / width
+
+    def way(self, steps: int) -> float:
+        """Largest root mean square way of a step of this run by heat; schedules are looked at as in `exit_ratio`."""
         made, times = np.zeros(1), np.zeros((1, self.chains))
         if isinstance(self.step_size, Schedule):
             dt = self.step_size.at(times, self.chains, step=made)
@@ -89,7 +93,7 @@ class Plan:
             dt, made = self.step_size[None], np.linspace(0.0, steps, 64)
             times = made[:, None] * self.integrator.time_per_step(dt)
         reach = self.integrator.reach(self.temperature_at(times, made), dt, self.settings)
-        return float(np.max(reach)) / width
+        return float(np.max(reach))
 
     def unwrapped(self, state: State) -> Tensor:
         """Positions without the wrapping of periodic coordinates, ``(chains, dim)``."""

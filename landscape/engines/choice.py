@@ -59,6 +59,8 @@ def why_not_compiled(plan: Plan) -> str | None:
         return f"it runs on the CPU, not on {plan.device}"
     if plan.bias is not None:
         return "hills of Metadynamics are looked up by torch"
+    if plan.walls.levels:
+        return "walls at the level of a function (Absorb with above or below) are met by torch"
     if scheme_of(rule) is None:
         return f"it does not have the integrator {type(rule).__name__} with this noise or this clipping"
     if isinstance(rule.thermal_noise, ColoredNoise) and plan.scheduled:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from landscape.bridges import Draws, first_crossing, may_cross, pieces_of
 from landscape.engines.base import Plan
+from landscape.engines.level_crossings import onto_level, share_of_level
 from landscape.integrators.base import Memory, StepContext
 from landscape.integrators.mobility import Mobility, MobilityField, root_of
 from landscape.noise.covariance import CovarianceNoise
@@ -55,12 +56,33 @@ class Crossings:
             first = torch.where(new, share, first)
             exits = self.sides[:, d].to(side.device)[side] * (d + 1)
             wall, stay = torch.where(new, exits, wall), torch.where(new, self.stays[:, d].to(side.device)[side], stay)
+        levels, side_of = self.plan.walls.levels, torch.zeros_like(gone, dtype=torch.int64)
+        for number, level in enumerate(levels):
+            on = (~gone).nonzero()[:, 0]
+            near, heat = before[on], amplitude.expand(len(gone))[on]
+            share, side = torch.full_like(first, 2.0), torch.zeros_like(side_of)
+            share[on], side[on] = share_of_level(
+                level, self.plan.walls, near, after[on], lambda g, x=near, a=heat: self._along(x, a, g), draws.of(on),
+                (len(levels), number), bridge=self.bridge,
+            )  # fmt: skip
+            new = ~gone & (share < first)
+            first, side_of = torch.where(new, share, first), torch.where(new, side, side_of)
+            wall = torch.where(new, (2.0 * side - 1.0) * (self.dim + 1 + number), wall)
         left = first <= 1.0
         memory["exit_step"] = torch.where(left, at.counter + first, memory["exit_step"])
         memory["exit_wall"] = wall
         rows = torch.arange(len(left), device=left.device) if self._replayed else left.nonzero()[:, 0]
         if len(rows):
+            by_box = wall[rows].abs() <= self.dim
             point = self._point(before, start, end, amplitude, first.clamp(0.0, 1.0), wall, stay, draws, rows)
+            for number, level in enumerate(levels):
+                by = ~by_box & (wall[rows].abs() == self.dim + 1 + number)
+                some, chosen = rows[by], side_of[rows[by]]
+                if len(some):
+                    near = before[some]
+                    point[by] = onto_level(
+                        level, self.plan.walls, point[by].to(before), chosen, lambda g, x=near: self._covaried(x, g)
+                    ).to(point)
             after = after.index_copy(0, rows, torch.where(left[rows, None], point.to(after), after[rows]))
         return torch.where(gone.unsqueeze(1), before, after)
 
@@ -92,7 +114,8 @@ class Crossings:
     ) -> Tensor:  # fmt: skip
         """Where chains are when they leave, ``(rows, dim)``: on their wall, and elsewhere on the path at that time."""
         share = first[rows, None]
-        place = (wall[rows].abs().long() - 1).clamp_min(0)
+        box = wall[rows].abs() <= self.dim
+        place = torch.where(box, wall[rows].abs().long() - 1, 0).clamp_min(0)
         point = start[rows] + share * (end[rows] - start[rows])
         if self.bridge:
             shaken = draws.of(rows).normals(self.dim) * (share * (1.0 - share)).sqrt()
@@ -108,7 +131,7 @@ class Crossings:
                 each = torch.arange(len(rows), device=place.device)
                 shared, own = covariance[each, place], covariance[each, place, place]
                 miss = stay[rows] - point.gather(1, place[:, None])[:, 0]
-                point = point + torch.where(own > 0, miss / own, 0.0)[:, None] * shared
+                point = point + torch.where(box & (own > 0), miss / own, 0.0)[:, None] * shared
             else:
                 spreads = [self._spread(before[rows], d) for d in range(self.dim)]
                 spread = torch.stack([torch.as_tensor(s).to(shaken).expand(len(rows)) for s in spreads], dim=1)
@@ -116,7 +139,23 @@ class Crossings:
         low, high = self.low.to(point), self.high.to(point)
         stays = self.stays.to(point)
         point = torch.where(point < low, stays[0], torch.where(point > high, stays[1], point))
-        return point.scatter(1, place[:, None], stay[rows, None])
+        return torch.where(box[:, None], point.scatter(1, place[:, None], stay[rows, None]), point)
+
+    def _covaried(self, before: Tensor, vector: Tensor) -> Tensor:
+        """C v, with the covariance C of the noise of a step in units of its amplitude squared, ``(n, dim)``."""
+        noise, mobility = self.plan.integrator.thermal_noise, self._mobility
+        if mobility is not None:
+            return torch.einsum("nij,nj->ni", mobility.matrix(before).to(vector), vector)
+        if isinstance(noise, CovarianceNoise):
+            return vector @ torch.as_tensor(noise.matrix).to(vector)
+        if isinstance(noise, HessianNoise):
+            spreads = [torch.as_tensor(self._spread(before, d)).to(vector) for d in range(self.dim)]
+            return vector * torch.stack([one.expand(len(vector)) for one in spreads], dim=1)
+        return vector
+
+    def _along(self, before: Tensor, amplitude: Tensor, vector: Tensor) -> Tensor:
+        """Variance of the noise of a step along vectors ``(n, dim)``."""
+        return amplitude.square() * (vector * self._covaried(before, vector)).sum(dim=1)
 
     def freeze(self, former: Memory, memory: Memory) -> None:
         """Take back what a step did to the memory of chains that had left before it."""

@@ -49,6 +49,7 @@ def repeats(plan: Plan) -> bool:
         and not plan.scheduled
         and not plan.driven
         and plan.restraints is None
+        and not plan.walls.levels
         and getattr(plan.integrator, "mobility", None) is None
         and getattr(plan.potential, "sampler", None) is None
         and getattr(plan.potential, "ranks", 1) == 1

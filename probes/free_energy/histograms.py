@@ -239,7 +239,8 @@ def limits_of_run(run: xr.Dataset) -> tuple[dict[str, Limits], dict[str, Limits]
         walls = {name: _open(pair) for name, pair in bounds.items()}
         periods: dict[str, Limits] = {}
         for one in given if isinstance(given, list) else [given]:
-            for name, pair in (one.get("walls") or {}).items():
+            walls_of = one.get("walls")
+            for name, pair in walls_of.items() if isinstance(walls_of, dict) else ():  # or a function and its levels
                 low, high = _open(pair)
                 before = walls.get(name, (-np.inf, np.inf))
                 walls[name] = (max(low, before[0]), min(high, before[1]))
