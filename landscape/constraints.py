@@ -120,8 +120,8 @@ class Absorb:
 
     of both ends of the step from the level c, and the variance s^2 = 2 T dt of the noise along n. A chain that left is
     put on the level. The wall is taken as flat over a step, which is an error of the step: for free diffusion from the
-    middle of a disk, a ball in three dimensions or an annulus mean times of exit are off by less than s^2/R^2 of
-    themselves (measured; R the radius of curvature, s < R/5); shares of two levels by less. The gradient of q must not
+    middle of a disk and of a ball in three dimensions mean times of exit are off by less than s^2/R^2 of themselves
+    (measured at s = R/5; R the radius of curvature); so are shares and times of an annulus. The gradient of q must not
     vanish on the level. Between two levels closer than 6 s the run warns. On the batched backend; costs two values and
     gradients of q a step.
 
@@ -365,7 +365,8 @@ class Walls:
         """The first of positions ``(chains, dim)`` that is not between the levels, and why."""
         for level in self.levels:
             q = level.field.energy(position)
-            gone = torch.nonzero(~((q >= level.below) & (q <= level.above)))
+            low, high = (c - 1e-6 * (1.0 + abs(c)) * side for side, c in ((1, level.below), (-1, level.above)))
+            gone = torch.nonzero(~((q >= low) & (q <= high)))  # who has left before rests on the level, to rounding
             if len(gone):
                 chain = int(gone[0])
                 return chain, f"{level.name} = {float(q[chain]):g}, beyond ({level.below:g}, {level.above:g})"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.constraints import Walls, seam_rises
-from landscape.errors import ConfigError, ShapeError
+from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.potentials.expression import Expression
 from landscape.potentials.scalar_field import Coordinate, plain_coordinate, scalar_field

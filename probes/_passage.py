@@ -87,7 +87,9 @@ def first_passage(run: Any, at: float, *, continuity: bool = True) -> xr.Dataset
         shift = LATENESS * float(np.sqrt(np.nanmean(step**2))) if continuity else 0.0
         watched, lost = _watched(arc, time)
         passage[chains] = first_zero(side * (arc - at) - shift, time - time[:, :1])
-        rows.append((temperature, shift, *_mean(passage[chains], watched), int((lost & np.isnan(passage[chains])).sum())))
+        rows.append(
+            (temperature, shift, *_mean(passage[chains], watched), int((lost & np.isnan(passage[chains])).sum()))
+        )
     columns = list(zip(*rows, strict=True))
     names = ("correction", "first_passage_time", "first_passage_time_stderr", "reached", "chains_lost")
     variables: dict[str, Any] = {name: ("temperature", list(c)) for name, c in zip(names, columns[1:], strict=True)}

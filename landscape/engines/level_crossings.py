@@ -51,7 +51,9 @@ def share_of_level(
     least = STEEP * (q1 - q0).abs() / way.clamp_min(1e-300)
     slopes = [torch.maximum(g.norm(dim=1), least).clamp_min(1e-300) for g in (g0, g1)]
     flat = slopes[0][:, None] > g0.norm(dim=1, keepdim=True)
-    s2 = variance(torch.where(flat, (after - before).double() / way.clamp_min(1e-300)[:, None], g0 / slopes[0][:, None]))
+    s2 = variance(
+        torch.where(flat, (after - before).double() / way.clamp_min(1e-300)[:, None], g0 / slopes[0][:, None])
+    )
     share, side = torch.full_like(q0, 2.0), torch.zeros_like(q0, dtype=torch.int64)
     own = Draws(draws.seed, draws.chains, draws.step, random.LEVEL_CROSSING)
     for k, c in level.ends:

@@ -85,7 +85,8 @@ def mean_force(
     Steps are Langevin steps in the tangent plane, put back on the surface along the gradient of q, and taken by a
     Metropolis test that includes the way back [1]_: there is no error of the step size. Errors come from the scatter
     between chains, NaN below 50 correlation times. Where V separates into one part in q and one in the rest, every
-    sample has the same force to rounding: its error is zero to rounding, however short the chains. Costs 2 gradients of V, about 4 of q and one Laplacian of q per
+    sample has the same force to rounding: its error is zero to rounding, however short the chains. Costs 2
+    gradients of V, about 4 of q and one Laplacian of q per
     step and chain. Positions beyond walls are never taken.
 
     References
@@ -206,7 +207,7 @@ class SurfaceWalk:
         return found
 
     def _at(self, position: Tensor) -> tuple[Tensor, ...]:
-        """Unit normal, slope of V in the tangent plane, V + T ln|grad q|, and the local mean force with its rounding."""
+        """Unit normal, slope of V in the tangent plane, V + T ln|grad q|, the local mean force and its rounding."""
         gradient, slope = self.surface.gradient(position), self.potential.gradient(position)
         square = (gradient**2).sum(dim=-1)
         normal = gradient / square.sqrt()[:, None]

@@ -68,7 +68,9 @@ def test_gradients_of_one_position():
     assert np.allclose(scalar.gradient(POINTS), exact.gradient(POINTS))
     assert np.allclose(scalar.hvp(POINTS, [1.0, 2.0]), exact.hvp(POINTS, [1.0, 2.0]), rtol=1e-6)
     with pytest.raises(ShapeError, match="the gradient takes one position"):
-        Function(many, 2, gradient=lambda p: torch.stack([2.0 * p[0] + 3.0 * p[1], 3.0 * p[0] + 4.0 * p[1] ** 3, p[0]])[:2])
+        Function(
+            many, 2, gradient=lambda p: torch.stack([2.0 * p[0] + 3.0 * p[1], 3.0 * p[0] + 4.0 * p[1] ** 3, p[0]])[:2]
+        )
     with pytest.raises(ShapeError, match=r"drift takes one position.*torch\.vmap"):
         Drift(lambda p: torch.stack([p[1], -p[0]])[[1, 0]][[1, 0]], dim=2)
 

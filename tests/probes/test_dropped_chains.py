@@ -58,8 +58,13 @@ def test_chains_left_out_are_counted(heavy):
     places = same.last_position.expand_dims(draw=2).transpose("chain", "draw", "coordinate").copy()
     places[1, 1] = np.inf
     found = fluctuations.distance(places, np.zeros(1))
-    assert found.chains_dropped.values.ravel().tolist() == [0, 1] and found.chains_used.values.ravel().tolist() == [3, 2]
-    assert found.mean_distance.values.ravel() == pytest.approx(np.abs(places.values[[0, 2], :, 0]).mean(0))  # not infinite
+    assert found.chains_dropped.values.ravel().tolist() == [0, 1] and found.chains_used.values.ravel().tolist() == [
+        3,
+        2,
+    ]
+    assert found.mean_distance.values.ravel() == pytest.approx(
+        np.abs(places.values[[0, 2], :, 0]).mean(0)
+    )  # not infinite
 
 
 def test_lost_chains_are_watched_only_while_they_are_there():
