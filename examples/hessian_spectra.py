@@ -50,7 +50,7 @@ def simulate(
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """Langevin dynamics from the minimum, three chains a temperature, and free diffusion from the same place."""
     minimum = ls.minimize(loss, steps=60_000, tolerance=1e-8)
-    chains = ls.grid(temperature=temperatures, replicas=3)["temperature"]
+    chains = ls.grid(temperature=temperatures, replicas=3)["temperature"].values
     dt, record = REACH / chains, ["energy", "distance"]
     run = ls.simulate(
         loss, ls.EulerMaruyama(dt=dt), start=minimum, temperature=chains, steps=steps,

@@ -18,7 +18,7 @@ __all__ = ["ByChain", "Grid", "by_chain", "grid"]
 MOST_ROWS = 20  # of a grid that are printed
 
 
-class ByChain(xr.Dataset):
+class ByChain(xr.Dataset):  # type: ignore[no-untyped-call]
     """A Dataset whose `sel` knows the settings of chains, such as ``temperature``, beside what has an index.
 
     Many chains have one temperature. Such a coordinate is no index of xarray's, which would align runs by it and
@@ -57,7 +57,7 @@ class ByChain(xr.Dataset):
             chosen = chosen.isel(chain=_places(chosen[name], wanted.pop(name)))
         if not wanted:
             return chosen
-        return super(ByChain, chosen).sel(wanted, method, tolerance, drop)  # type: ignore[arg-type]
+        return xr.Dataset.sel(chosen, wanted, method, tolerance, drop)  # type: ignore[arg-type]
 
 
 def _places(setting: xr.DataArray, wanted: Any) -> NDArray[np.intp]:
@@ -82,7 +82,7 @@ def _places(setting: xr.DataArray, wanted: Any) -> NDArray[np.intp]:
     return np.flatnonzero(found)
 
 
-class Grid(ByChain):
+class Grid(ByChain):  # type: ignore[no-untyped-call]
     """Settings of each chain, printed as a table; ``**grid`` gives the settings, ``grid["replica"]`` the number."""
 
     __slots__ = ()

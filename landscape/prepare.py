@@ -388,11 +388,11 @@ def _check_exits(plan: Plan, steps: int, position: Tensor) -> None:
                 UserWarning,
                 stacklevel=4,
             )
-    ratio, most = plan.exit_ratio(steps), plan.integrator.exit_ratio
-    if ratio is not None and ratio > most:
+    share, bound = plan.exit_ratio(steps), plan.integrator.exit_ratio
+    if share is not None and share > bound:
         warnings.warn(
-            f"a step goes {ratio:.3g} of the way between the walls that absorb (their images in mirrors included), "
-            f"more than {most:g}: mean exit times may be off by more than 2 %. Lower the step size",
+            f"a step goes {share:.3g} of the way between the walls that absorb (their images in mirrors included), "
+            f"more than {bound:g}: mean exit times may be off by more than 2 %. Lower the step size",
             UserWarning,
             stacklevel=4,
         )
@@ -409,7 +409,7 @@ def _data_seed_table(data_seed: Any) -> list[tuple[int, Any]]:
         raise ConfigError(f"a schedule of data seeds is keyed by steps, whole numbers of 0 or more, got {list(table)}")
     for step in sorted(table):
         value = table[step]
-        if isinstance(value, Sequence) or getattr(value, "ndim", 0):
+        if isinstance(value, Sequence) or np.ndim(value):
             rows.append((int(step), tuple(check_seed(int(one), "data_seed") for one in value)))
         else:
             rows.append((int(step), check_seed(value, "data_seed")))

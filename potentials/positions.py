@@ -59,7 +59,7 @@ def _unmasked(values: Any) -> NDArray[Any]:
     parts = values if isinstance(values, list | tuple) else [values]
     if not any(np.ma.isMaskedArray(one) for one in parts):
         return np.asarray(values)
-    masked = np.ma.array(values)
+    masked: Any = np.ma.array(values)
     if not np.ma.is_masked(masked):
         return np.asarray(masked.data)
     whole = masked if masked.dtype.kind == "f" else masked.astype(np.float64)

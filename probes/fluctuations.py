@@ -11,9 +11,13 @@ Thermal-Like Noise.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from landscape.probes._current import current
+
 from landscape.probes._autocorrelation import autocorrelation, half_time
 from landscape.probes._batch_temperature import batch_temperature
-from landscape.probes._current import current
 from landscape.probes._diffusion import diffusion
 from landscape.probes._diffusion_plots import plot_diffusion
 from landscape.probes._distance import distance
@@ -69,3 +73,12 @@ __all__ = [
     "summary",
     "temperature_scan",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`current` counts in the bins of free energies, which need torch: loaded when it is asked for."""
+    if name != "current":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from landscape.probes._current import current
+
+    return current

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -62,7 +64,7 @@ class Crossings:
             near, heat = before[on], amplitude.expand(len(gone))[on]
             share, side = torch.full_like(first, 2.0), torch.zeros_like(side_of)
             share[on], side[on] = share_of_level(
-                level, self.plan.walls, near, after[on], lambda g, x=near, a=heat: self._along(x, a, g), draws.of(on),
+                level, self.plan.walls, near, after[on], partial(self._along, near, heat), draws.of(on),
                 (len(levels), number), bridge=self.bridge,
             )  # fmt: skip
             new = ~gone & (share < first)
@@ -81,7 +83,7 @@ class Crossings:
                 if len(some):
                     near = before[some]
                     point[by] = onto_level(
-                        level, self.plan.walls, point[by].to(before), chosen, lambda g, x=near: self._covaried(x, g)
+                        level, self.plan.walls, point[by].to(before), chosen, partial(self._covaried, near)
                     ).to(point)
             after = after.index_copy(0, rows, torch.where(left[rows, None], point.to(after), after[rows]))
         return torch.where(gone.unsqueeze(1), before, after)

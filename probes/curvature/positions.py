@@ -58,8 +58,10 @@ class Places:
         if hasattr(positions, "pivots") and not isinstance(positions, xr.Dataset):
             names = getattr(positions, "names", None)
             labels = {} if names is None else {"coordinate": list(names)}
-            positions = positions.pivots if names is None else xr.DataArray(
-                positions.pivots.cpu().numpy(), dims=("position", "coordinate"), coords=labels
+            positions = (
+                positions.pivots
+                if names is None
+                else xr.DataArray(positions.pivots.cpu().numpy(), dims=("position", "coordinate"), coords=labels)
             )
         if isinstance(positions, xr.Dataset):
             positions = stored(positions, ("snapshot", "position", "last_position"))

@@ -27,7 +27,7 @@ def make(kind, folder):
     if kind == "opened":
         ls.save(run, folder / "run.nc")
         return ls.open(folder / "run.nc")
-    return pickle.loads(pickle.dumps(run)) if kind == "pickled" else run
+    return pickle.loads(pickle.dumps(run)) if kind == "pickled" else run  # noqa: S301
 
 
 @pytest.mark.parametrize("kind", ["fresh", "opened", "folder", "resumed", "pickled"])

@@ -62,7 +62,7 @@ def test_energy_of_a_trap():
     runs = [leave(ls.Absorb(q, above=level), [0.0, 0.0], 0.02, 1200, 6.0, trap, backend="batched") for q in kinds]
     for run in runs[1:]:
         assert np.allclose(run.exit_time, runs[0].exit_time)
-    # u'' + (1/r - r) u' = -1, u(sqrt 2) = 0: u(0) = integral of exp(r^2/2)(1 - exp(-r^2/2))/r = [Ei(E) - ln E - gamma]/2
+    # u'' + (1/r - r) u' = -1, u(sqrt 2) = 0: u(0) = [Ei(E) - ln E - gamma]/2, the integral of (exp(r^2/2) - 1)/r
     exact = 0.5 * (1.8951178163559368 - 0.5772156649015329)
     assert np.isfinite(runs[0].exit_time).all() and off(runs[0].exit_time.values, exact, 0.02) < Z_MAX
     assert off(runs[0].exit_time.values, 0.5, 0.02) > Z_CONTROL  # without the force: R^2/4

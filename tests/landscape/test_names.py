@@ -17,7 +17,8 @@ MICRO, MU, LIGATURE = "\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}", "\N{LATIN S
 def test_two_spellings_of_one_name():
     """Python's parser reads the micro sign as mu: both together would be one symbol for two coordinates."""
     for make in (
-        lambda: Expression("x**2", coordinates=[MICRO, MU]), lambda: Expression("x**2", ["x"], {LIGATURE: 1.0, "fit": 2.0}),
+        lambda: Expression("x**2", coordinates=[MICRO, MU]),
+        lambda: Expression("x**2", ["x"], {LIGATURE: 1.0, "fit": 2.0}),
         lambda: Expression(f"{MU}**2", [MICRO], {MU: 1.0}), lambda: Function(lambda p: p.sum(-1), 2, [MICRO, MU]),
         lambda: ls.Drift("0", "0", coordinates=["fit", LIGATURE]),
     ):  # fmt: skip

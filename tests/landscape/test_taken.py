@@ -26,7 +26,10 @@ CASES = [
         lambda: Function(lambda x: (x**2).sum(-1), 1, ["x"]), ls.EulerMaruyama(dt=0.1), {},
         "T = 0: no noise (not compiled: it needs a formula or a plain MLP, not a Function)",
     ),
-    (linear, ls.SGD(lr=0.1), {}, "no thermal noise, minibatches of 2 (epoch) (not compiled: the module is not a plain MLP"),
+    (
+        linear, ls.SGD(lr=0.1), {},
+        "no thermal noise, minibatches of 2 (epoch) (not compiled: the module is not a plain MLP",
+    ),
 ]  # fmt: skip
 
 
