@@ -1,15 +1,18 @@
-"""Modes of torch that its user may be in, and that no number here may depend on."""
+"""Modes of torch that its user may be in, and that no number here may depend on.
+
+Torch is imported where it is used: probes that know its modes are imported without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from landscape.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["called", "kept_modes", "plain_modes", "refuse_modes"]
 
@@ -18,6 +21,8 @@ _DEVICES = ("cpu", "cuda")
 
 def _entered() -> list[str]:
     """Modes that change what is computed or forbid derivatives."""
+    import torch
+
     found = ["torch.inference_mode()"] if torch.is_inference_mode_enabled() else []
     return found + [f"torch.autocast({kind!r})" for kind in _DEVICES if torch.is_autocast_enabled(kind)]
 
@@ -30,10 +35,13 @@ def plain_modes() -> Iterator[None]:
 
     Examples
     --------
+    >>> import torch
     >>> with torch.inference_mode(), plain_modes():
     ...     torch.ones(1, requires_grad=True).exp().requires_grad
     True
     """
+    import torch
+
     with ExitStack() as stack:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
@@ -49,11 +57,14 @@ def kept_modes() -> Iterator[None]:
 
     Examples
     --------
+    >>> import torch
     >>> with kept_modes():
     ...     _ = torch.set_grad_enabled(False)
     >>> torch.is_grad_enabled()
     True
     """
+    import torch
+
     enabled = torch.is_grad_enabled()
     cast = {kind: torch.is_autocast_enabled(kind) for kind in _DEVICES}
     number = torch.get_default_dtype()
