@@ -30,7 +30,7 @@ TRIALS = 256  # copies that interfaces are placed with
 MOST_INTERFACES = 200
 FIRST_DISTANCE = 8.0  # of the first interface from A, in steps: what `Absorb` asks for between two walls
 NORMAL = 1.959963984540054  # 97.5 % quantile of the normal law
-MOST_SCATTER = 0.75  # of the probability between replicas, relative; beyond it the law of its mean is not normal
+MOST_SCATTER = 0.4  # of the probability between replicas, relative; beyond it the law of its mean is not normal
 
 
 def forward_flux(
@@ -98,7 +98,7 @@ def forward_flux(
     which is drawn), so that every replica's product of fractions is unbiased, with its dead ends counted as 0. The rate
     is the mean product over the mean time of a cycle from A to q_0 and back, with the error of this ratio from the
     scatter between replicas, Student's factor, and as much more as a skewed product asks for (a tenth where the
-    error is a tenth). It is resolved where the product scatters by less than 0.75 of its mean: with fewer copies most
+    error is a tenth). It is resolved where the product scatters by less than 0.4 of its mean: with fewer copies most
     results come out low, and some far too high.
     Momenta and what else the rule remembers go along with the positions.
 
