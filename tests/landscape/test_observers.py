@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import stats
 
 import landscape as ls
 from landscape.errors import ConfigError, LandscapeError, ShapeError
@@ -470,8 +471,10 @@ def test_residence_is_what_following_by_hand_gives(edges):
             assert one.x_visits[cell] == len(lengths)
             if len(lengths):
                 np.testing.assert_allclose(one.x_residence_time[cell], lengths.mean())
-            if len(lengths) > 1:
-                error = lengths.std(ddof=1) / math.sqrt(len(lengths))
+            if len(lengths) > 2:
+                degrees = len(lengths) - 1
+                plain = lengths.std(ddof=1) / math.sqrt(len(lengths)) * stats.t.ppf(0.975, degrees) / 1.959963984540054
+                error = lengths.mean() * math.expm1(1.959963984540054 * plain / lengths.mean()) / 1.959963984540054
                 np.testing.assert_allclose(one.x_residence_time_stderr[cell], error)
             else:
                 assert np.isnan(one.x_residence_time_stderr[cell])

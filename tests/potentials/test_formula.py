@@ -384,7 +384,7 @@ def test_nothing_is_run(tmp_path):
         (["x"], {"k": math.inf}, ["'k'", "finite"]),
         (["x"], {"k": "three"}, ["'k'", "number"]),
         (["x"], {"k": 1j}, ["'k'", "number"]),
-        (["x"], {"k": [1.0, 2.0]}, ["'k'", "number"]),
+        (["x"], {"k": [[1.0, 2.0]]}, ["'k'", "number"]),
     ],
 )
 def test_names_that_are_repeated_or_reserved_are_refused(coordinates, parameters, words):
