@@ -104,7 +104,7 @@ def test_bad_tables(change, word):
         (lambda w: ls.BAOAB(0.1, -1.0), ConfigError),
         (lambda w: ls.SGHMC(0.1, 1.5), ConfigError),
         (lambda w: ls.ramp(0.1, 0.2, 0.0), ConfigError),
-        (lambda w: ls.ramp(0.1, -0.2, 1.0), ConfigError),
+        (lambda w: ls.simulate(w, ls.EulerMaruyama(0.1), temperature=ls.ramp(0.1, -0.2, 1.0), steps=2), ConfigError),
         (lambda w: ls.piecewise({1.0: 0.1}), ConfigError),
         (lambda w: ls.ramp([0.1, 0.2], [0.1, 0.2, 0.3], 1.0), ShapeError),
         (lambda w: ls.simulate(w, ls.EulerMaruyama(0.1), temperature=lambda t: -t - 1, steps=2), ConfigError),
