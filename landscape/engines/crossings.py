@@ -19,6 +19,9 @@ from landscape.noise.hessian import HessianNoise
 __all__ = ["Crossings"]
 
 
+CHANGING_PIECES = 8  # of a step whose length only the device knows: enough up to half of the way between two walls
+
+
 class Crossings:
     """Marks chains that cross an absorbing wall, and keeps them where they left.
 
@@ -99,9 +102,10 @@ class Crossings:
         """When and by which side a coordinate leaves: only paths near a wall are looked at, where that can be known."""
         number, bridge = (self.dim, d), self.bridge
         if self._replayed:
-            if self.plan.scheduled or isinstance(self.plan.integrator.thermal_noise, HessianNoise):
-                self._most.pop(d, None)
-            most = self._most.setdefault(d, pieces_of(variance, walls)) if bridge else 1
+            changing = self.plan.scheduled or isinstance(self.plan.integrator.thermal_noise, HessianNoise)
+            if d not in self._most:
+                self._most[d] = CHANGING_PIECES if changing else pieces_of(variance, walls)
+            most = self._most[d] if bridge else 1
             return first_crossing(start, end, variance, walls, draws, number, bridge=bridge, most=most)
         rows = may_cross(start, end, variance if bridge else torch.zeros_like(variance), walls).nonzero()[:, 0]
         share, side = torch.full_like(start, 2.0), torch.zeros_like(start, dtype=torch.int64)
