@@ -409,7 +409,7 @@ def _data_seed_table(data_seed: Any) -> list[tuple[int, Any]]:
         raise ConfigError(f"a schedule of data seeds is keyed by steps, whole numbers of 0 or more, got {list(table)}")
     for step in sorted(table):
         value = table[step]
-        if not isinstance(value, str) and (isinstance(value, Sequence) or np.ndim(value)):
+        if np.ndim(value):
             rows.append((int(step), tuple(check_seed(int(one), "data_seed") for one in value)))
         else:
             rows.append((int(step), check_seed(value, "data_seed")))
