@@ -152,14 +152,18 @@ def first_crossing(
         new = on & (first <= 1.0)
         share, side = torch.where(new, (j + first) / pieces, share), torch.where(new, at, side)
         x = y
-        if start.device.type == "cpu" and not bool(((share > 1.0) & (left > 1)).any()):
+        if _on_host(start) and not bool(((share > 1.0) & (left > 1)).any()):
             break
     return share, side
 
 
 def _some(which: Tensor) -> Tensor:
     """Numbers of those for which it holds; of all on an accelerator, where steps are captured and replayed."""
-    return which.nonzero()[:, 0] if which.device.type == "cpu" else torch.arange(len(which), device=which.device)
+    return which.nonzero()[:, 0] if _on_host(which) else torch.arange(len(which), device=which.device)
+
+
+def _on_host(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
 
 
 def _pieces(variance: Tensor, walls: list[tuple[int, float, int]]) -> Tensor:

@@ -22,6 +22,14 @@ DOCUMENTED = {
     "sample_energies",
     "accuracy",
     "evaluation_energy",
+    "batch_gradient",
+    "kinetic_energy",
+    "work",
+    "heat",
+    "dissipated",
+    "entropy_production",
+    "tree_depth",
+    "divergent",
 }
 
 
