@@ -10,6 +10,7 @@ from landscape.paths import Path, auto_neb, bezier, neb, straight_line, string
 from landscape.paths.band_checkpoint import Cadence
 from landscape.paths.evaluation import Slopes, batch_of
 from landscape.potentials import NetworkLoss, architectures, datasets
+from landscape.storage.interruption import Interruption
 
 FAR = {"end_tolerance": 1e9}  # ends of these tests are not minima
 
@@ -318,19 +319,19 @@ def test_when_a_state_is_written(monkeypatch):
         written.append(clock[0])
         clock[0] += duration
 
-    duration, cadence = 0.0, Cadence(write, 3)
+    duration, cadence = 0.0, Cadence(write, 3, Interruption())
     for _ in range(10):
         cadence()
     assert len(written) == 3
     written.clear()
-    duration, cadence = 1.0, Cadence(write, None)
+    duration, cadence = 1.0, Cadence(write, None, Interruption())
     for _ in range(200):
         clock[0] += 1.0
         cadence()
     assert written == [60.0, 121.0, 182.0]
     written.clear()
     clock[0], duration = 0.0, 10.0
-    cadence = Cadence(write, None)
+    cadence = Cadence(write, None, Interruption())
     for _ in range(500):
         clock[0] += 1.0
         cadence()
