@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from landscape.engines.choice import make_engine
 from landscape.errors import ConfigError, ShapeError
 from landscape.integrators.adam import Adam
 from landscape.integrators.sgd import SGD
+from landscape.notices import warn
 from landscape.objective import Objective, newton
 from landscape.paths.domain import Domain
 from landscape.potentials.base import Potential
@@ -189,11 +189,9 @@ def _warn(
     elif method == "lbfgs" and not plan.walls.folds:
         advice.append('method="newton" from here (start=the result)')
     advice.append("weight decay where a loss has no minimum, a smooth activation where it lies at a kink of ReLU")
-    warnings.warn(
+    warn(
         f"the minimum has not converged: the gradient has norm {norm:.3g} after {done} iterations of {method}, more "
-        f"than tolerance = {tolerance:g}. Try {'; '.join(advice)}",
-        UserWarning,
-        stacklevel=3,
+        f"than tolerance = {tolerance:g}. Try {'; '.join(advice)}"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ from landscape.engines.base import CLOCK_ORIGIN, Plan, State
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
 from landscape.integrators.base import Integrator, Memory, plain
 from landscape.momenta import given_momenta
+from landscape.notices import warn
 from landscape.per_chain import count_chains, length_of, per_chain
 from landscape.potentials.base import Potential, check_device
 from landscape.potentials.checks import needs_energy
@@ -382,19 +382,15 @@ def _check_exits(plan: Plan, steps: int, position: Tensor) -> None:
     if np.isfinite(width) and plan.integrator.thermal:
         ratio, most = plan.way(steps) / width, min(plan.integrator.exit_ratio, 1.0 / 6.0)
         if ratio > most:
-            warnings.warn(
+            warn(
                 f"a step goes {ratio:.3g} of the way between two levels that absorb, more than {most:.3g}: shares and "
-                "times of exits may be off. Lower the step size",
-                UserWarning,
-                stacklevel=4,
+                "times of exits may be off. Lower the step size"
             )
     share, bound = plan.exit_ratio(steps), plan.integrator.exit_ratio
     if share is not None and share > bound:
-        warnings.warn(
+        warn(
             f"a step goes {share:.3g} of the way between the walls that absorb (their images in mirrors included), "
-            f"more than {bound:g}: mean exit times may be off by more than 2 %. Lower the step size",
-            UserWarning,
-            stacklevel=4,
+            f"more than {bound:g}: mean exit times may be off by more than 2 %. Lower the step size"
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import astuple
@@ -18,6 +17,7 @@ from torch import nn
 
 from landscape.errors import CheckpointError, ConfigError
 from landscape.integrators.base import Integrator, plain
+from landscape.notices import warn
 from landscape.potentials.network import NetworkLoss
 from landscape.prepare import spec_of, spec_of_start
 from landscape.progress import progress_bar
@@ -202,11 +202,9 @@ def _warn_of_dropout(loss: NetworkLoss) -> None:
     ]
     if found:
         listed = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-        warnings.warn(
+        warn(
             f"dropout is off: {listed} drop units while torch trains, and do not here: an energy is a function of "
-            "the weights alone",
-            UserWarning,
-            stacklevel=3,
+            "the weights alone"
         )
 
 

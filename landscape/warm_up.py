@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from landscape.engines.choice import Backend
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
+from landscape.notices import warn
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import one_of, whole_number
 from landscape.record import Record
@@ -131,11 +131,9 @@ def warm_up(
             tuning.take_masses(positions, mass)
     acceptance = tuning.check(max(20, int(steps * _CHECK)))
     if abs(acceptance - target) > OFF:
-        warnings.warn(
+        warn(
             f"the warm-up of {steps} steps ends with an acceptance of {acceptance:.3g}, its target is {target:.3g}: "
-            "give it more steps, or a first step size nearer to the right one",
-            UserWarning,
-            stacklevel=2,
+            "give it more steps, or a first step size nearer to the right one"
         )
     return Warmed(tuning.rule, tuning.state, acceptance)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from landscape.errors import ConfigError, ShapeError
+from landscape.notices import warn
 from landscape.potentials.base import Potential, check_device
 from landscape.potentials.batch import Inputs, as_tree, unwrapped
 from landscape.potentials.composite import composite_attention
@@ -190,11 +190,9 @@ class NetworkFunction(Potential):
     def default_start(self) -> Tensor:
         """As `position`: where runs start."""
         if not torch.equal(self.layout.flatten(self.module), self.layout.flatten(self.snapshot)):
-            warnings.warn(
+            warn(
                 "the module's weights have changed since the loss was made, and the loss still has the former ones: "
-                "call loss.refresh() to take those that the module has now",
-                UserWarning,
-                stacklevel=3,
+                "call loss.refresh() to take those that the module has now"
             )
         return self.snapshot_position()
 

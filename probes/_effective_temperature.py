@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from landscape.errors import ConfigError, ShapeError
+from landscape.notices import warn
 from landscape.potentials.modes import plain_modes
 from landscape.potentials.positions import aligned, labelled, plain_array, stored
 from landscape.probes._batch_temperature import Sampling, check_sampling, noise_factor
@@ -207,7 +207,7 @@ def _sampling(loss: Any, sampling: Sampling | None, replacement: bool | None) ->
         named: Sampling = "replacement" if replacement else "independent"
         if sampling not in (None, named):
             raise ConfigError(f"got replacement={replacement!r} and sampling={sampling!r}: give sampling alone")
-        warnings.warn(f'replacement={replacement!r} is now sampling="{named}"', FutureWarning, stacklevel=3)
+        warn(f'replacement={replacement!r} is now sampling="{named}"', FutureWarning)
         return named
     if sampling is not None:
         return sampling

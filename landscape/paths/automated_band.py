@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, Final
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import ConfigError
+from landscape.notices import warn
 from landscape.paths.band_checkpoint import BandState, Cadence
 from landscape.paths.convergence import why_not_converged
 from landscape.paths.curve import chord_knots, respace
@@ -175,11 +175,9 @@ def auto_neb(
     why = why_not_converged(potential, domain, band.best, band.history, pivots_at_once)
     band.history.converged = why is None
     if why is not None:
-        warnings.warn(
+        warn(
             f"auto_neb has not converged: {why}. Give more or longer cycles, such as cycles=[(lr, 2000)] * 4, or raise "
-            "lr in the first ones",
-            UserWarning,
-            stacklevel=2,
+            "lr in the first ones"
         )
     return finished_path(potential, band.best, band.history, "auto_neb", settings, pivots_at_once)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
+from landscape.notices import warn
 from landscape.paths.domain import Domain
 from landscape.paths.evaluation import working_dtype
 from landscape.paths.path import Path, real_tensor
@@ -102,11 +102,9 @@ def initial_pivots(
     for which, point in (("start", moving[0]), ("end", moving[-1])):
         norm = float(domain.inward(point[None], potential.gradient(point)[None]).norm())
         if not norm <= end_tolerance:
-            warnings.warn(
+            warn(
                 f"the {which} of the path is not a minimum: the gradient there has norm {norm:.3g}, more than "
-                f"end_tolerance = {end_tolerance:g}. Minimise it first, or raise end_tolerance",
-                UserWarning,
-                stacklevel=3,
+                f"end_tolerance = {end_tolerance:g}. Minimise it first, or raise end_tolerance"
             )
     return moving
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from landscape.errors import CheckpointError, StorageError
+from landscape.notices import warn
 
 __all__ = [
     "CURRENT", "FORMER", "LOCK", "Entry", "Manifest", "generations", "is_own_name", "is_run_folder", "read_entry",
@@ -159,7 +159,7 @@ def generations(folder: Path) -> Iterator[Manifest]:
         if manifest not in found:
             found.append(manifest)
             if problems:
-                warnings.warn(f"{'; '.join(problems)}: going back to {str(path)!r}", UserWarning, stacklevel=3)
+                warn(f"{'; '.join(problems)}: going back to {str(path)!r}")
                 problems = []
             yield manifest
     if not found:

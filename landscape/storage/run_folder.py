@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ import xarray as xr
 
 from landscape.driver import Driver
 from landscape.errors import CheckpointError, StorageError
+from landscape.notices import warn
 from landscape.storage.checkpoint import Arrays, capture, encode, read_arrays, restore
 from landscape.storage.files import path_of, serialise, write_atomically
 from landscape.storage.interruption import Interruption
@@ -125,11 +125,9 @@ class RunFolder:
             self._replace(self.manifest, keep_former=False)
         versions = _versions()
         if versions != self.manifest.versions:
-            warnings.warn(
+            warn(
                 f"{str(self.path)!r} was begun with {self.manifest.versions}, now there is {versions}: the bits may "
-                "differ from here on",
-                UserWarning,
-                stacklevel=4,
+                "differ from here on"
             )
 
     # -- going on -------------------------------------------------------------------------------------------------
@@ -150,7 +148,7 @@ class RunFolder:
                 problems.append(str(error))
                 continue
             if problems:
-                warnings.warn(f"{'; '.join(problems)}: going back to step {manifest.done}", UserWarning, stacklevel=4)
+                warn(f"{'; '.join(problems)}: going back to step {manifest.done}")
             return manifest, arrays
         raise CheckpointError("; ".join(problems))
 

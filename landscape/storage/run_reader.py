@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from xarray.core import indexing
 
 from landscape.by_chain import by_chain
 from landscape.errors import CheckpointError, StorageError
+from landscape.notices import warn
 from landscape.storage.manifest import Entry, Manifest, generations, read_entry
 
 __all__ = ["OF_FOLDERS", "open_folder"]
@@ -45,7 +45,7 @@ def open_folder(folder: Path) -> xr.Dataset:
                 break  # the writer may have replaced these files meanwhile: damage is what a second look finds too
             if problems:
                 text = f"{'; '.join(problems)}: showing the run as it was at step {manifest.done}"
-                warnings.warn(text, UserWarning, stacklevel=3)
+                warn(text)
             return by_chain(dataset)
         before = problems
     raise CheckpointError("; ".join(problems))

@@ -155,7 +155,7 @@ def diagonal(
         one, good = work(number)
         found[number, 0], error[number, 0] = one.value.cpu().numpy(), one.stderr.cpu().numpy()
         converged[number, 0] = good and np.isfinite(found[number, 0]).all()
-    check.warn("the diagonal", stacklevel=4)
+    check.warn("the diagonal")
     return _described(sites, settings, work, {"diagonal": found, "diagonal_stderr": error}, converged)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
@@ -11,6 +10,7 @@ import torch
 import xarray as xr
 
 from landscape.errors import ConfigError
+from landscape.notices import warn
 from landscape.potentials import Potential
 from landscape.potentials.checks import one_of, true_or_false, whole_number
 from landscape.potentials.modes import plain_modes
@@ -159,11 +159,9 @@ def sharpness(
         if places is not None:
             places[number, 0, inside] = vector
     if beyond:
-        warnings.warn(
+        warn(
             f"the ball reaches beyond the walls of {sorted(beyond)}, where there is no energy: no number is given "
-            "there; choose a smaller radius",
-            UserWarning,
-            stacklevel=2,
+            "there; choose a smaller radius"
         )
     return _described(sites, probe, settings, radius, radii, found, converged, places)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.notices import warn
 from landscape.potentials import NetworkLoss
 from landscape.potentials.checks import one_of, whole_number
 from landscape.potentials.modes import plain_modes
@@ -282,11 +282,9 @@ def _settings(rtol: Any, products: Any, method: Any, warm_start: Any, seed: Any)
     one_of("method", method, ("lanczos", "power"))
     limit = whole_number("products", products)
     if method == "power":
-        warnings.warn(
+        warn(
             "power iteration finds the eigenvalue of largest magnitude, which may be the most negative one, and it "
-            'stops early where two are close: method="lanczos" gives both ends with residuals in fewer products',
-            UserWarning,
-            stacklevel=3,
+            'stops early where two are close: method="lanczos" gives both ends with residuals in fewer products'
         )
     return {"rtol": float(rtol), "limit": limit, "method": method, "warm": bool(warm_start), "seed": check_seed(seed)}
 
@@ -333,7 +331,7 @@ def _ends(
             for key in ("largest_residual", "smallest_residual"):
                 values[key][number, layer] = widened(values[key][number, layer], skew)
             converged[number, layer], spent[number, layer] = ends.converged and not skew, linear.products
-    check.warn(f"{which} eigenvalue" if which == "largest" else "largest and smallest eigenvalue", stacklevel=4)
+    check.warn(f"{which} eigenvalue" if which == "largest" else "largest and smallest eigenvalue")
     total = int(spent.sum())
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         key: ((), value) for key, value in {**values, "converged": converged, "products": spent}.items()

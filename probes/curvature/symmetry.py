@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from landscape.notices import warn
 from landscape.potentials import NetworkLoss
 from landscape.probes.curvature.linear import LinearMap, sign_probes
 from landscape.probes.curvature.operators import layer_blocks
@@ -165,7 +165,7 @@ class SymmetryCheck:
             return ()
         return _layers_to_blame(linear, dict(layer_blocks(self._sites.potential)))
 
-    def warn(self, what: str, *, stacklevel: int = 3) -> None:
+    def warn(self, what: str) -> None:
         """One warning, if anything was found.
 
         Warns
@@ -176,11 +176,9 @@ class SymmetryCheck:
         if not self._shares:
             return
         where = f" at {len(self._shares)} of {self._sites.count} positions" if self._sites.count > 1 else ""
-        warnings.warn(
+        warn(
             f"{what}: the matrix is not symmetric{where}, |H - H^T| is {max(self._shares.values()):.1g} of |H|"
-            f"{self._cause()}. `converged` is false there, and no error bar is smaller than |H - H^T|",
-            UserWarning,
-            stacklevel=stacklevel,
+            f"{self._cause()}. `converged` is false there, and no error bar is smaller than |H - H^T|"
         )
 
     def _cause(self) -> str:

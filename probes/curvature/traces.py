@@ -133,7 +133,7 @@ def trace(
             skew = check.note(number, layer, linear, seen, exact=method == "exact")
             error[number, layer], symmetric[number, layer] = widened(error[number, layer], skew), not skew
             products += linear.products
-    check.warn("trace", stacklevel=4)
+    check.warn("trace")
     return sites.dataset(
         {"trace": ((), value), "trace_stderr": ((), error), "converged": ((), symmetric & settled(error, value, rtol))},
         _NAMES,
