@@ -56,7 +56,7 @@ class Crossings:
         stay = torch.zeros_like(first)
         for d, walls in self.walls.items():
             variance = (amplitude.square() * self._spread(before, d)).expand_as(first)
-            share, side = self._first(d, walls, start[:, d], end[:, d], variance, draws)
+            share, side = self._first(d, walls, start[:, d], end[:, d], variance, draws, gone)
             new = ~gone & (share < first)
             first = torch.where(new, share, first)
             exits = self.sides[:, d].to(side.device)[side] * (d + 1)
@@ -97,9 +97,13 @@ class Crossings:
         return self.plan.device.type != "cpu"
 
     def _first(
-        self, d: int, walls: list[tuple[int, float, int]], start: Tensor, end: Tensor, variance: Tensor, draws: Draws
-    ) -> tuple[Tensor, Tensor]:
-        """When and by which side a coordinate leaves: only paths near a wall are looked at, where that can be known."""
+        self, d: int, walls: list[tuple[int, float, int]], start: Tensor, end: Tensor, variance: Tensor, draws: Draws,
+        gone: Tensor,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """When and by which side a coordinate leaves: only paths near a wall are looked at, where that can be known.
+
+        Those that are gone rest on their wall, and are not.
+        """
         number, bridge = (self.dim, d), self.bridge
         if self._replayed:
             changing = self.plan.scheduled or isinstance(self.plan.integrator.thermal_noise, HessianNoise)
@@ -107,7 +111,8 @@ class Crossings:
                 self._most[d] = CHANGING_PIECES if changing else pieces_of(variance, walls)
             most = self._most[d] if bridge else 1
             return first_crossing(start, end, variance, walls, draws, number, bridge=bridge, most=most)
-        rows = may_cross(start, end, variance if bridge else torch.zeros_like(variance), walls).nonzero()[:, 0]
+        near = may_cross(start, end, variance if bridge else torch.zeros_like(variance), walls)
+        rows = (near & ~gone).nonzero()[:, 0]
         share, side = torch.full_like(start, 2.0), torch.zeros_like(start, dtype=torch.int64)
         if len(rows):
             some = start[rows], end[rows], variance[rows]
