@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from landscape.by_chain import ByChain
 from landscape.dissipation import SUMS
 from landscape.driver import Driver
-from landscape.potentials.base import Potential
+from landscape.observers.base import WIDE
 from landscape.record import OBSERVABLES
 from landscape.schedules import Schedule
 from landscape.version import package_version
@@ -52,7 +52,7 @@ def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Data
             continue
         long_name, units = OBSERVABLES.get(name, (name.replace("_", " "), "1"))
         attributes = {"long_name": long_name, "units": units} | (wrapped if name == "position" else {})
-        variables[name] = (_dims(name, values, potential), values, attributes)
+        variables[name] = (_dims(name, values), values, attributes)
     coordinates = _coordinates(driver)
     step_time = (end - driver.first_time) / max(driver.done, 1)
     if not isinstance(plan.step_size, Schedule):
@@ -143,13 +143,9 @@ def _of_each_chain(driver: Driver) -> dict[str, Any]:
     return found
 
 
-def _dims(name: str, values: NDArray[Any], potential: Potential) -> tuple[str, ...]:
-    dims: tuple[str, ...] = ("chain", "draw")
-    if name in ("position", "unwrapped", "momentum", "batch_gradient"):
-        return (*dims, "coordinate")
-    if name == "sample_energies":
-        return (*dims, "sample")
-    return dims + tuple(f"{name}_dim_{i}" for i in range(values.ndim - 2))
+def _dims(name: str, values: NDArray[Any]) -> tuple[str, ...]:
+    own = (WIDE[name],) if name in WIDE else tuple(f"{name}_dim_{i}" for i in range(values.ndim - 2))
+    return ("chain", "draw", *own)
 
 
 def _coordinates(driver: Driver) -> dict[str, Any]:

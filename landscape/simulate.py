@@ -24,6 +24,7 @@ from landscape.engines.choice import Backend, make_engine
 from landscape.errors import ConfigError, NonFiniteError
 from landscape.integrators.base import Integrator
 from landscape.metadynamics import Hills, Metadynamics, take_metadynamics
+from landscape.observers.base import WIDE
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
 from landscape.potentials.network import NetworkLoss
@@ -311,11 +312,9 @@ def execute(
 def record_bytes(plan: Plan, observables: Mapping[str, Any]) -> tuple[int, int]:
     """Bytes of a draw and of a snapshot of all chains."""
     itemsize = torch.empty(0, dtype=plan.dtype).element_size()
-    wide = plan.potential.dim * itemsize
-    sizes = dict.fromkeys(("position", "unwrapped", "momentum", "batch_gradient"), wide)
-    sizes["sample_energies"] = getattr(plan.potential, "samples", 0) * itemsize
-    per_draw = plan.chains * sum(sizes.get(name, 8) for name in observables)
-    return max(per_draw, 1), plan.chains * wide
+    lengths = {"coordinate": plan.potential.dim, "sample": getattr(plan.potential, "samples", 0)}
+    per_draw = plan.chains * sum(lengths[WIDE[name]] * itemsize if name in WIDE else 8 for name in observables)
+    return max(per_draw, 1), plan.chains * plan.potential.dim * itemsize
 
 
 def check_memory(

@@ -16,7 +16,17 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.per_chain import per_chain
 from landscape.potentials.base import Potential
 
-__all__ = ["Accumulator", "FloatArray", "Observer", "Source", "Variables", "check_count", "check_observer", "units_of"]
+__all__ = [
+    "WIDE",
+    "Accumulator",
+    "FloatArray",
+    "Observer",
+    "Source",
+    "Variables",
+    "check_count",
+    "check_observer",
+    "units_of",
+]
 
 Source: TypeAlias = str | Sequence[str] | Callable[[Potential, Tensor], Tensor]
 Variables: TypeAlias = dict[str, tuple[tuple[str, ...], NDArray[Any], dict[str, str]]]
@@ -24,7 +34,7 @@ FloatArray: TypeAlias = NDArray[np.float64]
 
 # Names that stand for many columns, and the dimension these have in a run.
 _OF_COORDINATES = ("position", "unwrapped", "momentum", "batch_gradient")
-_WIDE = dict.fromkeys(_OF_COORDINATES, "coordinate") | {"sample_energies": "sample"}
+WIDE = dict.fromkeys(_OF_COORDINATES, "coordinate") | {"sample_energies": "sample"}
 _ENERGIES = ("energy", "batch_energy", "evaluation_energy", "sample_energies", "gradient_norm")
 
 
@@ -105,8 +115,8 @@ class Observer(ABC):
 
     def columns(self, name: str, width: int) -> tuple[tuple[str, ...], Variables]:
         """Dimensions that tell the columns of a result apart, and their labels: none for a single column."""
-        if isinstance(self.of, str) and self.of in _WIDE:
-            return (_WIDE[self.of],), {}
+        if isinstance(self.of, str) and self.of in WIDE:
+            return (WIDE[self.of],), {}
         dim = f"{name}_component"
         if isinstance(self.of, str) or callable(self.of):
             return ((), {}) if width == 1 else ((dim,), {})
