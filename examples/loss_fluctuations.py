@@ -85,12 +85,12 @@ def simulate(
     """A chain per temperature and minimum, after half as many steps; `factor` shortens the step."""
     settings = ls.grid(temperature=temperatures, replicas=minima)
     found = [ls.minimize(loss, start, steps=60_000, tolerance=1e-8) for start in initial_weights(loss, minima, seed)]
-    start = np.stack([found[k].position.to_numpy() for k in settings["replica"]])
+    start = np.stack([found[k].position.to_numpy() for k in settings["replica"].values])
     rule = ls.EulerMaruyama(dt=factor * (REACH / settings["temperature"].values if scaled else 1e-2))
     common: dict[str, Any] = {"temperature": settings["temperature"], "seed": seed}
     warm = ls.simulate(loss, rule, start=start, steps=steps // 2, record=ls.Record(steps // 2), **common)
     run = ls.simulate(loss, rule, start=warm, state="keep", steps=steps, record=ls.Record(EVERY), **common)
-    return run.assign_coords(minimum=("chain", settings["replica"]))
+    return run.assign_coords(minimum=("chain", settings["replica"].values))
 
 
 def initial_weights(loss: potentials.NetworkLoss, count: int, seed: int) -> list[Any]:

@@ -64,8 +64,8 @@ def heavy_ball(size: str, seed: int) -> xr.Dataset:
         run = ls.simulate(spring, ls.SGD(lr=lr, momentum=mu), start=middle, chains=chains, steps=steps, seed=seed,
                           record=ls.Record(steps), progress=False)  # fmt: skip
         square = (run.last_position.values[:, 0] - middle[0]) ** 2
-        formula = fluctuations.effective_temperature(spring, middle, lr, 2, momentum=mu, replacement=True).temperature
-        noise = 2 * (1 - mu) * float(formula) / lr  # T_eff = lr C / (2 (1 - mu))
+        formula = fluctuations.effective_temperature(spring, middle, lr, 2, momentum=mu, sampling="replacement")
+        noise = 2 * (1 - mu) * float(formula.temperature) / lr  # T_eff = lr C / (2 (1 - mu))
         exact = lr * noise / (k * (1 - mu) * (2 - lr * k / (1 + mu)))
         rows.append((square.mean() / exact, square.std(ddof=1) / chains**0.5 / exact))
     ratio, error = zip(*rows, strict=True)

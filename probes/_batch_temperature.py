@@ -95,7 +95,7 @@ def batch_temperature(
     >>> batch_temperature([0.1, 1.0], **setting, sampling="independent").round(4)  # 0.1 * 0.98 / (2 * 2), nearly
     array([0.0246, 0.0258])
     >>> batch_temperature([0.1, 1.0], **setting, sampling="epoch").round(4)
-    array([0.0036, 0.0181])
+    array([0.0037, 0.0182])
     """
     check_sampling(sampling)
     k = np.asarray(curvature, dtype=np.float64)

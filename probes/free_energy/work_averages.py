@@ -134,7 +134,8 @@ def two_sided(forward: FloatArray, backward: FloatArray, temperature: float, sta
         average, error, carrying = exponential_average(work / t)
         # By Crooks' relation <e^{-2(W - dF)/T}> of one direction is <e^{(W + dF)/T}> of the other, which is seen where
         # the works that carry it have not occurred.
-        square = float(np.exp(other / t + sign * bennett).mean())
+        with np.errstate(over="ignore"):  # of works of thousands of T nothing carries
+            square = float(np.exp(other / t + sign * bennett).mean())
         carrying = min(carrying, len(work) / square)
         error = max(error, float(np.sqrt(max(square - 1.0, 0.0) / len(work))))
         effective.append(carrying)

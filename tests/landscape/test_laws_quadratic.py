@@ -44,7 +44,7 @@ def scan(scheme, backend, heating=1.0, noise=None, seed=1):
     combinations = len(TEMPERATURES) * len(STEPS)
     x = run.position.values.reshape(combinations, replicas, -1, 3)
     energy = run.energy.values.reshape(combinations, replicas, -1)
-    return g["temperature"][::replicas], g["dt"][::replicas], x, energy
+    return g["temperature"].values[::replicas], g["dt"].values[::replicas], x, energy
 
 
 def scores(per_chain, exact):

@@ -255,6 +255,6 @@ def test_wrong_use_of_a_probe_is_exit_code_2(site, stored, capsys, code, argumen
 
 
 def test_an_unknown_group_or_name(site):
-    with pytest.raises(ConfigError, match="no group 'noises'"):
-        plugins.installed("noises")
+    with pytest.raises(ConfigError, match="no group 'schedules'"):
+        plugins.installed("schedules")
     assert plugins.find("probes", "nothing") is None
