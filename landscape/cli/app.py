@@ -340,19 +340,24 @@ def info(run: Run) -> None:
 
 @app.command()
 def report(
-    source: Annotated[Path, typer.Argument(help="A stored run or result, or a folder of them.", show_default=False)],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="Stored runs, sweeps or results, or folders of them; several are compared."),
+    ],
     output: Output = None,
     force: Force = False,
 ) -> None:
     """Put runs and results on one page of HTML: specification, certificate, tables with errors, and pictures.
 
-    The page stands alone: it needs no network, and reads on a phone and on paper.
+    Of several, the page says first where their settings differ and what their energies are, side by side. It is
+    written beside what is reported, or as report.html here if there are several. It stands alone: it needs no network,
+    and reads on a phone and on paper.
 
-    Example:  landscape report landscape-demo -o report.html
+    Example:  landscape report cold.nc warm.nc -o report.html
     """
     from landscape.cli.reporting import write_report
 
-    write_report(source, output, force=force)
+    write_report(sources, output, force=force)
 
 
 @app.command()

@@ -19,7 +19,7 @@ from landscape.probes import fluctuations
 from landscape.report import Badge, Block, Code, Note, Section, Table
 from landscape.storage.files import read_spec
 
-__all__ = ["sweep_section"]
+__all__ = ["SHOWN", "energies_of_points", "sweep_section"]
 
 SHOWN = ("mean", "variance", "heat_capacity", "autocorrelation_time", "effective_sample_size")
 
@@ -30,7 +30,7 @@ def sweep_section(name: str, dataset: xr.Dataset) -> Section:
     blocks: list[Block] = [facts_of(dataset), Note(f"{done} of {dataset.failed.size} points have a result.")]
     blocks += _failures(str(dataset.attrs.get("failures", "[]")))
     if "energy" in dataset and {"chain", "draw"} <= set(dataset.energy.dims):
-        found = _energies(dataset)
+        found = energies_of_points(dataset)
         if "mean" in found:
             shown = [key for one in SHOWN for key in (one, f"{one}_stderr")]
             blocks += tables_of("Energy", found[[*shown, *flags(found)]])
@@ -43,7 +43,7 @@ def sweep_section(name: str, dataset: xr.Dataset) -> Section:
     return Section(f"{name}: {dataset.attrs.get('title', 'sweep')}", blocks)
 
 
-def _energies(dataset: xr.Dataset) -> xr.Dataset:
+def energies_of_points(dataset: xr.Dataset) -> xr.Dataset:
     """Fluctuations of the energy on the axes of the sweep, the chains of a point pooled; missing without a result."""
     axes, shape = dataset.failed.dims, dataset.failed.shape
     coordinates = {str(name): one for name, one in dataset.coords.items() if one.dims and set(one.dims) <= set(axes)}

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from landscape.cli.console import console, no_overwrite
+from landscape.cli.report_comparison import comparison
 from landscape.cli.report_sections import section_of
 from landscape.cli.report_sweep import sweep_section
-from landscape.errors import StorageError
+from landscape.errors import CheckpointError, ConfigError, StorageError
 from landscape.opening import open as open_run
 from landscape.report import Badge, Block, Note, Page, Section, Table, embed, render
 from landscape.results import REFERENCES
 from landscape.storage.files import write_atomically
 from landscape.storage.manifest import is_run_folder
-from landscape.sweeps.results import MANIFEST, open_sweep
+from landscape.storage.training_folder import is_training
+from landscape.sweeps.results import is_sweep
 from landscape.text import measured
 from landscape.version import package_version
 
@@ -29,59 +32,73 @@ LARGEST_PICTURE = 5_000_000  # bytes
 _TONES = {"holds": "good", "does not hold": "bad"}
 
 
-def write_report(source: Path, output: Path | None, *, force: bool) -> None:
-    """Write the report of a run, a result, or a folder of them."""
-    if not source.exists():
-        raise StorageError(f"there is nothing at {str(source)!r}: expected a stored run or a folder of them")
-    of_folder = source.is_dir() and not _is_one(source)
-    target = no_overwrite(output or (source / "report.html" if of_folder else source.with_suffix(".html")), force=force)
-    sections = list(_folder(source, source)) if of_folder else [_file(source, source.name)]
-    if not sections:
-        raise StorageError(f"the folder {str(source)!r} holds no run, no result (.nc) and no verdicts.json")
-    page = Page(f"Report of {source.resolve().name}", sections, _footer())
-    write_atomically(target, render(page).encode())
+def write_report(sources: Sequence[Path], output: Path | None, *, force: bool) -> None:
+    """Write the report of runs, results, or folders of them; of several, a comparison first."""
+    for source in sources:
+        if not source.exists():
+            raise StorageError(f"there is nothing at {str(source)!r}: expected a stored run or a folder of them")
+    if len({source.resolve() for source in sources}) < len(sources):
+        raise ConfigError(f"each run is given once to be compared, got {', '.join(map(str, sources))}")
+    first, several = sources[0], len(sources) > 1
+    beside = first / "report.html" if _is_many(first) else first.with_suffix(".html")
+    target = no_overwrite(output or (Path("report.html") if several else beside), force=force)
+    sections: list[Section] = []
+    for source in sources:
+        found = [one for path in _paths(source) for one in _sections(path, source, several)]
+        if not found:
+            raise StorageError(f"the folder {str(source)!r} holds no run, no result (.nc) and no verdicts.json")
+        sections += found
+    if several:
+        sections = [_comparison(sources), *sections]
+    title = " and ".join(source.resolve().name for source in sources[:3]) + (" and others" if len(sources) > 3 else "")
+    write_atomically(target, render(Page(f"Report of {title}", sections, _footer())).encode())
     console.print(f"wrote [bold]{target}[/bold]")
 
 
-def _folder(folder: Path, root: Path) -> Iterator[Section]:
-    """Verdicts and pictures first, then data, then the folders inside."""
-    about = _verdicts(folder, root) + _pictures(folder)
-    if about:
-        yield Section(_name(folder, root), about)
-    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    for path in inside:
-        if path.suffix == ".nc" and path.is_file():
-            yield _tolerant(path, _name(path, root))
-    for path in inside:
-        if path.is_dir() and not path.is_symlink():
-            yield from [_tolerant(path, _name(path, root))] if _is_one(path) else _folder(path, root)
+def _paths(source: Path) -> Iterator[Path]:
+    """One run or result; or a folder of them, then what it holds: files first, then the folders inside."""
+    yield source
+    if _is_many(source):
+        inside = sorted(path for path in source.iterdir() if not path.name.startswith("."))
+        yield from (path for path in inside if path.suffix == ".nc" and path.is_file())
+        for path in inside:
+            if path.is_dir() and not path.is_symlink():
+                yield from _paths(path)
 
 
-def _name(path: Path, root: Path) -> str:
-    return path.resolve().name if path == root else path.relative_to(root).as_posix()
+def _comparison(sources: Sequence[Path]) -> Section:
+    """What can be read of the sources, side by side."""
+    with ExitStack() as stack:
+        found = {}
+        for path in (path for source in sources for path in _paths(source) if not _is_many(path)):
+            with suppress(StorageError, CheckpointError):  # the section of a damaged one says so
+                found[path.as_posix()] = stack.enter_context(open_run(path))
+        return comparison(found)
 
 
-def _tolerant(path: Path, name: str) -> Section:
-    """A damaged file among others is reported, and they are shown all the same."""
+def _sections(path: Path, source: Path, several: bool) -> Iterator[Section]:
+    """What one path has to say: of a folder, verdicts and pictures; a damaged file among others only that it is."""
+    inside = path != source
+    name = path.as_posix() if several else path.relative_to(source).as_posix() if inside else path.resolve().name
+    if _is_many(path):
+        about = _verdicts(path, name) + _pictures(path)
+        yield from [Section(name, about)] if about else []
+        return
     try:
-        return _file(path, name)
-    except StorageError as error:
-        return Section(name, [Note(str(error), Badge("Not readable:", "bad"))])
+        with open_run(path) as dataset:
+            yield (sweep_section if is_sweep(path) else section_of)(name, dataset)
+    except (StorageError, CheckpointError) as error:
+        if not (inside or several):
+            raise
+        yield Section(name, [Note(str(error), Badge("Not readable:", "bad"))])
 
 
-def _is_one(folder: Path) -> bool:
-    """Whether the files of a folder are one run or one sweep."""
-    return is_run_folder(folder) or (folder / MANIFEST).is_file()
+def _is_many(path: Path) -> bool:
+    """Whether a folder is not one run, training or sweep, but may hold several."""
+    return path.is_dir() and not any(known(path) for known in (is_run_folder, is_training, is_sweep))
 
 
-def _file(path: Path, name: str) -> Section:
-    if (path / MANIFEST).is_file():
-        return sweep_section(name, open_sweep(path))
-    with open_run(path) as dataset:
-        return section_of(name, dataset)
-
-
-def _verdicts(folder: Path, root: Path) -> list[Block]:
+def _verdicts(folder: Path, name: str) -> list[Block]:
     path = folder / "verdicts.json"
     if not path.is_file():
         return []
@@ -89,7 +106,7 @@ def _verdicts(folder: Path, root: Path) -> list[Block]:
         found = json.loads(path.read_text("utf-8"))
         rows = [_verdict(one) for one in found]
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        return [Note(f"{_name(path, root)}: {error}", Badge("Not readable:", "bad"))]
+        return [Note(f"{name}/{path.name}: {error}", Badge("Not readable:", "bad"))]
     blocks: list[Block] = [Table("Claims", ["claim", "expected", "measured", "outcome", "source", "note"], rows)]
     printed = folder / "outcome.txt"
     if printed.is_file():

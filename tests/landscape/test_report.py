@@ -21,10 +21,11 @@ import landscape as ls
 from landscape.cli.app import run
 from landscape.cli.estimates import estimate_tables
 from landscape.cli.plotting import plot_places
+from landscape.cli.report_comparison import comparison
 from landscape.cli.report_figures import picture, pictures
 from landscape.errors import ConfigError
 from landscape.probes import confinement, curvature, fluctuations, free_energy
-from landscape.report import Note, Picture
+from landscape.report import Note, Picture, Table
 from landscape.reproduction import Reproduction, judge
 from landscape.text import measured
 from landscape.toml_text import to_toml
@@ -344,6 +345,72 @@ def test_a_report_is_not_replaced_unless_asked(tmp_path, capsys):
     assert run(["report", str(tmp_path), "--force"]) == 0
     assert run(["report", "--help"]) == 0
     assert "Example:" in capsys.readouterr().out
+
+
+# -- several ----------------------------------------------------------------------------------------------------------
+
+
+def test_several_are_compared(thermal, folder):
+    """Differing keys, energies with errors, and differences between equal temperatures."""
+    warm = ls.run(SPEC | {"seed": 4, "temperature": [0.2] * 6 + [0.8] * 6, "certify": False})
+    with ls.open(folder / "table") as table:
+        section = comparison({"cold.nc": thermal, "warm.nc": warm, "table": table})
+    settings, energies, differences = (one for one in section.blocks if isinstance(one, Table))
+    keys = {row[0]: row[1:] for row in settings.rows}
+    assert keys["seed"] == ["3", "4", "0"]
+    assert keys["integrator.kind"] == ["BAOAB", "BAOAB", "EulerMaruyama"]
+    assert keys["integrator.dt"] == ["0.2", "0.2", "[0.1, 5.0]"]
+    assert "potential.stiffness" not in keys  # the control: the same for all
+    rows = [["cold.nc", "0.1"], ["cold.nc", "0.2"], ["cold.nc", "0.4"], ["warm.nc", "0.2"], ["warm.nc", "0.8"]]
+    assert [row[:2] for row in energies.rows][:5] == rows
+    assert ["table dt=0.1", "0.4"] in [row[:2] for row in energies.rows]
+    one, other = (fluctuations.summary(run.energy, by="temperature") for run in (thermal, warm))
+    change = float(other["mean"][0] - one["mean"][1])
+    error = float(np.hypot(other.mean_stderr[0], one.mean_stderr[1]))
+    (row,) = (row for row in differences.rows if row[0] == "warm.nc")
+    assert row == ["warm.nc", "0.2", "cold.nc", measured(change, error).replace("+-", "±"), f"{change / error:+.1f}"]
+    assert abs(change / error) < 4.5  # equipartition at the same temperature, of independent runs
+    assert [one.description for one in section.blocks if isinstance(one, Picture)] == [
+        "Distributions of the energy, all chains of a run together."
+    ]
+
+
+def test_results_of_probes_are_compared(thermal):
+    """Side by side where the grid is the same; as curves where it is another."""
+    places = thermal.position.sel(coordinate="x0")
+    one, other, coarse = (
+        free_energy.profile(places[chains], range=(-0.5, 0.5), bins=bins, zero=0.0)
+        for chains, bins in ((slice(0, 4), 9), (slice(4, 8), 9), (slice(8, 12), 5))
+    )
+    section = comparison({"one": one, "other": other})
+    (table,) = (one for one in section.blocks if isinstance(one, Table))
+    assert table.headings[:2] == ["x0", "of"]
+    assert [row[1] for row in table.rows[:4]] == ["one", "other"] * 2
+    section = comparison({"one": one, "coarse": coarse})
+    assert {type(one) for one in section.blocks} == {Picture}
+    assert any("Free energy of each" in one.description for one in section.blocks)
+
+
+def test_a_damaged_one_among_several_is_said_and_the_same_twice_refused(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    target = str(tmp_path / "report.html")
+    assert run(["report", "minimum.nc", "broken.nc", "path.nc", "-o", target]) == 0
+    found = read(tmp_path / "report.html")
+    for word in ("Report of minimum.nc and broken.nc", "Comparison", "Not readable:", "converged", "The path"):
+        assert word in found.text
+    assert run(["report", "minimum.nc", f"../{folder.name}/minimum.nc"]) == 2
+    assert "given once" in capsys.readouterr().err
+
+
+def test_a_training_is_one_run(tmp_path):
+    spec = {
+        "task": "train", "epochs": 4, "backend": "batched", "siblings": 2, "integrator": {"kind": "SGD", "lr": 0.1},
+        "potential": {"kind": "NetworkLoss", "batch_size": 10, "module": {"kind": "mlp", "sizes": [4, 3, 2]},
+                      "data": {"kind": "random_labels", "samples": 30, "features": 4, "classes": 2}},
+    }  # fmt: skip
+    ls.run(spec, output=tmp_path / "training")
+    assert run(["report", str(tmp_path / "training")]) == 0
+    assert "SGD on NetworkLoss" in read(tmp_path / "training.html").text
 
 
 # -- in a browser -----------------------------------------------------------------------------------------------------
