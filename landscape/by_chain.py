@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.per_chain import numbers
 
@@ -97,6 +98,7 @@ class Grid(ByChain):  # type: ignore[no-untyped-call]
         return f"<pre>{self!r}</pre>"
 
 
+@guarded
 def grid(*, replicas: int = 1, **settings: Sequence[float]) -> Grid:
     """Per-chain settings for every combination of values, each `replicas` times.
 

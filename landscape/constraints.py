@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential, check_pair
 from landscape.potentials.scalar_field import Coordinate, plain_coordinate, scalar_field
@@ -23,6 +24,7 @@ FEW = 32  # coordinates, which are folded one by one
 SEAM_SHARE = 1e-3  # of T, by which the energy may differ between the ends of a period: the law is off by as much
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True)
 class Reflect:
     """Hard walls: a coordinate that steps over one is mirrored back.
@@ -50,6 +52,7 @@ class Reflect:
         return {"kind": "Reflect", "walls": {name: list(pair) for name, pair in self.walls.items()}}
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True)
 class Periodic:
     """Periodic coordinates, kept in [low, high).
@@ -88,6 +91,7 @@ class Periodic:
         return {"kind": "Periodic", "periods": {name: list(pair) for name, pair in self.periods.items()}}
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True)
 class Absorb:
     """Walls at which a chain leaves for good: it stays where it crossed, and the run says when.

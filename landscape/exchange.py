@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape import random
+from landscape.arguments import guarded
 from landscape.engines.base import Engine, Plan
 from landscape.engines.choice import Backend
 from landscape.errors import ConfigError
@@ -30,6 +31,7 @@ __all__ = ["replica_exchange"]
 DRAWN = 1 << 14  # variates of swaps that are drawn at once
 
 
+@guarded
 def replica_exchange(
     potential: Potential,
     integrator: Integrator,

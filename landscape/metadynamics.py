@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.constraints import PERIODIC, REFLECT
 from landscape.engines.base import Engine, Plan
 from landscape.errors import ConfigError
@@ -29,6 +30,7 @@ CELLS_PER_WIDTH = 6.0  # at which cubic convolution of a Gaussian is right to a 
 MOST_NODES = 1 << 18
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class Metadynamics:
     r"""Well-tempered metadynamics: every so many steps a hill is put where the chain is, lower where there are many.

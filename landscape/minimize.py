@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.engines.base import Plan, State
 from landscape.engines.choice import make_engine
 from landscape.errors import ConfigError, ShapeError
@@ -34,6 +35,7 @@ HISTORY = 200  # points of history that are kept
 SECOND_ORDER = 10  # one in so many iterations of "lbfgs", at the end, are Newton's
 
 
+@guarded
 def minimize(
     potential: Potential,
     start: Any = None,

@@ -6,6 +6,7 @@ import os
 
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.by_chain import by_chain
 from landscape.errors import StorageError
 from landscape.storage.files import open_file, path_of
@@ -18,6 +19,7 @@ from landscape.train import open_training
 __all__ = ["open"]
 
 
+@guarded
 def open(path: str | os.PathLike[str]) -> xr.Dataset:
     """Open a stored run, sweep or result of a probe, lazily; a context manager too.
 

@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.constraints import PERIODIC
 from landscape.engines.base import Engine, Plan, State
 from landscape.errors import ConfigError, ShapeError
@@ -30,6 +31,7 @@ ROW_BYTES = 36  # of a recorded projection of one chain
 MOMENTA = ("momentum", "first_moment")  # memory of an integrator that points along the coordinates
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class ProjectOntoPath:
     """After every k steps of the integrator the position is replaced by a point of a path.

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.dissipation import SUMS
 from landscape.energetics import heat
 from landscape.engines.base import Engine, Plan
@@ -54,6 +55,7 @@ OF_TREES = ("tree_depth", "divergent")
 _NETWORK_ONLY = ("batch_energy", "batch_gradient", "sample_energies", "accuracy", "evaluation_energy")
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
     """Keep observables every so many steps.

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.constraints import Walls, seam_rises
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
@@ -36,6 +37,7 @@ SEAM_TOLERANCE = 1e-4  # of the range of a function, below which its ends are th
 Mixed: TypeAlias = Callable[[Sequence[sympy.Expr]], list[sympy.Expr]]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class Restrain:
     r"""A spring that holds a function of position, for umbrella sampling: the dynamics follows

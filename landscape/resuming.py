@@ -11,6 +11,7 @@ from typing import Any
 import netCDF4
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import CheckpointError, ConfigError, StorageError
 from landscape.integrators.base import plain
 from landscape.opening import open as open_run
@@ -28,6 +29,7 @@ __all__ = ["consolidate", "resume"]
 HEAD_BYTES = 1 << 17  # of a file, with the header of its root group
 
 
+@guarded
 def resume(
     folder: str | os.PathLike[str],
     *,
@@ -188,6 +190,7 @@ def _plain(given: Any) -> Any:
     return json.loads(json.dumps(spec))
 
 
+@guarded
 def consolidate(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
     """Make one netCDF file of a run in a folder, part by part: memory does not grow with its length.
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.per_chain import length_of, numbers, per_chain
 
@@ -208,6 +209,7 @@ class Callback(Schedule):
         return repr(self.function)
 
 
+@guarded
 def ramp(start: Any, end: Any, duration: float, *, by: Clocked = "time") -> Schedule:
     """Linear from `start` to `end` over a time, constant afterwards.
 
@@ -242,6 +244,7 @@ def ramp(start: Any, end: Any, duration: float, *, by: Clocked = "time") -> Sche
     return _checked(Ramp(start, end, _duration("duration", duration), by))
 
 
+@guarded
 def cosine(start: Any, end: Any, duration: float, *, by: Clocked = "time") -> Schedule:
     """Half a cosine from `start` to `end` over a time, constant afterwards.
 
@@ -280,6 +283,7 @@ def cosine(start: Any, end: Any, duration: float, *, by: Clocked = "time") -> Sc
     return _checked(Cosine(start, end, _duration("duration", duration), by))
 
 
+@guarded
 def cycle(low: Any, high: Any, period: float, *, by: Clocked = "time") -> Schedule:
     """Up and down without end, from `low` at time 0.
 
@@ -314,6 +318,7 @@ def cycle(low: Any, high: Any, period: float, *, by: Clocked = "time") -> Schedu
     return _checked(Cycle(low, high, _duration("period", period), by))
 
 
+@guarded
 def piecewise(table: Mapping[float, Any], *, by: Clocked = "time") -> Schedule:
     """Constant between the times of a table, which begins at 0.
 

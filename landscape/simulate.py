@@ -15,6 +15,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.certificate import certify as certificate
 from landscape.certificate import check_certifiable, with_samples
 from landscape.constraints import Constraint
@@ -43,6 +44,7 @@ from landscape.taken import LOG, what_it_took
 __all__ = ["simulate"]
 
 
+@guarded
 def simulate(
     potential: Potential,
     integrator: Integrator,

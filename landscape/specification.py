@@ -14,6 +14,7 @@ import torch
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, ValidationError
 
+from landscape.arguments import guarded
 from landscape.building import (
     Table,
     build_constraint,
@@ -242,6 +243,7 @@ class Prepared:
         return TrainingFolder(output) if self.function is train else RunFolder(output, spec=self.spec)
 
 
+@guarded
 def run(
     spec: Mapping[str, Any],
     *,

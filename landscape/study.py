@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from landscape import presets
+from landscape.arguments import guarded
 from landscape.building import Table
 from landscape.errors import ConfigError, StorageError
 from landscape.opening import open as open_run
@@ -55,6 +56,7 @@ class Stage:
         return task
 
 
+@guarded
 def study(
     spec: Mapping[str, Any] | str,
     *,

@@ -14,6 +14,7 @@ from typing import Any
 
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, FormulaError, ShapeError
 from landscape.progress import progress_bar
 from landscape.results import global_attributes
@@ -28,6 +29,7 @@ from landscape.sweeps.tasks import is_complete, one_thread, run_point
 __all__ = ["check_points", "missing_points", "sweep"]
 
 
+@guarded
 def sweep(
     spec: Mapping[str, Any],
     over: Mapping[str, Any] | Sequence[Mapping[str, Any]],

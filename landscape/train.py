@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from torch import nn
 
+from landscape.arguments import guarded
 from landscape.errors import CheckpointError, ConfigError
 from landscape.integrators.base import Integrator, plain
 from landscape.notices import warn
@@ -33,6 +34,7 @@ __all__ = ["open_training", "train"]
 Schedule = Callable[[int], float] | Mapping[int, float]
 
 
+@guarded
 def train(
     loss: NetworkLoss,
     integrator: Integrator,

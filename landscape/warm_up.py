@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from landscape.arguments import guarded
 from landscape.engines.choice import Backend
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
@@ -47,6 +48,7 @@ class Warmed(NamedTuple):
     acceptance: float
 
 
+@guarded
 def warm_up(
     potential: Potential,
     integrator: Integrator,

@@ -11,6 +11,7 @@ import sympy
 import torch
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
 from landscape.potentials.batching import check_batched
@@ -147,6 +148,7 @@ class Drift(Potential):
         return table if self.potential is None else table | {"potential": self.potential.spec()}
 
 
+@guarded_class
 class FormulaDrift(Drift, Expression):
     """A drift whose components are formulas."""
 
@@ -243,6 +245,7 @@ class FormulaDrift(Drift, Expression):
         return f"Drift({', '.join(f'{key}={value!r}' for key, value in table.items())})"
 
 
+@guarded_class
 class FunctionDrift(Drift):
     """A drift given by a torch callable."""
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, FormulaError, LandscapeError, ShapeError
 from landscape.per_chain import count_chains, numbers
 from landscape.potentials.base import Bounds, Potential, check_bounds
@@ -27,6 +28,7 @@ __all__ = ["Expression", "timeless"]
 TIME = "t"  # in a formula, unless it is a coordinate or a parameter
 
 
+@guarded_class
 class Expression(Potential):
     """Energy V(x; p) given by a formula in named coordinates x and parameters p.
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
 from landscape.potentials.batching import check_batched, numpy_hint, one_by_one, over_positions
@@ -21,6 +22,7 @@ from landscape.potentials.names import check_different
 __all__ = ["Function"]
 
 
+@guarded_class
 class Function(Potential):
     """Energy V(x) given by a torch callable, batched over leading dimensions; derivatives by autograd or as given.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape import random
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.potentials.batch import Inputs, as_tree, batch_of, unwrapped
 from landscape.potentials.batches import BatchKeys, BatchSampler, Sampling
@@ -36,6 +37,7 @@ _TRIED: Final = 32  # samples that a module is tried on
 Batch: TypeAlias = tuple[Any, Any]  # of inputs and targets, each a tensor or, over several ranks, a list over chains
 
 
+@guarded_class
 class NetworkLoss(NetworkFunction):
     """Mean loss over a data set as a function of all trainable weights of a module.
 

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError, StorageError
 
 __all__ = ["load_weights"]
@@ -21,6 +22,7 @@ _WRAPPINGS: Final = ("state_dict", "model_state_dict", "model", "module")
 _COUNTERS: Final = "num_batches_tracked"  # of batch normalisation; older files lack them, and nothing here uses them
 
 
+@guarded
 def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     """A copy of a module with the weights and buffers of a file, such as a start for `NetworkLoss`.
 

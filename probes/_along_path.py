@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.paths.evaluation import energies_at
 from landscape.paths.path import Path
@@ -66,6 +67,7 @@ _NAMES = {
 }
 
 
+@guarded
 @plain_modes()
 def along_path(
     potential: Potential,
@@ -144,6 +146,7 @@ def along_path(
     return annotate(found, names=_NAMES)
 
 
+@guarded
 @plain_modes()
 def linear_connectivity(
     potential: Potential,

@@ -9,6 +9,7 @@ import scipy.fft
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._correlation import combine, long_run, products
 from landscape.probes._describe import describe
@@ -24,6 +25,7 @@ _BINS = 128
 _ROOM = 2**21
 
 
+@guarded
 def autocorrelation(
     x: Any,
     max_lag: int | None = None,
@@ -201,6 +203,7 @@ def half_time_columns(
     }
 
 
+@guarded
 def half_time(
     x: Any, *, by: str = "chain", temperature: ArrayLike | None = None, discard: str | float | int = 0
 ) -> xr.Dataset:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials.checks import whole_number
 from landscape.probes._describe import annotate
@@ -26,6 +27,7 @@ _NAMES = {
 }
 
 
+@guarded
 def barriers(
     profile: xr.Dataset,
     temperature: float,

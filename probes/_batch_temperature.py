@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import scipy.linalg
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._series import FloatArray
 
@@ -32,6 +33,7 @@ def noise_factor(sampling: str, batch_size: int, samples: int) -> float:
     return (samples - 1) / samples if sampling == "replacement" else (samples - batch_size) / samples
 
 
+@guarded
 def batch_temperature(
     curvature: Any,
     noise: float,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._plot_style import OKABE_ITO, axes, chosen, flagged, shades
 
@@ -28,6 +29,7 @@ _CURVATURES = ("largest_eigenvalue", "trace", "log_determinant", "fisher_trace",
 _MOST_LINES = 8
 
 
+@guarded
 @flagged
 def plot_along_path(dataset: xr.Dataset, ax: Axes | None = None, *, quantity: str | None = None) -> Axes:
     """Energy (left axis) and a curvature (right axis) along a path, with errors.
@@ -66,6 +68,7 @@ def plot_along_path(dataset: xr.Dataset, ax: Axes | None = None, *, quantity: st
     return ax
 
 
+@guarded
 @flagged
 def plot_barriers(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Energetic and entropic part of the effective potential along a path, and their sum.
@@ -101,6 +104,7 @@ def plot_barriers(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@guarded
 @flagged
 def plot_drift(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Drift velocity against arc length at each temperature, with 95 % errors, and the energetic part.
@@ -138,6 +142,7 @@ def plot_drift(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@guarded
 @flagged
 def plot_relaxation(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Relative distance from the target against time at each temperature, with 95 % bands, and 1/e.
@@ -177,6 +182,7 @@ def plot_relaxation(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@guarded
 @flagged
 def plot_first_passage(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Fraction of the chains that have not reached the target, against time; the exponential law of the same mean.
@@ -214,6 +220,7 @@ def plot_first_passage(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@guarded
 @flagged
 def plot_instability(dataset: xr.Dataset, ax: Axes | None = None, *, against: str | None = None) -> Axes:
     """Difference (left axis) and, where it is defined, ratio (right axis) of lines.
@@ -259,6 +266,7 @@ def plot_instability(dataset: xr.Dataset, ax: Axes | None = None, *, against: st
     return ax
 
 
+@guarded
 @flagged
 def plot_linear_connectivity(dataset: xr.Dataset, ax: Axes | None = None, *, quantity: str | None = None) -> Axes:
     """A quantity on the straight lines between pairs: each thin, their mean thick.

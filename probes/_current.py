@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.probes._describe import annotate
 from landscape.probes._diffusion import first_kept
@@ -36,6 +37,7 @@ _NAMES = {
 }
 
 
+@guarded
 def current(
     run: Any,
     coordinates: str | Sequence[str] | None = None,

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.probes._describe import annotate, describe
 from landscape.probes._displacements import FEW_CHAINS, PIECES, Displacements, halves_agree, pieces
@@ -29,6 +30,7 @@ _NAMES = {
 }
 
 
+@guarded
 def diffusion(
     run: Any,
     coordinate: str | Sequence[str] | None = None,

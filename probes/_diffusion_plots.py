@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._plot_style import axes, chosen, flagged, label, shades
 
@@ -19,6 +20,7 @@ _CURVES = 7
 _BAND = 1.96
 
 
+@guarded
 @flagged
 def plot_diffusion(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Variance of the displacement against lag with 95 % bands, logarithmic; 2 D t + c where D is resolved (dashed).

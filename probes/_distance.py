@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.positions import alike, labelled, plain_array, stored
 from landscape.probes._correlation import student_factor
@@ -17,6 +18,7 @@ __all__ = ["distance", "unwrapped_points"]
 _BLOCK = 2**22
 
 
+@guarded
 def distance(position: Any, reference: Any) -> xr.Dataset:
     r"""Euclidean distance |x - x_0| from a reference point.
 

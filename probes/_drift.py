@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials.checks import whole_number
 from landscape.probes._correlation import student_factor
@@ -33,6 +34,7 @@ _NAMES = {
 }
 
 
+@guarded
 def drift(
     run: Any, bins: int | Sequence[float] = 20, *, range: tuple[float, float] | None = None, temperature: Any = None
 ) -> xr.Dataset:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.notices import warn
 from landscape.potentials.modes import plain_modes
@@ -48,6 +49,7 @@ class _SampledLoss(Protocol):
         """Products of the Hessian of the mean loss with the rows of ``vector (k, dim)``."""
 
 
+@guarded
 @plain_modes()
 def effective_temperature(
     loss: _SampledLoss,

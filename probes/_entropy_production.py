@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from landscape.arguments import guarded
 from landscape.probes._describe import annotate, describe
 from landscape.probes._diffusion import first_kept
 from landscape.probes._displacements import FEW_CHAINS, Displacements, halves_agree, pieces
@@ -18,6 +19,7 @@ __all__ = ["entropy_production"]
 LAGS = 2 ** np.arange(20)  # over which the growth of the variance is looked at, of few chains
 
 
+@guarded
 def entropy_production(
     run: Any, *, temperature: ArrayLike | None = None, by: str = "temperature", discard: float | int = 0.1
 ) -> xr.Dataset:

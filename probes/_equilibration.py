@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._correlation import fft_size, long_run, power, products, student_factor
 from landscape.probes._describe import describe
@@ -143,6 +144,7 @@ def _marginal_standard_error(series: FloatArray) -> tuple[IntArray, FloatArray]:
     return np.argmin(criterion[:, : batches // 2 + 1], axis=1).astype(np.intp), x
 
 
+@guarded
 def equilibration(x: Any, *, by: str = "chain", temperature: ArrayLike | None = None) -> xr.Dataset:
     r"""Draws to leave out because they still remember the start.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._plot_style import OKABE_ITO, abscissa, along, axes, chosen, flagged, label, shades, trust
 from landscape.text import measured
@@ -66,6 +67,7 @@ def _note_hollow(ax: Axes, good: np.ndarray, x: np.ndarray) -> None:
         ax.plot(x[:0], x[:0], "o", color="0.4", mfc="white", label="not resolved or not stationary")
 
 
+@guarded
 @flagged
 def plot_summary(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Four estimates of the number of constrained directions, which agree for a quadratic.
@@ -113,6 +115,7 @@ def plot_summary(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@guarded
 @flagged
 def plot_autocorrelation(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Callable[[np.ndarray], Any] | None = None
@@ -163,6 +166,7 @@ def plot_autocorrelation(
     return ax
 
 
+@guarded
 @flagged
 def plot_half_time(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Half time of the autocorrelation with 95 % bars, against temperature or chain.
@@ -208,6 +212,7 @@ def _power_line(ax: Axes, scan: xr.Dataset, name: str, x: np.ndarray, color: str
     ax.plot(span, line, color=color, lw=1.2, label=f"fit, exponent {measured(exponent, error, sign='±')}")
 
 
+@guarded
 @flagged
 def plot_temperature_scan(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Mean and standard deviation of the energy against temperature with their power laws, logarithmic axes.
@@ -249,6 +254,7 @@ def plot_temperature_scan(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@guarded
 @flagged
 def plot_fluctuation_relation(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Variance over T^2 d mean / dT, which is 1 in equilibrium, and beta T, which is 1 for a quadratic only.
@@ -289,6 +295,7 @@ def plot_fluctuation_relation(dataset: xr.Dataset, ax: Axes | None = None) -> Ax
     return ax
 
 
+@guarded
 @flagged
 def plot_participation_ratio(dataset: xr.Dataset, ax: Axes | None = None, *, summary: xr.Dataset | None = None) -> Axes:
     """Participation ratio against the shape alpha of the energy's Gamma law, or against temperature or chain.

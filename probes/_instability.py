@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.positions import plain_array
 from landscape.probes._describe import annotate
@@ -14,6 +15,7 @@ from landscape.probes._describe import annotate
 __all__ = ["instability"]
 
 
+@guarded
 def instability(values: Any, dim: str = "pivot", *, stderr: Any = None) -> xr.Dataset:
     r"""Instability of a quantity along a path or a straight line, as a difference and as a ratio.
 

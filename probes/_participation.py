@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from landscape.arguments import guarded
 from landscape.errors import ShapeError
 from landscape.potentials.positions import plain_array
 from landscape.probes._correlation import combine
@@ -23,6 +24,7 @@ _BLOCK = 2**22
 _ENOUGH = 4
 
 
+@guarded
 def participation_ratio(
     sample_energies: Any,
     temperature: ArrayLike | None = None,

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._correlation import error_of_mean
 from landscape.probes._describe import annotate
@@ -19,6 +20,7 @@ __all__ = ["first_passage"]
 LATENESS = 0.5825971579390106  # -zeta(1/2)/sqrt(2 pi)
 
 
+@guarded
 def first_passage(run: Any, at: float, *, continuity: bool = True) -> xr.Dataset:
     r"""Time at which chains first reach an arc length.
 

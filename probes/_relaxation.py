@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.observers.few import NORMAL
 from landscape.probes._correlation import student_factor
@@ -28,6 +29,7 @@ _NAMES = {
 }
 
 
+@guarded
 def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = None) -> xr.Dataset:
     r"""Relaxation time along a path: the time in which the relative distance from a target falls by e.
 

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import gammaln
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._plot_style import OKABE_ITO, abscissa, along, axes, chosen, flagged, label, shades
 from landscape.probes._series import FloatArray, Series, as_series
@@ -58,6 +59,7 @@ def _trace(ax: Axes, time: FloatArray, values: FloatArray, color: Any, text: str
         ax.fill_between(at, parts.min(axis=1), parts.max(axis=1), color=color, alpha=0.25, lw=0)
 
 
+@guarded
 @flagged
 def plot_energy_trace(energy: Any, ax: Axes | None = None) -> Axes:
     """Energy against time, one chain of each temperature: mean and range of stretches too short to be told apart.
@@ -90,6 +92,7 @@ def plot_energy_trace(energy: Any, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@guarded
 @flagged
 def plot_energy_distribution(energy: Any, summary: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Histograms of energy / T with the Gamma law fitted to each.
@@ -155,6 +158,7 @@ def _members(series: Series, summary: xr.Dataset, dim: str, row: int) -> np.ndar
     return members
 
 
+@guarded
 @flagged
 def plot_equilibration(dataset: xr.Dataset, ax: Axes | None = None, *, energy: Any = None) -> Axes:
     """Time left out at the start of each chain or temperature, or the series with that time marked.
@@ -202,6 +206,7 @@ def plot_equilibration(dataset: xr.Dataset, ax: Axes | None = None, *, energy: A
     return ax
 
 
+@guarded
 @flagged
 def plot_spikes(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Fraction of draws inside a spike with 95 % bars; arrows where there was none and only a bound is known.
@@ -237,6 +242,7 @@ def plot_spikes(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@guarded
 @flagged
 def plot_distance(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Callable[[np.ndarray], Any] | None = None
@@ -292,6 +298,7 @@ def plot_distance(
     return ax
 
 
+@guarded
 @flagged
 def plot_effective_temperature(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Effective temperature of each position against the alignment of its noise with the Hessian, 95 % bars.

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from landscape.arguments import guarded
 from landscape.probes._autocorrelation import half_time_columns
 from landscape.probes._balance import is_driven
 from landscape.probes._correlation import Variance, widen
@@ -37,6 +38,7 @@ _COUNTS = ("discarded", "chains_used", "chains_dropped")
 _STATIONARY = 3.0
 
 
+@guarded
 def summary(
     energy: Any,
     temperature: ArrayLike | None = None,

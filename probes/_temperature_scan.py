@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import chdtrc
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._describe import annotate
 from landscape.probes._series import BoolArray, FloatArray
@@ -55,6 +56,7 @@ def _inflation(chi2: float, freedom: int) -> float:
     return float(np.sqrt(chi2 / freedom))
 
 
+@guarded
 def temperature_scan(summary: xr.Dataset) -> xr.Dataset:
     r"""Exponents and fluctuation relation from a summary by temperature.
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_fraction, check_positive
 from landscape.integrators.clipping import check_clipping, clipped
@@ -59,6 +60,7 @@ class _Moments(Integrator):
         return decayed - at.dt * (m / bias1) / (v.sqrt() / bias2 + self.eps)
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class Adam(_Moments):
     """Adam (Kingma and Ba 2015, algorithm 1).
@@ -91,6 +93,7 @@ class Adam(_Moments):
     clip_value: float | None = None
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class AdamW(_Moments):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
 from landscape.integrators.masses import Mass, check_dim, check_mass, inverse_mass, lightest, rows
 from landscape.noise.base import Noise
@@ -19,6 +20,7 @@ from landscape.schedules import Schedule
 __all__ = ["BAOAB"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class BAOAB(Integrator):
     """Underdamped Langevin dynamics, dx = M^-1 m dt, dm = -grad V dt - friction m dt + sqrt(2 friction T M) dW.

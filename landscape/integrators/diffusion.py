@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
 from landscape.noise.base import Noise
 from landscape.schedules import Schedule
@@ -14,6 +15,7 @@ from landscape.schedules import Schedule
 __all__ = ["Diffusion"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class Diffusion(Integrator):
     """Free diffusion dx = sqrt(2T) dW: the landscape is looked at, never felt.

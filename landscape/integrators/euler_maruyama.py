@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.constraints import Walls
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
@@ -20,6 +21,7 @@ from landscape.schedules import Schedule
 __all__ = ["EulerMaruyama"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class EulerMaruyama(Integrator):
     """Overdamped Langevin dynamics dx = -grad V dt + sqrt(2T) dW, by Euler-Maruyama.

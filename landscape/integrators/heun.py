@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
 from landscape.noise.base import Noise
 from landscape.noise.colored import ColoredNoise
@@ -17,6 +18,7 @@ from landscape.schedules import Schedule
 __all__ = ["Heun"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class Heun(Integrator):
     """Overdamped Langevin dynamics dx = -grad V dt + sqrt(2T) dW, by the stochastic Heun (trapezoidal) scheme.

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
 from landscape.integrators.masses import Mass, Stretch, check_dim, check_mass, couples, lightest, stretch_of
@@ -21,6 +22,7 @@ from landscape.schedules import Schedule
 __all__ = ["HMC"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class HMC(Integrator):
     """Hamiltonian (hybrid) Monte Carlo: fresh momenta, a stretch of mechanics, a Metropolis test.

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
 from landscape.noise.base import Noise
 from landscape.schedules import Schedule
@@ -16,6 +17,7 @@ from landscape.schedules import Schedule
 __all__ = ["LeimkuhlerMatthews"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class LeimkuhlerMatthews(Integrator):
     """Overdamped Langevin dynamics whose stationary law is right to second order in dt, for one gradient a step.

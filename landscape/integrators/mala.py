@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
 from landscape.integrators.masses import Mass, check_dim, check_mass, stretch_of
@@ -21,6 +22,7 @@ from landscape.schedules import Schedule
 __all__ = ["MALA"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class MALA(Integrator):
     """The Metropolis-adjusted Langevin algorithm: Euler-Maruyama steps as proposals, so that the law is Boltzmann's.

@@ -13,6 +13,7 @@ import sympy
 import torch
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.constraints import PERIODIC, REFLECT, Walls
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
@@ -31,6 +32,7 @@ PROBES: Final = 16  # points at which a matrix of formulas is looked at
 Terms = tuple[Tensor, Tensor, Tensor]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class Mobility:
     r"""A mobility M(x), symmetric and positive, of overdamped dynamics:

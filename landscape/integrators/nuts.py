@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from landscape import random
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
 from landscape.integrators.masses import Mass, Stretch, check_dim, check_mass, couples, lightest, stretch_of
@@ -25,6 +26,7 @@ __all__ = ["NUTS"]
 DIVERGENT = 1000.0  # temperatures by which the energy may rise along a trajectory (Stan's bound)
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class NUTS(Integrator):
     """The No-U-Turn sampler: trajectories of mechanics that double until they turn, and a draw along them.

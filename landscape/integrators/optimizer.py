@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive, plain
 from landscape.integrators.optimizer_state import NotPlainError, numbers_of, restore, state_bytes
@@ -29,6 +30,7 @@ STATE = "optimizer_state"
 _HOOKED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False, init=False)
 class Optimizer(Integrator):
     """Steps of a torch.optim.Optimizer, one instance per chain; its noise is that of the minibatches.

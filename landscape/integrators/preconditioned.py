@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive
 from landscape.integrators.euler_maruyama import EulerMaruyama
@@ -28,6 +29,7 @@ Preconditioner: TypeAlias = Callable[[Potential, Tensor], Tensor] | Literal["dia
 _INNER = (EulerMaruyama, Heun, SGD, SGLD, SGHMC)
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class Preconditioned(Integrator):
     """A rule that sees M(x) (grad V + noise) where it asks for grad V + noise; M is that of the start of the step.

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_fraction, check_positive
 from landscape.integrators.clipping import check_clipping, clipped
@@ -16,6 +17,7 @@ from landscape.schedules import Schedule
 __all__ = ["SGD"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class SGD(Integrator):
     """Gradient descent with momentum; its noise is that of the minibatches.

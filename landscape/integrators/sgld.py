@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.integrators.base import (
     Integrator,
     Memory,
@@ -25,6 +26,7 @@ from landscape.schedules import Schedule
 __all__ = ["SGHMC", "SGLD"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class SGLD(Integrator):
     """Stochastic-gradient Langevin dynamics: Euler-Maruyama on minibatch gradients.
@@ -92,6 +94,7 @@ class SGLD(Integrator):
         return position - at.dt * at.gradient(position) + at.increment(position, memory)
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class SGHMC(Integrator):
     """Stochastic-gradient Hamiltonian Monte Carlo: heavy-ball descent with the noise that its friction asks for.

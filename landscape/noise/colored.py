@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.noise.base import Noise, check_precision, standard_normals
 from landscape.per_chain import numbers
@@ -20,6 +21,7 @@ from landscape.step_context import Memory, StepContext
 __all__ = ["ColoredNoise", "coefficients"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class ColoredNoise(Noise):
     """Noise with a correlation time: dx = -grad V dt + eta dt, eta an Ornstein-Uhlenbeck process.

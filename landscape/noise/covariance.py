@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
 from landscape.noise.base import Noise, check_precision, standard_normals
 from landscape.potentials.base import Potential
@@ -19,6 +20,7 @@ from landscape.step_context import Memory, StepContext
 __all__ = ["CovarianceNoise"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class CovarianceNoise(Noise):
     """White Gaussian noise of covariance 2 T dt C per step.

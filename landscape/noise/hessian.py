@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.noise.base import Noise, check_precision, standard_normals
 from landscape.potentials.base import Potential
@@ -18,6 +19,7 @@ from landscape.step_context import Memory, StepContext
 __all__ = ["HessianNoise"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True)
 class HessianNoise(Noise):
     """White noise of covariance 2 T dt H(x) on some coordinates and 2 T dt `isotropic` on the others, in the Ito sense.

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.noise.base import Noise, check_precision, standard_normals
 from landscape.potentials.checks import true_or_false
@@ -17,6 +18,7 @@ from landscape.step_context import Memory, StepContext
 __all__ = ["ThermalNoise"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True)
 class ThermalNoise(Noise):
     """White Gaussian noise of covariance 2 T dt per step, keyed by (seed, chain, step).

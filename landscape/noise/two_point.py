@@ -8,12 +8,14 @@ from typing import ClassVar
 from torch import Tensor
 
 from landscape import random
+from landscape.arguments import guarded_class
 from landscape.noise.base import Noise
 from landscape.step_context import Memory, StepContext
 
 __all__ = ["TwoPointNoise"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True)
 class TwoPointNoise(Noise):
     """Increments sqrt(2 T dt) xi with xi = +1 or -1, each with probability 1/2.

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.observers.base import (
     Accumulator,
@@ -27,6 +28,7 @@ __all__ = ["Autocorrelation"]
 _STRETCHES = 32
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True)
 class Autocorrelation(Observer):
     r"""Connected autocorrelation of each column, by a multiple-tau correlator [1].

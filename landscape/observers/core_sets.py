@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.observers.base import Accumulator, Observer, Source, Variables, check_observer
 from landscape.observers.regions import Region, names_in, read_region
@@ -19,6 +20,7 @@ OUTSIDE, MISSING = -1, -2  # labels of samples in no core, and of those that are
 OCTAVES = 48  # of ages, in samples
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True)
 class CoreSets(Observer):
     r"""Milestoning: a chain belongs to the core that it was in last, wherever it is now.

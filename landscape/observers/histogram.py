@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.observers.base import (
     Accumulator,
@@ -24,6 +25,7 @@ from landscape.observers.base import (
 __all__ = ["Histogram"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True)
 class Histogram(Observer):
     """Number of samples in equal bins, of one variable or of two together.

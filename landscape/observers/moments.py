@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from landscape.arguments import guarded_class
 from landscape.observers.base import Accumulator, FloatArray, Observer, Source, Variables, check_observer, units_of
 from landscape.observers.blocking import level_sums, standard_error
 
 __all__ = ["Moments"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True)
 class Moments(Observer):
     r"""Mean and variance of each column, and on demand the covariance of each two,

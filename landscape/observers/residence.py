@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.observers.base import Accumulator, Observer, Source, Variables, check_observer, units_of
 from landscape.observers.few import student_factor, widen
@@ -16,6 +17,7 @@ from landscape.observers.few import student_factor, widen
 __all__ = ["Residence"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True)
 class Residence(Observer):
     """Time in each cell, visits and how long they last, transitions, and the first exit.

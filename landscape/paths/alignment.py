@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.paths.assignment import best_assignment
 from landscape.paths.symmetries import Orders, Symmetries, check_same_function, symmetries_of
@@ -22,6 +23,7 @@ Permutations = Mapping[str, Any]  # group -> order of its units: unit i of the r
 MARGIN = 1e-9  # relative gain below which another sweep is rounding
 
 
+@guarded
 def align(network_loss: NetworkLoss, reference: Any, position: Any, *, sweeps: int = 100) -> Any:
     """Permute the hidden units of a network so that its weights come closest to a reference's.
 
@@ -105,6 +107,7 @@ def align(network_loss: NetworkLoss, reference: Any, position: Any, *, sweeps: i
     return back(_permuted(network_loss, groups, given, orders))
 
 
+@guarded
 def permute(network_loss: NetworkLoss, position: Any, permutations: Permutations) -> Any:
     """A position with its hidden units in another order: unit i of a group becomes its unit ``order[i]``.
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.notices import warn
 from landscape.paths.band_checkpoint import BandState, Cadence
@@ -38,6 +39,7 @@ FIRST_PIVOTS: Final = 3  # between the ends, in the first cycle
 BETWEEN: Final = 9  # points of the dense evaluation in each segment
 
 
+@guarded
 def auto_neb(
     potential: Potential,
     start: Any,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.paths.domain import Within, domain_of
 from landscape.paths.path import Path
 from landscape.paths.relaxation import Descent, Rule, one_cycle, real_number
@@ -18,6 +19,7 @@ from landscape.potentials.checks import true_or_false
 __all__ = ["neb"]
 
 
+@guarded
 def neb(
     potential: Potential,
     start: Any,

@@ -12,6 +12,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
 from landscape.paths import storing
 from landscape.paths.curve import Curve
@@ -28,6 +29,7 @@ Interpolation = Literal["linear", "spline"]
 ZOOMS = 12  # in `highest`: each narrows the bracket fivefold
 
 
+@guarded_class
 class Path:
     """A curve through pivots, parametrised by its arc length s from 0 to `length`.
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.paths.curve import respace
 from landscape.paths.domain import Within, domain_of
 from landscape.paths.path import Path
@@ -18,6 +19,7 @@ from landscape.potentials.base import Potential
 __all__ = ["string"]
 
 
+@guarded
 def string(
     potential: Potential,
     start: Any,

@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
 from landscape.notices import warn
 from landscape.paths.domain import Domain
@@ -21,6 +22,7 @@ from landscape.potentials.positions import aligned, labelled
 __all__ = ["check_movable", "initial_pivots", "path_given", "straight_line"]
 
 
+@guarded
 def straight_line(start: Any, end: Any, pivots: int = 2) -> Path:
     """The straight line between two positions, p_i = start + i/(pivots - 1) (end - start).
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.paths.domain import Domain, Within, domain_of
 from landscape.paths.evaluation import energies_at
 from landscape.paths.history import History
@@ -24,6 +25,7 @@ __all__ = ["bezier", "polychain"]
 Basis = Callable[[Tensor], Tensor]  # t (B,) -> weights of the control points (B, bends + 2)
 
 
+@guarded
 def bezier(
     potential: Potential,
     start: Any,
@@ -115,6 +117,7 @@ def bezier(
     return _finished(potential, sampled, history, descent, "bezier", settings)
 
 
+@guarded
 def polychain(
     potential: Potential,
     start: Any,

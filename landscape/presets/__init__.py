@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.tables import overlaid
 
 __all__ = ["complete", "load", "names"]
 
 
+@guarded
 def names() -> list[str]:
     """The presets, in alphabetical order.
 
@@ -25,6 +27,7 @@ def names() -> list[str]:
     return sorted(name.removesuffix(".toml") for name in files if not name.startswith("_"))
 
 
+@guarded
 def load(name: str) -> dict[str, Any]:
     """The specification of a study by its name.
 
@@ -44,6 +47,7 @@ def load(name: str) -> dict[str, Any]:
     return complete(tomllib.loads(text))
 
 
+@guarded
 def complete(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A study with all that its ``base``, the name of a preset, says and it does not.
 

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, StorageError
 from landscape.storage.file_times import clear_times
 
 __all__ = ["open_file", "path_of", "read_spec", "replacing", "save", "serialise", "write_atomically"]
 
 
+@guarded
 def save(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     """Write a Dataset as netCDF-4. The file appears complete or not at all; an older one of that name is replaced.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from landscape.arguments import guarded
 from landscape.potentials.architectures.dense import mlp
 from landscape.potentials.architectures.plain import vgg
 from landscape.potentials.architectures.residual import resnet_cifar
@@ -25,6 +26,7 @@ _KINDS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+@guarded
 def from_spec(spec: Mapping[str, Any]) -> nn.Module:
     """A network from its arguments as plain data; the way back is the attribute `architecture` of the network.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Generator, Tensor, nn
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials.architectures.building import build
 from landscape.potentials.checks import one_of, true_or_false, whole_number
@@ -31,6 +32,7 @@ _INITIALISERS: dict[str, Callable[..., Tensor]] = {
 }
 
 
+@guarded
 def mlp(
     sizes: Sequence[int],
     *,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.architectures.building import NORMS, build, initialise_relu, normalisation
 from landscape.potentials.checks import one_of, whole_number
@@ -51,6 +52,7 @@ class PlainNetwork(nn.Module):
         return logits
 
 
+@guarded
 def vgg(
     depth: int = 7,
     *,

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials.architectures.building import NORMS, build, initialise_relu, normalisation
 from landscape.potentials.checks import one_of, whole_number
@@ -126,6 +127,7 @@ def quiet_branches(module: nn.Module, block: type[nn.Module]) -> None:
             part.get_submodule("conv2").get_parameter("bias").zero_()
 
 
+@guarded
 def resnet_cifar(
     depth: int = 20,
     *,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.architectures.building import build
 from landscape.potentials.checks import whole_number
@@ -120,6 +121,7 @@ class VisionTransformer(nn.Module):
         return logits
 
 
+@guarded
 def vit(
     depth: int = 4,
     *,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials.architectures.building import NORMS, build, initialise_relu, normalisation
 from landscape.potentials.architectures.residual import quiet_branches
@@ -80,6 +81,7 @@ class WideNetwork(nn.Module):
         return logits
 
 
+@guarded
 def wide_resnet(
     depth: int = 16,
     widen: int = 4,

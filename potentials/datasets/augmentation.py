@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.checks import true_or_false, whole_number
 
 __all__ = ["FlipCrop"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True)
 class FlipCrop:
     """Shift an image by up to `padding` pixels and mirror it half of the time: the usual augmentation of CIFAR.

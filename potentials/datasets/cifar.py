@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.errors import DatasetNotFound, StorageError
 from landscape.potentials.checks import true_or_false, whole_number
 from landscape.potentials.datasets.data import Data
@@ -53,6 +54,7 @@ _CIFAR10 = _Layout(
 _CIFAR100 = _Layout("cifar100", "cifar-100-python", ("train",), ("test",), "meta", 50_000)
 
 
+@guarded
 def cifar10(
     root: str | PathLike[str],
     *,
@@ -118,6 +120,7 @@ def cifar10(
     return data.standardize() if standardize else data
 
 
+@guarded
 def cifar100(
     root: str | PathLike[str],
     *,

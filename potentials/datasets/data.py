@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.checks import whole_number
 from landscape.potentials.datasets.selection import balanced_indices, random_indices
@@ -17,6 +18,7 @@ from landscape.potentials.datasets.selection import balanced_indices, random_ind
 __all__ = ["Data"]
 
 
+@guarded_class
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Data:
     """Inputs with their class labels, and held-out ones for evaluation.

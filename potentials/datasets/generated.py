@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from landscape.arguments import guarded
 from landscape.errors import DatasetNotFound
 from landscape.potentials.checks import true_or_false, whole_number
 from landscape.potentials.datasets.data import Data
@@ -13,6 +14,7 @@ from landscape.potentials.datasets.selection import generator
 __all__ = ["digits", "random_labels"]
 
 
+@guarded
 def random_labels(samples: int = 300, features: int = 10, *, classes: int = 3, seed: int = 0) -> Data:
     """Gaussian inputs, N(0, 1) in each feature, with labels drawn uniformly and independently of them.
 
@@ -70,6 +72,7 @@ def random_labels(samples: int = 300, features: int = 10, *, classes: int = 3, s
     )
 
 
+@guarded
 def digits(train: int = 1400, seed: int = 0, *, flat: bool = True, standardize: bool = False) -> Data:
     """The 1797 handwritten digits of 8 x 8 pixels that come with scikit-learn.
 

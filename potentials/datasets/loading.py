@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, DatasetNotFound, StorageError
 from landscape.potentials.checks import known_options, one_of
 from landscape.potentials.datasets.cifar import cifar10, cifar100
@@ -27,6 +28,7 @@ _KINDS: dict[str, Callable[..., Data]] = {
 }
 
 
+@guarded
 def load(source: str | PathLike[str], **options: Any) -> Data:
     """A data set by its name or by where it lies.
 
@@ -80,6 +82,7 @@ def load(source: str | PathLike[str], **options: Any) -> Data:
     return _make("image_folder", {**options, "path": source})
 
 
+@guarded
 def from_spec(spec: Mapping[str, Any]) -> Data:
     """The data that `Data.spec` describes, made or read again.
 

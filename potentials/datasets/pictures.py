@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, StorageError
 from landscape.potentials.checks import true_or_false, whole_number
 from landscape.potentials.datasets.data import Data
@@ -27,6 +28,7 @@ from landscape.potentials.datasets.shelves import Shelf, arrange
 __all__ = ["image_folder"]
 
 
+@guarded
 def image_folder(
     path: str | PathLike[str],
     *,

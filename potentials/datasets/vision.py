@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.errors import DatasetNotFound, StorageError
 from landscape.potentials.checks import one_of, true_or_false, whole_number
 from landscape.potentials.datasets.cifar import cifar10, cifar100, find_cifar
@@ -23,6 +24,7 @@ _HANDWRITTEN = ("MNIST", "FashionMNIST", "KMNIST")
 _NAMES = (*_HANDWRITTEN, "SVHN", "CIFAR10", "CIFAR100")
 
 
+@guarded
 def torchvision_dataset(
     name: str,
     root: str | PathLike[str],

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.losses.base import NamedLoss, spoken
 
@@ -118,6 +119,7 @@ class _Labelled(NamedLoss):
         return None
 
 
+@guarded_class
 @dataclass(frozen=True)
 class CrossEntropy(_Labelled):
     r"""Cross-entropy -log p_y per sample, accurate also where it is far below the rounding error of the logits.
@@ -221,6 +223,7 @@ class CrossEntropy(_Labelled):
         return _drawn_labels(outputs.double().log_softmax(1), noise)
 
 
+@guarded_class
 @dataclass(frozen=True)
 class NegativeLogLikelihood(_Labelled):
     """-w_y f_y of outputs f that are logarithms of probabilities, as of a network that ends in `nn.LogSoftmax`.

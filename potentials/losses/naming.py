@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials.losses.base import NamedLoss, SampleLoss
 from landscape.potentials.losses.labelled import CrossEntropy, NegativeLogLikelihood
@@ -25,6 +26,7 @@ _NAMED: dict[str, NamedLoss] = {
 }  # fmt: skip
 
 
+@guarded
 def named_loss(loss: str | Mapping[str, Any] | SampleLoss) -> SampleLoss:
     """The loss of a name or of a table ``{"kind": name, ...}``, or the callable itself.
 

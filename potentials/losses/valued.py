@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.losses.base import NamedLoss, spoken
 
@@ -44,6 +45,7 @@ class _Valued(NamedLoss):
         """Loss of every number."""
 
 
+@guarded_class
 @dataclass(frozen=True)
 class SquaredError(_Valued):
     """Squared error per sample, averaged over outputs: (1/K) sum_k (f_k - y_k)^2.
@@ -75,6 +77,7 @@ class SquaredError(_Valued):
         return outputs + noise.to(outputs) * math.sqrt(outputs[0].numel() / 2)
 
 
+@guarded_class
 @dataclass(frozen=True)
 class Huber(_Valued):
     """h(f - y), averaged over K outputs: h(r) = r^2 / 2 for |r| < delta, else delta (|r| - delta / 2).
@@ -133,6 +136,7 @@ class Huber(_Valued):
         return outputs + residual.to(outputs)
 
 
+@guarded_class
 @dataclass(frozen=True)
 class BinaryCrossEntropy(_Valued):
     """-w y log p - (1 - y) log(1 - p) with p = 1 / (1 + exp(-f)), averaged over outputs.

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import ive
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.potentials.quadrature import Array, average
 from landscape.potentials.toys._closed_forms import Law, Toy, check_positive, one_temperature, per_temperature
@@ -18,6 +19,7 @@ from landscape.potentials.toys.kramers import energy_diffusion, spatial_diffusio
 __all__ = ["DoubleWell"]
 
 
+@guarded_class
 class DoubleWell(Toy):
     """Double well V(x) = height ((x/width)^2 - 1)^2.
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.potentials.base import Bounds
 from landscape.potentials.expression import Expression, plain_bounds
@@ -17,6 +18,7 @@ from landscape.potentials.toys.quadratic import stiff_names
 __all__ = ["EntropicBarrier"]
 
 
+@guarded_class
 class EntropicBarrier(EntropicToy):
     """Gorge V = 1/2 g(y) sum_i x_i^2 with g(y) = 1 + amplitude exp(-y^2 / (2 width^2)) and n stiff coordinates x_i.
 

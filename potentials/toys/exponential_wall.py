@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import exp1
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.potentials.quadrature import Array, average
 from landscape.potentials.toys._closed_forms import Law, Toy, check_positive, per_temperature
@@ -18,6 +19,7 @@ __all__ = ["ExponentialWall"]
 EULER_GAMMA = 0.57721566490153286
 
 
+@guarded_class
 class ExponentialWall(Toy):
     """Wall V(x) = log(1 + B exp(a x)), or B exp(a x), with a hard wall at x = -cutoff.
 

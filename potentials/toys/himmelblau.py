@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from landscape.arguments import guarded_class
 from landscape.potentials.toys._plane import PlaneToy
 
 __all__ = ["Himmelblau"]
 
 
+@guarded_class
 class Himmelblau(PlaneToy):
     """Surface V(x, y) = (x^2 + y - 11)^2 + (x + y^2 - 7)^2.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from landscape.arguments import guarded_class
 from landscape.potentials.toys._plane import PlaneToy
 
 __all__ = ["MullerBrown"]
@@ -18,6 +19,7 @@ TERMS = (
 )
 
 
+@guarded_class
 class MullerBrown(PlaneToy):
     """Surface V(x, y) = sum_k A_k exp[a_k (x - X_k)^2 + b_k (x - X_k)(y - Y_k) + c_k (y - Y_k)^2], four terms.
 

@@ -12,6 +12,7 @@ import torch
 from scipy.special import gammaincinv
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.potentials.quadrature import Array
 from landscape.potentials.toys._closed_forms import Law, Toy, per_temperature, per_value, symbol
@@ -19,6 +20,7 @@ from landscape.potentials.toys._closed_forms import Law, Toy, per_temperature, p
 __all__ = ["Quadratic"]
 
 
+@guarded_class
 class Quadratic(Toy):
     r"""Springs V(x) = 1/2 sum_i k_i x_i^2 in coordinates x0, x1, ... (x if there is one).
 

@@ -10,6 +10,7 @@ import sympy
 from scipy.special import ndtr
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import FormulaError
 from landscape.potentials.expression import Expression, timeless
 from landscape.potentials.quadrature import Array, average
@@ -30,6 +31,7 @@ _X, _Y = symbol("x"), symbol("y")
 _ORIGIN: Any = sympy.Eq(_X**2 + _Y**2, 0)  # type: ignore[no-untyped-call]
 
 
+@guarded_class
 class Ring(Toy):
     """Ring V = 1/2 k(theta) (r - R)^2 in coordinates x = r cos(theta), y = r sin(theta).
 

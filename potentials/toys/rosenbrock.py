@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.potentials.quadrature import Array
 from landscape.potentials.toys._closed_forms import Law, Toy, check_positive
 
 __all__ = ["Rosenbrock"]
 
 
+@guarded_class
 class Rosenbrock(Toy):
     """Curved valley V(x, y) = (a - x)^2 + b (y - x^2)^2.
 

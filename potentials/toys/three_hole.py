@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from landscape.arguments import guarded_class
 from landscape.potentials.toys._plane import PlaneToy
 
 __all__ = ["ThreeHole"]
 
 
+@guarded_class
 class ThreeHole(PlaneToy):
     """Surface with two deep wells, and two routes between them: a direct one and one through a shallow third well.
 

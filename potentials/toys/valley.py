@@ -6,6 +6,7 @@ from typing import Any
 
 import sympy
 
+from landscape.arguments import guarded_class
 from landscape.errors import FormulaError
 from landscape.potentials.base import Bounds
 from landscape.potentials.expression import Expression, plain_bounds, timeless
@@ -14,6 +15,7 @@ from landscape.potentials.toys._entropic import EntropicToy, confinement_value
 __all__ = ["Valley"]
 
 
+@guarded_class
 class Valley(EntropicToy):
     r"""Valley V(x, y) = 1/2 g(y) x^2 + 1/2 confinement y^2 in coordinates x, y.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from landscape.arguments import guarded_class
 from landscape.potentials.toys._plane import PlaneToy
 
 __all__ = ["WolfeQuapp"]
 
 
+@guarded_class
 class WolfeQuapp(PlaneToy):
     """Surface V(x, y) = x^4 + y^4 - 2 x^2 - 4 y^2 + x y + 0.3 x + 0.1 y.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.probes._plot_style import OKABE_ITO, axes, chosen, flagged
 from landscape.probes.curvature.plots import _entry, _need
 
@@ -18,6 +19,7 @@ __all__ = ["plot_top_eigenpairs"]
 _MOST_POSITIONS = 4
 
 
+@guarded
 @flagged
 def plot_top_eigenpairs(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """First eigenvalues in their order, with residuals as bars; hollow where a pair has not converged.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.probes._plot_style import OKABE_ITO, along, axes, chosen, flagged, label, shades
 from landscape.probes.curvature.plots import _entry, _need, _path
 
@@ -20,6 +21,7 @@ _RISES = {"maximum": "maximum", "first_order": "after one step along the gradien
 _SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
+@guarded
 @flagged
 def plot_diagonal(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Entries of a diagonal: of a network their distribution in each layer, else in descending order.
@@ -74,6 +76,7 @@ def plot_diagonal(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@guarded
 @flagged
 def plot_sharpness(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Largest and mean rise of the energy within a ball, against its radius or along a path; hollow: not converged.

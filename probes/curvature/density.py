@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials.checks import whole_number
 from landscape.potentials.modes import plain_modes
@@ -33,6 +34,7 @@ _NAMES = {
 _ENDS_RTOL = 1e-2
 
 
+@guarded
 @plain_modes()
 def spectral_density(
     potential: Any,

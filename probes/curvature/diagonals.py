@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.checks import one_of, whole_number
@@ -51,6 +52,7 @@ _ROUTES: Final = {
 }
 
 
+@guarded
 @plain_modes()
 def diagonal(
     potential: Any,

@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials.checks import one_of, whole_number
 from landscape.potentials.modes import plain_modes
@@ -33,6 +34,7 @@ _TOGETHER: Final = 4  # vectors multiplied in one pass where that pays: on graph
 _RANDOM_SHARE: Final = 0.5  # of a warm start
 
 
+@guarded
 @plain_modes()
 def top_eigenpairs(
     potential: Any,

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.checks import one_of, whole_number
@@ -135,6 +136,7 @@ class _Operator(Operator):
         return product
 
 
+@guarded_class
 class HessianOperator(_Operator):
     """The Hessian d^2 V / dx^2 of a potential at a position; of a network the mean over all samples, with weight decay.
 
@@ -197,6 +199,7 @@ class HessianOperator(_Operator):
         return lambda rows: potential.hvp(position.expand_as(rows), rows)
 
 
+@guarded_class
 class GaussNewtonOperator(_Operator):
     r"""The Gauss-Newton matrix of a network, with weight decay.
 
@@ -233,6 +236,7 @@ class GaussNewtonOperator(_Operator):
         return GaussNewtonProducts(self.potential, self.position, self.part, self.chunk_size)
 
 
+@guarded_class
 class FisherOperator(_Operator):
     r"""The Fisher matrix of a network's outputs as a probability model of the targets, without weight decay.
 

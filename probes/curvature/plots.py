@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._plot_style import OKABE_ITO, along, axes, chosen, flagged, label, shades
 from landscape.probes.curvature.scaling import ROUNDING
@@ -28,6 +29,7 @@ _MOST_LINES = 8
 _OUTLIER_RESIDUAL = 1e-2  # of the range: a node that close to an eigenvalue is drawn as one
 
 
+@guarded
 @flagged
 def plot_largest_eigenvalue(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Largest eigenvalue along a path or run, with its residual as a bar; hollow where it has not converged.
@@ -51,6 +53,7 @@ def plot_largest_eigenvalue(dataset: xr.Dataset, ax: Axes | None = None) -> Axes
     return _lines(dataset, {"largest": "largest"}, r"eigenvalue $\lambda$ of the Hessian", ax)
 
 
+@guarded
 @flagged
 def plot_extreme_eigenvalues(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Largest and smallest eigenvalue along a path or run, with their residuals as bars.
@@ -76,6 +79,7 @@ def plot_extreme_eigenvalues(dataset: xr.Dataset, ax: Axes | None = None) -> Axe
     return ax
 
 
+@guarded
 @flagged
 def plot_trace(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Trace of the Hessian along a path or run, with 95 % bars.
@@ -99,6 +103,7 @@ def plot_trace(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return _lines(dataset, {"trace": "trace"}, r"trace of the Hessian $\mathrm{tr}\,H$", ax)
 
 
+@guarded
 @flagged
 def plot_fisher_trace(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Trace of the Fisher matrix along a path or run, with 95 % bars; the axis says which labels.
@@ -123,6 +128,7 @@ def plot_fisher_trace(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return _lines(dataset, {"fisher_trace": "fisher_trace"}, text, ax)
 
 
+@guarded
 @flagged
 def plot_eigenvalues(dataset: xr.Dataset, ax: Axes | None = None, *, scaled: bool | None = None) -> Axes:
     """Share of the positive eigenvalues above lambda, one line a temperature; they collapse in lambda / T.
@@ -168,6 +174,7 @@ def plot_eigenvalues(dataset: xr.Dataset, ax: Axes | None = None, *, scaled: boo
     return ax
 
 
+@guarded
 @flagged
 def plot_score_singular_values(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Singular values of the score matrix against their rank, a line for each pivot or snapshot.
@@ -209,6 +216,7 @@ def plot_score_singular_values(dataset: xr.Dataset, ax: Axes | None = None) -> A
     return ax
 
 
+@guarded
 @flagged
 def plot_spectral_density(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Density of eigenvalues on a logarithmic axis with a 95 % band over probes; outliers as sticks.

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import ks_2samp
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
@@ -26,6 +27,7 @@ _NAMES = {
 ROUNDING = 1e-12  # of the largest eigenvalue of a spectrum: what a dense float64 solver leaves of a zero
 
 
+@guarded
 def temperature_scaling(spectrum: xr.Dataset) -> xr.Dataset:
     r"""Median positive eigenvalue at each temperature, its exponent, and the collapse of the spectra in lambda / T.
 

@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
 from landscape.potentials.checks import whole_number
@@ -31,6 +32,7 @@ _NAMES = {
 }
 
 
+@guarded
 @plain_modes()
 def score_singular_values(
     loss: NetworkLoss,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.notices import warn
 from landscape.potentials import Potential
@@ -33,6 +34,7 @@ _NAMES: Final = {
 }
 
 
+@guarded
 @plain_modes()
 def sharpness(
     potential: Potential,

@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.notices import warn
 from landscape.potentials import NetworkLoss
 from landscape.potentials.checks import one_of, whole_number
@@ -37,6 +38,7 @@ _NAMES = {
 _RANDOM_SHARE = 0.5  # of a warm start: an eigenvalue that has overtaken is found in a few products more
 
 
+@guarded
 @plain_modes()
 def eigenvalues(
     potential: Any,
@@ -141,6 +143,7 @@ def _matrices(sites: Sites, number: int) -> Any:
         yield layer, linear(identity).to(torch.float64 if sites.dtype is None else sites.dtype), linear.products
 
 
+@guarded
 @plain_modes()
 def extreme_eigenvalues(
     potential: Any,
@@ -223,6 +226,7 @@ def extreme_eigenvalues(
     return _ends(sites, "both", vectors=bool(vectors), **settings)
 
 
+@guarded
 @plain_modes()
 def largest_eigenvalue(
     potential: Any,

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.positions import labelled, plain_array
 from landscape.probes._correlation import combine, student_factor
@@ -37,6 +38,7 @@ _NAMES = {
 }
 
 
+@guarded
 def project(gradient: Any, vectors: Any) -> xr.Dataset:
     r"""How much of gradients, of minibatch noise or of the motion lies in the span of some directions v_1, ..., v_k.
 

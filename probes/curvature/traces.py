@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
 from landscape.potentials.checks import one_of, whole_number
@@ -35,6 +36,7 @@ _NAMES = {
 }
 
 
+@guarded
 @plain_modes()
 def trace(
     potential: Any,
@@ -170,6 +172,7 @@ def _through_fisher(sites: Sites) -> xr.Dataset:
     )
 
 
+@guarded
 @plain_modes()
 def fisher_trace(
     loss: NetworkLoss,

@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.errors import ConvergenceError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, one_of
@@ -24,6 +25,7 @@ __all__ = ["effective_potential"]
 RELAXATIONS = 200
 
 
+@guarded
 @plain_modes()
 def effective_potential(
     potential: Potential, coordinate: Any, at: Any, temperature: float, *,

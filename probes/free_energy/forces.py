@@ -11,6 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 from landscape import random
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
@@ -29,6 +30,7 @@ SHIFT = 1e-4  # of the least spacing, by which q is moved to see that change
 ROUNDING = 64.0 * np.finfo(np.float64).eps  # of the terms that are added to a force
 
 
+@guarded
 @plain_modes()
 def mean_force(
     potential: Potential, coordinate: Any, at: Any, temperature: float, *, chains: int = 200, steps: int = 400,

@@ -12,6 +12,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, ConvergenceError, ShapeError
 from landscape.potentials import Expression
 from landscape.potentials.positions import plain_array
@@ -57,6 +58,7 @@ class _Counts:
     discarded: int = 0
 
 
+@guarded
 def profile(
     samples: Any,
     temperature: float | None = None,

@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
@@ -23,6 +24,7 @@ from landscape.probes.free_energy.sampling import observed, tuned, with_paramete
 __all__ = ["Mixture", "slope_of", "thermodynamic_integration", "varied"]
 
 
+@guarded
 def thermodynamic_integration(
     potential: Potential | Sequence[Potential], parameter: str | None, values: Any, temperature: float | None = None, *,
     chains: int = 64, steps: int = 4000, every: int = 20, dt: float = 0.1, start: Any = None, seed: int = 0,

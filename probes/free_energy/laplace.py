@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy
@@ -21,6 +22,7 @@ __all__ = ["CUTOFF", "entropy", "harmonic", "log_determinant", "positive_tempera
 CUTOFF = 1e-6  # of the largest curvature: below it a direction counts as flat unless told otherwise
 
 
+@guarded
 @plain_modes()
 def harmonic(potential: Potential, position: Any, temperature: Any, *, cutoff: float | None = None) -> xr.Dataset:
     r"""Laplace's free energy of a minimum, on its stiff directions,
@@ -94,6 +96,7 @@ def harmonic(potential: Potential, position: Any, temperature: Any, *, cutoff: f
     return dataset.assign_coords(temperature=(dims, t, {"long_name": "temperature", "units": "energy"}))
 
 
+@guarded
 def entropy(
     energy: Any, free_energy: Any, temperature: float | None = None, *, free_energy_stderr: Any = 0.0
 ) -> xr.Dataset:

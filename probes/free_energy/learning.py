@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.integrators.euler_maruyama import EulerMaruyama
@@ -32,6 +33,7 @@ MOST_LEFT = 0.1  # share of the chains beyond which what is left is no average o
 SIGNIFICANT = 3.0  # standard errors that it must be beyond as well
 
 
+@guarded
 def local_learning_coefficient(
     potential: Potential, position: Any, *, temperature: float, dt: float, steps: int, chains: int,
     localization: float = 0.0, every: int | None = None, discard: float = 0.25, seed: int = 0,

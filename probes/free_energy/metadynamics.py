@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from scipy.interpolate import RegularGridInterpolator
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials.checks import whole_number
 from landscape.probes._correlation import student_factor
@@ -21,6 +22,7 @@ WITHIN_BIN = 8  # points of a bin that the bias is averaged over, along each coo
 AGREE = 4.0  # mean square of the difference of two estimates over its error, beyond which they disagree
 
 
+@guarded
 def metadynamics(
     run: xr.Dataset, temperature: float | None = None, *, bins: int = 40, discard: float = 0.3
 ) -> xr.Dataset:

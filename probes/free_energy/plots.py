@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.probes._plot_style import OKABE_ITO, axes, flagged, label
@@ -33,6 +34,7 @@ __all__ = [
 BAND = 1.96  # standard errors
 
 
+@guarded
 @flagged
 def plot_profile(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
@@ -58,6 +60,7 @@ def plot_profile(
     return _curve(dataset, "free_energy", ax, theory, potential)
 
 
+@guarded
 @flagged
 def plot_mean_force(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
@@ -80,6 +83,7 @@ def plot_mean_force(
     return _curve(dataset, "free_energy", ax, theory, potential)
 
 
+@guarded
 @flagged
 def plot_metadynamics(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
@@ -110,6 +114,7 @@ def plot_metadynamics(
     return ax
 
 
+@guarded
 @flagged
 def plot_umbrella(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
@@ -139,6 +144,7 @@ def plot_umbrella(
     return ax
 
 
+@guarded
 @flagged
 def plot_mbar(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
@@ -189,6 +195,7 @@ def plot_mbar(
     return ax
 
 
+@guarded
 @flagged
 def plot_overlap(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Overlap matrix of `mbar` or `umbrella`: the chance that a sample of one state is one of another, in the cells.
@@ -223,6 +230,7 @@ def plot_overlap(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@guarded
 @flagged
 def plot_effective_potential(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
@@ -250,6 +258,7 @@ def plot_effective_potential(
     return ax
 
 
+@guarded
 @flagged
 def plot_thermodynamic_integration(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
@@ -277,6 +286,7 @@ def plot_thermodynamic_integration(
     return ax
 
 
+@guarded
 @flagged
 def plot_harmonic(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
@@ -306,6 +316,7 @@ def plot_harmonic(
     return plot_thermodynamic_integration(dataset, ax, theory=theory, potential=potential)
 
 
+@guarded
 @flagged
 def plot_entropy(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
@@ -333,6 +344,7 @@ def plot_entropy(
     return ax
 
 
+@guarded
 @flagged
 def plot_nonequilibrium_work(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Distributions of the forward work and of minus the backward work, which cross at the free energy difference.
@@ -364,6 +376,7 @@ def plot_nonequilibrium_work(dataset: xr.Dataset, ax: Axes | None = None) -> Axe
     return ax
 
 
+@guarded
 @flagged
 def plot_local_learning_coefficient(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Traces of all chains, their average, and the coefficient with its band; chains that left are drawn in red.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
 from landscape.probes._series import FloatArray
@@ -33,6 +34,7 @@ FEWEST_AT_POINT = 10.0  # independent samples that a point of a profile rests on
 REMEDY = "add states in between, weaken restraints, or take more draws"
 
 
+@guarded
 def mbar(
     runs: Any, counts: Any = None, *, temperature: Any = None, parameters: Mapping[str, Any] | None = None,
     target: Any = None, observables: Any = None, coordinate: Any = None, at: Any = None, width: Any = None,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, OverlapError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
@@ -28,6 +29,7 @@ __all__ = ["along_first", "umbrella"]
 REMEDY = "put windows in between, lower the stiffness, or take more steps"
 
 
+@guarded
 def umbrella(
     potential: Potential, coordinate: Any, at: Any, temperature: float, *, stiffness: Any = None,
     width: float | None = None, period: float | None = None, chains: int = 32, steps: int = 8000, every: int = 20,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
 from landscape.potentials.positions import one_position
@@ -22,6 +23,7 @@ from landscape.simulate import simulate
 __all__ = ["exponential_average", "nonequilibrium_work"]
 
 
+@guarded
 def nonequilibrium_work(
     potential: Potential | Sequence[Potential], parameter: str | None, start: float, end: float, temperature: float, *,
     stages: int = 40, steps: int = 4, equilibration: int = 400, chains: int = 1000, dt: float = 0.1,

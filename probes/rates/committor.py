@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.integrators.base import Integrator
 from landscape.observers import CoreSets
@@ -23,6 +24,7 @@ from landscape.probes.rates.shots import check_rule, first_cores
 __all__ = ["committor", "committor_test"]
 
 
+@guarded
 def committor(
     potential: Potential, positions: Any, integrator: Integrator, cores: Mapping[str, Any], *, temperature: float,
     shots: int = 200, steps: int = 1_000_000, momentum: Any = None, constraint: Any = None, seed: int = 0,
@@ -169,6 +171,7 @@ def _dataset(
     return annotate(dataset, time_units="time", names=names)
 
 
+@guarded
 def committor_test(found: xr.Dataset, *, bins: int = 10) -> xr.Dataset:
     r"""How committors spread over positions at one value of a reaction coordinate, with the noise of shots taken off.
 

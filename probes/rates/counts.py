@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from landscape.arguments import guarded
 from landscape.probes._describe import annotate
 from landscape.probes.rates.followed import Row, by_temperature, followed, stacked
 from landscape.probes.rates.intervals import overdispersion, rate_interval
@@ -40,6 +41,7 @@ NAMES = {
 }
 
 
+@guarded
 def core_sets(run: Any, cores: Mapping[str, Any] | str | None = None, *, of: Any = None) -> xr.Dataset:
     r"""Transition rates between core sets, a chain belonging to the core that it was in last.
 

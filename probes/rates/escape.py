@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.observers import CoreSets
 from landscape.probes._correlation import student_factor, widen
@@ -27,6 +28,7 @@ AGREE = 3.0  # standard errors
 FloatArray = NDArray[np.float64]
 
 
+@guarded
 def escape_rate(run: Any, cores: Mapping[str, Any], *, of: Any = None) -> xr.Dataset:
     r"""Rates of two states in two ways that agree where there are rates.
 

@@ -12,6 +12,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from landscape import random
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.integrators.masses import rows
@@ -39,6 +40,7 @@ ROUNDS = 8  # of the rate of decay, which is that of the rate itself
 FloatArray = NDArray[np.float64]
 
 
+@guarded
 @plain_modes()
 def reactive_flux(
     potential: Potential, profile: xr.Dataset | None, integrator: Integrator, *, coordinate: Any, at: float,

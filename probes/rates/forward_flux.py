@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 
 from landscape import random
+from landscape.arguments import guarded
 from landscape.engines.choice import Backend
 from landscape.errors import ConfigError, ConvergenceError
 from landscape.integrators.base import Integrator
@@ -33,6 +34,7 @@ NORMAL = 1.959963984540054  # 97.5 % quantile of the normal law
 MOST_SCATTER = 0.4  # of the probability between replicas, relative; beyond it the law of its mean is not normal
 
 
+@guarded
 def forward_flux(
     potential: Potential, integrator: Any, coordinate: Any, a: float, b: float, temperature: float | None = None, *,
     interfaces: Literal["auto"] | Sequence[float] = "auto", probability: float = 0.3, copies: int = 200,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._plot_style import OKABE_ITO, axes, flagged
 from landscape.text import measured
@@ -27,6 +28,7 @@ _BLUE, _ORANGE = OKABE_ITO[:2]
 _Z = 1.96
 
 
+@guarded
 @flagged
 def plot_core_sets(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Fraction of the dwells that last longer than a time, of each core, and the exponential of the same mean dwell.
@@ -69,6 +71,7 @@ def plot_core_sets(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@guarded
 @flagged
 def plot_escape_rate(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Correlation of the state against time with 95 % errors, and the exponentials of both methods.
@@ -109,6 +112,7 @@ def plot_escape_rate(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@guarded
 @flagged
 def plot_committor(dataset: xr.Dataset, ax: Axes | None = None, *, against: str | None = None) -> Axes:
     """Committor with its 95 % interval at each position.
@@ -148,6 +152,7 @@ def plot_committor(dataset: xr.Dataset, ax: Axes | None = None, *, against: str 
     return ax
 
 
+@guarded
 @flagged
 def plot_committor_test(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Histogram of committors at one value of a reaction coordinate.
@@ -182,6 +187,7 @@ def plot_committor_test(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@guarded
 @flagged
 def plot_forward_flux(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Probability to reach each interface from the first, and that to reach the next, with 95 % errors.
@@ -220,6 +226,7 @@ def plot_forward_flux(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@guarded
 @flagged
 def plot_reactive_flux(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Transmission coefficient against time (of overdamped motion the flux) with 95 % errors, and the plateau.

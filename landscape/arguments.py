@@ -1,0 +1,194 @@
+"""The door of public functions: a wrong argument that slips past their own checks is named, whatever it led to.
+
+Functions check values where they use them, and say what is wrong best. What is of another kind altogether, a word for
+a number or a list for a landscape, comes to grief anywhere. Then, and only then, the arguments are held against the
+annotations of the function, and one that does not fit is what is reported. An error while all of them fit is left as
+it is: it is not the caller's.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import functools
+import inspect
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
+from typing import Any, Final, Literal, ParamSpec, TypeVar, Union
+
+from landscape.errors import ConfigError, LandscapeError, ShapeError
+
+__all__ = ["guarded", "guarded_class"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C", bound=type)
+
+_MOST_ELEMENTS: Final = 1000  # of a sequence that are looked at
+
+
+def guarded(function: Callable[P, R]) -> Callable[P, R]:
+    """A function whose arguments are held against its annotations if it fails otherwise than by an error of ours.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first argument that does not fit.
+    ShapeError
+        Naming the variable that a given Dataset lacks.
+
+    Examples
+    --------
+    >>> @guarded
+    ... def twice(number: float) -> float:
+    ...     return 2 / number * number**2
+    >>> twice(2)
+    4.0
+    >>> twice("two")
+    Traceback (most recent call last):
+    ...
+    landscape.errors.ConfigError: twice takes number as float, got 'two'
+    """
+    door: Callable[P, R] = _guard(function, explained)
+    return door
+
+
+def guarded_class(made: C) -> C:
+    """A class whose constructor is `guarded`."""
+    initialise = _guard(made.__init__, functools.partial(explained, called=made.__name__))  # type: ignore[misc]
+    made.__init__ = initialise  # type: ignore[misc]
+    return made
+
+
+def _guard(function: Any, explain: Callable[..., LandscapeError | None]) -> Any:
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except own:
+            raise
+        except any_other as error:
+            ours = explain(function, arguments, named, error)
+            if ours is None:
+                raise
+            raise ours from error
+
+    own, any_other = LandscapeError, Exception
+    # with the globals of the module that it is written in, or doctest takes it for one of another module
+    twin = types.FunctionType(call.__code__, function.__globals__, function.__name__, None, call.__closure__)
+    return functools.update_wrapper(twin, function)
+
+
+def explained(
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    named: Mapping[str, Any],
+    error: Exception,
+    called: str = "",
+) -> LandscapeError | None:
+    """What is wrong with the arguments of a call that failed; None if all of them fit."""
+    signature = inspect.signature(function)
+    try:
+        given = signature.bind(*arguments, **named).arguments
+    except TypeError:  # names that it does not know: Python's own message says so
+        return None
+    hints, called = _hints(function), called or function.__name__
+    for name, value in given.items():
+        parameter, hint = signature.parameters[name], hints.get(name, Any)
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) and not fits(value, hint):
+            return ConfigError(f"{called} takes {name} as {_in_words(hint)}, got {_shown(value)}")
+    return _lacking(called, [*arguments, *named.values()], error)
+
+
+def _lacking(called: str, values: Iterable[Any], error: Exception) -> ShapeError | None:
+    """Of a name that was looked up in a Dataset which has it not."""
+    wanted = error.name if isinstance(error, AttributeError) else error.args[0] if isinstance(error, KeyError) else None
+    if not isinstance(wanted, str):
+        return None
+    xarray: Any = sys.modules.get("xarray")
+    wanted = wanted.split("'")[1] if wanted.startswith("No variable named '") else wanted
+    for value in values:
+        if xarray is not None and isinstance(value, xarray.Dataset) and wanted not in value:
+            return ShapeError(
+                f"{called} needs {wanted!r}, and the dataset has only {sorted(map(str, value.variables))}: give it the "
+                "result that it is made for"
+            )
+    return None
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of the kind that an annotation names; true where the annotation does not tell.
+
+    Examples
+    --------
+    >>> fits(3, int), fits(True, int), fits("3", float | None), fits(None, float | None)
+    (True, False, False, True)
+    >>> fits([1.0, 2.0], collections.abc.Sequence[float]), fits((0.0, "a"), tuple[float, float])
+    (True, False)
+    """
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, one) for one in inside)
+    if origin is Literal:
+        return isinstance(value, str | int | bool | None) and value in inside
+    if hint is None or hint is type(None):
+        return value is None
+    if hint in (bool, int, float, str):
+        return _plain(value, hint)
+    if origin is tuple and Ellipsis not in inside:
+        return _listed(value) and len(value) == len(inside) and all(map(fits, value, inside))
+    if origin in (list, tuple, collections.abc.Sequence, collections.abc.Collection, collections.abc.Iterable):
+        return _listed(value) and all(fits(one, inside[0]) for one in list(value[:_MOST_ELEMENTS]))
+    if origin in (dict, collections.abc.Mapping):
+        return isinstance(value, Mapping) and all(
+            fits(key, inside[0]) and fits(one, inside[1]) for key, one in value.items()
+        )
+    if origin is collections.abc.Callable:
+        return callable(value)
+    if origin is os.PathLike:
+        return isinstance(value, os.PathLike)
+    kind = origin or hint
+    try:
+        return isinstance(value, kind) if isinstance(kind, type) else True
+    except TypeError:  # a protocol that cannot be asked
+        return True
+
+
+def _plain(value: Any, hint: type) -> bool:
+    if hint is bool:
+        return isinstance(value, bool) or type(value).__name__ == "bool"  # NumPy's
+    if hint is str or isinstance(value, bool):
+        return hint is str and isinstance(value, str)
+    return isinstance(value, Integral if hint is int else Real)
+
+
+def _listed(value: Any) -> bool:
+    return (
+        not isinstance(value, str | bytes | Mapping) and hasattr(value, "__getitem__") and getattr(value, "ndim", 1) > 0
+    )
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations as types; what is imported for the type checker alone is anything, unless it is loaded."""
+    known: dict[str, Any] = {}
+    while True:
+        try:
+            return typing.get_type_hints(inspect.unwrap(function), localns=known)
+        except NameError as error:
+            if not error.name or error.name in known:
+                return {}
+            known[error.name] = getattr(sys.modules.get("matplotlib.axes"), error.name, Any)
+        except TypeError:  # an annotation that only a type checker reads
+            return {}
+
+
+def _in_words(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+def _shown(value: Any) -> str:
+    plain = isinstance(value, str | bytes | int | float | complex | None)
+    text = repr(value) if plain else f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    return text if len(text) <= 80 else f"{text[:76]} ..."
