@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.codec import Described, plain
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential, check_pair
-from landscape.potentials.scalar_field import Coordinate, plain_coordinate, scalar_field
+from landscape.potentials.scalar_field import Coordinate, scalar_field
 
 __all__ = ["Absorb", "Constraint", "Level", "Periodic", "Reflect", "Walls", "resolve_walls", "seam_rises"]
 
@@ -26,7 +27,7 @@ SEAM_SHARE = 1e-3  # of T, by which the energy may differ between the ends of a 
 
 @guarded_class
 @dataclass(frozen=True, slots=True)
-class Reflect:
+class Reflect(Described):
     """Hard walls: a coordinate that steps over one is mirrored back.
 
     Parameters
@@ -47,14 +48,10 @@ class Reflect:
 
     walls: Mapping[str, tuple[float | None, float | None]]
 
-    def spec(self) -> dict[str, Any]:
-        """Plain data."""
-        return {"kind": "Reflect", "walls": {name: list(pair) for name, pair in self.walls.items()}}
-
 
 @guarded_class
 @dataclass(frozen=True, slots=True)
-class Periodic:
+class Periodic(Described):
     """Periodic coordinates, kept in [low, high).
 
     A run keeps how often each chain went round, ``last_winding (chain, coordinate)``: the observable ``"unwrapped"`` is
@@ -86,14 +83,10 @@ class Periodic:
 
     periods: Mapping[str, tuple[float, float]]
 
-    def spec(self) -> dict[str, Any]:
-        """Plain data."""
-        return {"kind": "Periodic", "periods": {name: list(pair) for name, pair in self.periods.items()}}
-
 
 @guarded_class
 @dataclass(frozen=True, slots=True)
-class Absorb:
+class Absorb(Described):
     """Walls at which a chain leaves for good: it stays where it crossed, and the run says when.
 
     Crossings between two steps count too: where both ends are inside, at distances d1 and d2 from the wall, a Brownian
@@ -190,15 +183,13 @@ class Absorb:
         if len(given) == 2 and not self.below < self.above:  # type: ignore[operator]
             raise ConfigError(f"below = {self.below} must be less than above = {self.above}: chains live between them")
 
-    def spec(self) -> dict[str, Any]:
-        """Plain data; a callable is named, and cannot be rebuilt from its name."""
-        if isinstance(self.walls, Mapping):
-            return {"kind": "Absorb", "walls": {name: list(pair) for name, pair in self.walls.items()}}
-        ends = {name: float(value) for name in ("above", "below") if (value := getattr(self, name)) is not None}
-        return {"kind": "Absorb", "walls": plain_coordinate(self.walls)} | ends
-
 
 Constraint: TypeAlias = Reflect | Periodic | Absorb
+
+
+def listed(given: Any) -> list[Any]:
+    """The constraints of a run, of which there may be one, several or none."""
+    return [] if given is None else list(given) if isinstance(given, Sequence) else [given]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -484,9 +475,10 @@ def _sides_of(one: Constraint, potential: Potential) -> Iterator[tuple[int, floa
 
 def _level(potential: Potential, one: Absorb) -> Level:
     given: Any = one.walls
-    plain = plain_coordinate(given)
     if isinstance(given, int | np.integer):
-        plain = potential.coordinate_name(potential.coordinate_index(int(given)))
-    name = str(plain["name"] if isinstance(plain, dict) else plain)
+        name = potential.coordinate_name(potential.coordinate_index(int(given)))
+    else:
+        told = plain(given)
+        name = str(told["name"].rpartition(":")[2] if isinstance(told, dict) and "name" in told else told)
     below, above = (-np.inf if one.below is None else one.below), (np.inf if one.above is None else one.above)
     return Level(scalar_field(potential, given), float(below), float(above), name)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.codec import Described
 from landscape.constraints import PERIODIC, REFLECT
 from landscape.engines.base import Engine, Plan
 from landscape.errors import ConfigError
@@ -32,7 +33,7 @@ MOST_NODES = 1 << 18
 
 @guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
-class Metadynamics:
+class Metadynamics(Described):
     r"""Well-tempered metadynamics: every so many steps a hill is put where the chain is, lower where there are many.
 
     .. math:: V_b(q, t) = \sum_{t' < t} h \, e^{-V_b(q(t'), t') / (\gamma - 1) T} \, e^{-(q - q(t'))^2 / 2 w^2}
@@ -129,21 +130,6 @@ class Metadynamics:
         if isinstance(given, str | int) or callable(given) or not isinstance(given, Sequence):
             return (given,)
         return (given,) if all(isinstance(one, int | float | np.number) for one in given) else tuple(given)
-
-    def spec(self) -> dict[str, Any]:
-        """Plain data; a callable is named, and cannot be rebuilt from its name."""
-
-        def plain(q: Any) -> Any:
-            if callable(q) or isinstance(q, Potential):
-                return {"kind": "python", "name": getattr(q, "__qualname__", type(q).__qualname__)}
-            return q if isinstance(q, str | int) else np.asarray(q, dtype=float).tolist()
-
-        names = [plain(q) for q in self.coordinates]
-        spec = {"kind": "Metadynamics", "coordinate": names if len(names) > 1 else names[0], "every": self.every}
-        for name in ("height", "width", "bias_factor", *(["range"] if self.range is not None else [])):
-            spec[name] = np.asarray(getattr(self, name), dtype=float).tolist()
-        spec |= {} if self.walkers == 1 else {"walkers": self.walkers}
-        return spec | ({} if self.stop is None else {"stop": self.stop})
 
 
 def take_metadynamics(constraints: Sequence[Any]) -> tuple[Metadynamics | None, list[Any]]:

@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape import random
-from landscape.constraints import SEAM_SHARE, Constraint, Walls, resolve_walls, seam_rises
+from landscape.codec import plain
+from landscape.constraints import SEAM_SHARE, Constraint, Walls, listed, resolve_walls, seam_rises
 from landscape.dissipation import ENTROPY, SUMS, begin_sums, check_sums
 from landscape.engines.base import CLOCK_ORIGIN, Plan, State
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
-from landscape.integrators.base import Integrator, Memory, plain
+from landscape.integrators.base import Integrator, Memory
 from landscape.momenta import given_momenta
 from landscape.notices import warn
 from landscape.per_chain import count_chains, length_of, per_chain
 from landscape.potentials.base import Potential, check_device
 from landscape.potentials.checks import needs_energy
-from landscape.potentials.code_fingerprint import code_fingerprint
 from landscape.potentials.modes import refuse_modes
 from landscape.potentials.network import NetworkLoss
 from landscape.potentials.positions import aligned
@@ -33,7 +33,7 @@ from landscape.restraints import Restrain, resolve_restraints, restraint_lengths
 from landscape.schedules import Schedule, in_time, length_in_time
 from landscape.varying import landscapes_of, numbers_of, varying_lengths
 
-__all__ = ["check_seam", "prepare", "spec_of", "spec_of_start"]
+__all__ = ["check_seam", "prepare", "spec_of_start"]
 
 SEAM_POINTS = 16  # positions at which the ends of a period are compared
 MOST_IN_SPEC = 4096  # numbers of a start that a specification holds
@@ -452,7 +452,7 @@ def _spec(
 ) -> dict[str, Any]:  # fmt: skip
     spec: dict[str, Any] = {
         "task": "simulate",
-        "potential": spec_of(potential),
+        "potential": potential.spec(),
         "integrator": integrator.spec(),
         "steps": int(steps),
         "chains": plan.chains,
@@ -461,8 +461,7 @@ def _spec(
         "seed": plan.seed,
     }
     if constraint is not None:
-        constraints = [constraint] if not isinstance(constraint, Sequence) else constraint
-        spec["constraint"] = [one.spec() for one in constraints]
+        spec["constraint"] = plain(listed(constraint))
     if data_seed is not None:
         spec["data_seed"] = [[at, list(seeds) if seeds else None] for at, seeds in plan.data_seeds]
     if start is not None:
@@ -485,13 +484,3 @@ def _spec_of_positions(positions: Tensor) -> Any:
         return positions.tolist()
     content = positions.cpu().contiguous().numpy().tobytes()
     return {"kind": "given", "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def spec_of(potential: Potential) -> dict[str, Any]:
-    """The table of a potential; of one that plain data cannot rebuild, its class."""
-    try:
-        return potential.spec()
-    except NotImplementedError:
-        kind = type(potential)
-        name, code = f"{kind.__module__}:{kind.__qualname__}", code_fingerprint(kind.energy)
-        return {"kind": "python", "name": name, "sha256": code}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.arguments import guarded_class
-from landscape.constraints import PERIODIC
+from landscape.codec import Described
+from landscape.constraints import PERIODIC, listed
 from landscape.engines.base import Engine, Plan, State
 from landscape.errors import ConfigError, ShapeError
 from landscape.integrators.optimizer import Optimizer
@@ -33,7 +34,7 @@ MOMENTA = ("momentum", "first_moment")  # memory of an integrator that points al
 
 @guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
-class ProjectOntoPath:
+class ProjectOntoPath(Described):
     """After every k steps of the integrator the position is replaced by a point of a path.
 
     With c(s) the path, t(s) its unit tangent, and x the position k steps after c(s):
@@ -122,15 +123,14 @@ class ProjectOntoPath:
         curved = self.spline and len(path) > 2  # the spline through two pivots is their straight line
         object.__setattr__(self, "curve", path.spline if curved else Path(path.pivots, names=path.names))
 
-    def spec(self) -> dict[str, Any]:
-        """Plain data."""
+    def arguments(self) -> dict[str, Any]:
+        """The settings; of the path its file, its pivots while they are few, or that there is one."""
         path: Any = {"kind": "given"}
         if isinstance(self.path, str | os.PathLike):
             path = os.fspath(self.path)
         elif self.curve.pivots.numel() <= MOST_IN_SPEC:
-            path = {"pivots": self.curve.pivots.tolist()}
-        names = ("every", "nearest", "spline", "update", "ends", "optimizer_state", "record_every")
-        return {"kind": "ProjectOntoPath", "path": path} | {name: getattr(self, name) for name in names}
+            path = {"pivots": self.curve.pivots}
+        return Described.arguments(self) | {"path": path}
 
 
 def separate(constraint: Any) -> tuple[list[Any], ProjectOntoPath | None]:
@@ -141,7 +141,7 @@ def separate(constraint: Any) -> tuple[list[Any], ProjectOntoPath | None]:
     ConfigError
         If there are two projections.
     """
-    given = list(constraint) if isinstance(constraint, Sequence) else [] if constraint is None else [constraint]
+    given = listed(constraint)
     projections = [one for one in given if isinstance(one, ProjectOntoPath)]
     if len(projections) > 1:
         raise ConfigError("two projections in one run: a chain cannot be on two paths, give one ProjectOntoPath")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.codec import name_of, plain, python_object
 from landscape.dissipation import SUMS
 from landscape.energetics import heat
 from landscape.engines.base import Engine, Plan
@@ -198,15 +199,19 @@ class Record:
         if self.observables is not None:
             mapped = isinstance(self.observables, Mapping)
             pairs = self.observables.items() if mapped else [(one, None) for one in self.observables]  # type: ignore[union-attr]
-            spec["observables"] = [
-                name.spec() if isinstance(name, Observer)
-                else {"name": name} | one.spec() if isinstance(one, Observer)
-                else name
-                for name, one in pairs
-            ]  # fmt: skip
+            spec["observables"] = [_told(name, one) for name, one in pairs]
         if self.snapshots is not None:
             spec["snapshots"] = self.snapshots
         return spec
+
+
+def _told(name: Any, one: Any) -> Any:
+    """An entry of the record as plain data."""
+    if one is None:
+        return plain(name)
+    return (plain(one) if isinstance(one, Observer) else python_object(one) | {"function": name_of(one)}) | {
+        "name": name
+    }
 
 
 def _meant(given: Any, potential: Potential) -> str:

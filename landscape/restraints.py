@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.arguments import guarded_class
-from landscape.constraints import Walls, seam_rises
+from landscape.codec import Described
+from landscape.constraints import Walls, listed, seam_rises
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.potentials.expression import Expression
-from landscape.potentials.scalar_field import Coordinate, plain_coordinate, scalar_field
+from landscape.potentials.scalar_field import Coordinate, scalar_field
 from landscape.potentials.tape import Tape, compile_tape
-from landscape.schedules import Schedule, as_schedule, in_time, length_in_time
+from landscape.schedules import Schedule, in_time, length_in_time
 
 __all__ = [
     "Coordinate",
@@ -39,7 +40,7 @@ Mixed: TypeAlias = Callable[[Sequence[sympy.Expr]], list[sympy.Expr]]
 
 @guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
-class Restrain:
+class Restrain(Described):
     r"""A spring that holds a function of position, for umbrella sampling: the dynamics follows
 
     .. math:: V(x) + \frac{k}{2} (q(x) - c)^2 ,
@@ -88,15 +89,6 @@ class Restrain:
     center: Any
     stiffness: Any
     period: float | None = None
-
-    def spec(self) -> dict[str, Any]:
-        """Plain data; a callable is named, and cannot be rebuilt from its name."""
-        numbers: dict[str, Any] = {}
-        for name in ("center", "stiffness"):
-            schedule = as_schedule(name, getattr(self, name), signed=True)
-            numbers[name] = schedule.spec() if schedule else np.asarray(getattr(self, name), dtype=float).tolist()
-        own = {} if self.period is None else {"period": float(self.period)}
-        return {"kind": "Restrain", "coordinate": plain_coordinate(self.coordinate)} | numbers | own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,7 +192,7 @@ class Restrained(Potential):
 
 def take_restraints(constraint: Any) -> tuple[list[Restrain], list[Any]]:
     """The springs among constraints, and the others."""
-    given = list(constraint) if isinstance(constraint, Sequence) else [] if constraint is None else [constraint]
+    given = listed(constraint)
     return [one for one in given if isinstance(one, Restrain)], [one for one in given if not isinstance(one, Restrain)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import netCDF4
 import xarray as xr
 
 from landscape.arguments import guarded
+from landscape.codec import plain
+from landscape.constraints import listed
 from landscape.errors import CheckpointError, ConfigError, StorageError
-from landscape.integrators.base import plain
 from landscape.opening import open as open_run
 from landscape.potentials.checks import whole_number
 from landscape.specification import build
@@ -111,17 +112,15 @@ def _resume_training(
     objects: dict[str, Any],
 ) -> xr.Dataset:
     content = folder.read()
-    _, arguments, settings = _call(content["spec"], objects)
+    _, arguments, settings = _call(content["settings"] | content["spec"], objects)
     if epochs is not None:
         if whole_number("epochs", epochs) < settings["epochs"]:
             raise CheckpointError(
                 f"the training has {settings['epochs']} epochs, more than the {epochs} asked for: epochs is the total"
             )
         settings |= {"epochs": epochs}
-    stored = {key: value for key, value in content["settings"].items() if key not in objects}
-    further = build({"potential": _STAND_INS["potential"], "integrator": _STAND_INS["integrator"], "steps": 1} | stored)
-    settings = {key: value for key, value in settings.items() if key != "backend"}  # filled in, not given
-    settings |= {key: value for key, value in further.settings.items() if key in stored}
+    if "backend" not in content["settings"]:
+        del settings["backend"]  # filled in, not given
     return train(*arguments, **settings, output=folder, checkpoint_every=checkpoint_every, progress=progress)
 
 
@@ -151,8 +150,8 @@ def _without(spec: Mapping[str, Any], objects: Mapping[str, Any]) -> dict[str, A
     for name, given in objects.items():
         if name not in _STAND_INS:
             raise ConfigError(f"resume takes no {name!r}; objects are {', '.join(_STAND_INS)}")
-        alone = name == "constraint" and not isinstance(given, Sequence)
-        changed = differences({name: spec.get(name)}, {name: _plain([given] if alone else given)})
+        now = json.loads(json.dumps(plain(listed(given) if name == "constraint" else given)))
+        changed = differences({name: spec.get(name)}, {name: now})
         if changed:
             raise CheckpointError(f"this is not the {name} of the run: {'; '.join(changed)}")
     lacking = [name for name in _STAND_INS if name not in objects and _from_python(spec.get(name))]
@@ -181,13 +180,6 @@ def _names(table: Any) -> list[str]:
         return []
     own = [str(table["name"])] if table.get("kind") == "python" and "name" in table else []
     return own + [name for value in table.values() for name in _names(value)]
-
-
-def _plain(given: Any) -> Any:
-    if isinstance(given, Sequence) and not isinstance(given, str):
-        return [_plain(one) for one in given]
-    spec = given.spec() if hasattr(given, "spec") else plain(given)
-    return json.loads(json.dumps(spec))
 
 
 @guarded

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landscape.arguments import guarded
+from landscape.codec import Described, python_object
 from landscape.errors import ConfigError, ShapeError
 from landscape.per_chain import length_of, numbers, per_chain
 
@@ -19,7 +20,7 @@ __all__ = ["Schedule", "cosine", "cycle", "piecewise", "ramp"]
 Clocked: TypeAlias = Literal["time", "step"]
 
 
-class Schedule(ABC):
+class Schedule(Described, ABC):
     """A setting as a function of time, one for all chains or one per chain.
 
     Attributes
@@ -74,26 +75,20 @@ class Schedule(ABC):
             raise ShapeError(f"the values of a schedule are for different numbers of chains: {sorted(lengths)}")
         return next(iter(lengths), None)
 
-    def spec(self) -> dict[str, Any]:
-        """Kind and settings as plain data."""
-        spec: dict[str, Any] = {"kind": type(self).__name__.lower()}
-        for field in self._given():
-            value = getattr(self, field.name)
-            spec[field.name] = (
-                {repr(key): np.asarray(one).tolist() for key, one in value.items()}
-                if isinstance(value, Mapping)
-                else np.asarray(value).tolist()
-            )
-        return spec
+    def arguments(self) -> dict[str, Any]:
+        """Its settings, the usual clock not among them."""
+        given = super().arguments()
+        return given if self.by != "time" else {name: value for name, value in given.items() if name != "by"}
+
+    @property
+    def kind(self) -> str:
+        """The function that makes it."""
+        return type(self).__name__.lower()
 
     def __repr__(self) -> str:
         """The call that makes it."""
-        given = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in self._given())
-        return f"{type(self).__name__.lower()}({given})"
-
-    def _given(self) -> list[Field[Any]]:
-        """Its settings, the usual clock not among them."""
-        return [one for one in fields(self) if one.name != "by" or self.by != "time"]  # type: ignore[arg-type]
+        given = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
+        return f"{self.kind}({given})"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -201,8 +196,7 @@ class Callback(Schedule):
 
     def spec(self) -> dict[str, Any]:
         """The function's name."""
-        name = getattr(self.function, "__qualname__", type(self.function).__name__)
-        return {"kind": "python", "name": f"{self.function.__module__}:{name}"}
+        return python_object(self.function)
 
     def __repr__(self) -> str:
         """The function."""

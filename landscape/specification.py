@@ -142,8 +142,14 @@ class TrainSpec(_Strict):
     siblings: StrictInt = 1
     start: Table | list[float] | None = None
     record: RecordSpec | None = None
+    temperature: Number | list[Number] | Table | None = None
+    constraint: list[Table] | Table | None = None
+    momentum: list[float] | list[list[float]] | None = None
     seed: StrictInt = 0
     backend: Literal["auto", "compiled", "batched"] = "auto"
+    dtype: Literal["float32", "float64"] | None = None
+    device: str | None = None
+    on_nonfinite: Literal["raise", "drop"] | None = None
 
 
 class ConnectSpec(_Strict):
@@ -327,16 +333,16 @@ def build(spec: Mapping[str, Any]) -> Prepared:
     integrator = build_integrator(checked.integrator)  # type: ignore[attr-defined]
     if "record" in settings:
         settings["record"] = build_record(settings["record"])
-    if isinstance(checked, TrainSpec):
-        if checked.schedule is not None:
-            settings["schedule"] = {_epoch(key): value for key, value in checked.schedule.items()}
-        return Prepared(full, train, (potential, integrator), settings)
     if "constraint" in settings:
         settings["constraint"] = _constraints(settings["constraint"])
     if "temperature" in settings:
         settings["temperature"] = build_schedule(settings["temperature"], "temperature")
     if "dtype" in settings:
         settings["dtype"] = getattr(torch, settings["dtype"])
+    if isinstance(checked, TrainSpec):
+        if checked.schedule is not None:
+            settings["schedule"] = {_epoch(key): value for key, value in checked.schedule.items()}
+        return Prepared(full, train, (potential, integrator), settings)
     seeds = settings.get("data_seed")
     if isinstance(seeds, list) and seeds and isinstance(seeds[0], tuple | list):
         settings["data_seed"] = dict(seeds)

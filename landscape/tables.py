@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 from landscape.errors import ConfigError
 
 __all__ = ["differences", "overlaid", "put", "without_seed"]
+
+_ADDED: Final = frozenset({"evaluation"})  # keys that older tables lack
 
 
 def differences(
@@ -30,11 +32,30 @@ def differences(
     found = []
     for key in sorted({*stored, *given} - set(ignored)):
         old, new = stored.get(key), given.get(key)
+        if _same(old, new) or (old is None and key in _ADDED):
+            continue
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += differences(old, new, prefix=f"{prefix}{key}.")
-        elif old != new:
+        else:
             found.append(f"{prefix}{key} was {_short(old)}, is now {_short(new)}")
     return found
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether a stored value is that of now, also where it says less than is said now of objects from Python."""
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(_same(a, b) for a, b in zip(old, new, strict=True))
+    if isinstance(new, Mapping) and isinstance(old, str):  # only its name, or how it is written
+        written = ", ".join(f"{key}={value!r}" for key, value in new.items() if key != "kind")
+        return old in (new.get("name"), f"{new.get('kind')}({written})")
+    if isinstance(new, Mapping) and isinstance(old, Mapping) and new.get("kind") == old.get("kind") == "python":
+        former, name = str(old.get("name")), str(new.get("name"))
+        named = former == (name if ":" in former else name.rpartition(":")[2])
+        rest = {*old, *new} - {"kind", "name"} - ({"sha256"} if "sha256" not in old else set())
+        return named and all(_same(old.get(key), new.get(key)) for key in rest)
+    if isinstance(new, Mapping) and isinstance(old, Mapping):
+        return all(_same(old.get(key), new.get(key)) for key in {*old, *new} - _ADDED)
+    return bool(old == new)
 
 
 def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

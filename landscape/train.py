@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import astuple
 from itertools import pairwise
@@ -16,11 +16,13 @@ import xarray as xr
 from torch import nn
 
 from landscape.arguments import guarded
+from landscape.codec import plain
+from landscape.constraints import listed
 from landscape.errors import CheckpointError, ConfigError
-from landscape.integrators.base import Integrator, plain
+from landscape.integrators.base import Integrator
 from landscape.notices import warn
 from landscape.potentials.network import NetworkLoss
-from landscape.prepare import spec_of, spec_of_start
+from landscape.prepare import spec_of_start
 from landscape.progress import progress_bar
 from landscape.projection import separate
 from landscape.random import check_seed
@@ -139,9 +141,14 @@ def train(
     rules = {factor: integrator if factor == 1 else integrator.scaled(factor) for factor in set(factors)}
     if len(stretches) > 1 and separate(settings.get("constraint"))[1] is not None:
         raise ConfigError("a path to project onto needs one rate throughout: leave the schedule out, or use simulate")
+    further = {
+        name: plain(listed(value) if name == "constraint" else value)
+        for name, value in settings.items()
+        if value is not None
+    }
     spec: dict[str, Any] = {
         "task": "train",
-        "potential": spec_of(loss),
+        "potential": loss.spec(),
         "integrator": integrator.spec(),
         "epochs": epochs,
         "siblings": siblings,
@@ -155,7 +162,7 @@ def train(
     folder = output if output is None or isinstance(output, TrainingFolder) else TrainingFolder(output)
     if folder is not None:
         folder.begin({
-            "spec": spec, "settings": _plain(settings), "start": spec_of_start(loss, start), "siblings": siblings,
+            "spec": spec, "settings": further, "start": spec_of_start(loss, start), "siblings": siblings,
             "stretches": [list(astuple(one)) for one in stretches], "data_seed": _table(data_seed),
         })  # fmt: skip
     elif checkpoint_every is not None:
@@ -178,7 +185,7 @@ def train(
             state = as_trained(piece, stretch, siblings)
             pieces.append(state)
             report(stretch.last)
-    return _described(pieces, spec, _table(data_seed))
+    return _described(pieces, further | spec, _table(data_seed))
 
 
 def open_training(folder: Path) -> xr.Dataset:
@@ -192,7 +199,7 @@ def open_training(folder: Path) -> xr.Dataset:
     content, pieces = kept.read(), list(kept.pieces())
     if not pieces:
         raise CheckpointError(f"the training in {str(folder)!r} has committed nothing yet")
-    return _described(pieces, content["spec"], content["data_seed"])
+    return _described(pieces, content["settings"] | content["spec"], content["data_seed"])
 
 
 def _warn_of_dropout(loss: NetworkLoss) -> None:
@@ -214,17 +221,6 @@ def _drops(layer: nn.Module) -> float:
     """Dropout that a layer does by itself: attention, recurrent layers."""
     own = getattr(layer, "dropout", 0.0)
     return float(own) if isinstance(own, int | float) else 0.0
-
-
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Further settings as plain data."""
-    table = {name: plain(value) for name, value in settings.items() if name not in ("constraint", "dtype")}
-    if settings.get("constraint") is not None:
-        given = settings["constraint"]
-        table["constraint"] = [one.spec() for one in (given if isinstance(given, Sequence) else [given])]
-    if settings.get("dtype") is not None:
-        table["dtype"] = str(settings["dtype"]).removeprefix("torch.")
-    return table
 
 
 def _table(data_seed: Mapping[int, Any]) -> list[Any]:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.codec import python_object
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.modes import plain_modes
 from landscape.potentials.names import spelled
@@ -162,8 +163,8 @@ class Potential(ABC):
         return torch.zeros(self.dim, dtype=self.default_dtype)
 
     def spec(self) -> dict[str, Any]:
-        """The constructor's arguments as a plain dict (JSON types only), with the key ``kind``."""
-        raise NotImplementedError(f"{type(self).__name__} has no plain-data form")
+        """Kind and arguments as a plain dict (JSON types only); of a class that has no such form, where it is."""
+        return python_object(type(self))
 
     # -- what a user calls ----------------------------------------------------------------------------------------
 

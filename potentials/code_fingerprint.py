@@ -14,7 +14,8 @@ __all__ = ["code_fingerprint"]
 
 
 def code_fingerprint(function: Callable[..., Any]) -> str:
-    """SHA-256 of a callable: of a function its bytecode, constants, defaults and closure, else its class by name.
+    """SHA-256 of a callable: of a function its bytecode, constants, defaults and closure; of a class those of its
+    methods; else the class by name.
 
     Examples
     --------
@@ -35,6 +36,11 @@ def _feed(digest: Any, value: Any) -> None:
         case FunctionType():
             cells = [cell.cell_contents for cell in value.__closure__ or ()]
             _feed(digest, (value.__code__, value.__defaults__, cells))
+        case type():
+            digest.update(f"{value.__module__}:{value.__qualname__}".encode())
+            for owner in value.__mro__:
+                if owner.__module__.partition(".")[0] not in ("builtins", "abc", "landscape", "torch"):
+                    _feed(digest, [one for _, one in sorted(vars(owner).items()) if isinstance(one, FunctionType)])
         case CodeType():
             _feed(digest, (value.co_code, value.co_names, value.co_consts))
         case tuple() | list():

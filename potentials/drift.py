@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.codec import plain, python_object
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
 from landscape.potentials.batching import check_batched
-from landscape.potentials.code_fingerprint import code_fingerprint
-from landscape.potentials.expression import Expression, plain_bounds
+from landscape.potentials.expression import Expression, formula_text, plain_bounds
 from landscape.potentials.modes import called
 from landscape.potentials.names import check_different
 from landscape.potentials.tape import Tape
@@ -142,11 +142,6 @@ class Drift(Potential):
     def _no_hessian(self) -> ConfigError:
         return ConfigError("a force that is no gradient has no Hessian: its derivatives are Drift.jacobian(position)")
 
-    def _table(self) -> dict[str, Any]:
-        """Bounds and potential as plain data, where there are some."""
-        table: dict[str, Any] = {"bounds": plain_bounds(self.bounds)} if self.bounds else {}
-        return table if self.potential is None else table | {"potential": self.potential.spec()}
-
 
 @guarded_class
 class FormulaDrift(Drift, Expression):
@@ -186,7 +181,6 @@ class FormulaDrift(Drift, Expression):
         _check_dim(dim, self.dim)
         self.bounds = check_bounds(bounds, coordinates) if bounds or potential is None else potential.bounds
         self.potential, self.components = potential, [part.expression for part in parts]
-        self._spec = {"kind": "Drift", "drift": [part.spec()["energy"] for part in parts]}
         self.gradient_tape  # noqa: B018  # refused here, not at first use
 
     @property
@@ -228,12 +222,16 @@ class FormulaDrift(Drift, Expression):
         flat = torch.stack(self._run(self.jacobian_tape, position), dim=-1)
         return flat.reshape(*position.shape, self.dim)
 
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        spec: dict[str, Any] = self._spec | {"coordinates": list(self.coordinates or ())}
-        if self._given():
-            spec["parameters"] = {name: _plain(value) for name, value in self._given().items()}
-        return spec | self._table()
+    def arguments(self) -> dict[str, Any]:
+        """The components' formulas, and the rest under its names."""
+        drift = [formula_text(part) for part in self.components]
+        own = {"drift": drift, "coordinates": list(self.coordinates or ()), "potential": self.potential}
+        return own | self._numbers_and_bounds()
+
+    @property
+    def kind(self) -> str:
+        """Of whichever class it is."""
+        return "Drift"
 
     def __repr__(self) -> str:
         """Kind and arguments, as in the specification."""
@@ -294,9 +292,8 @@ class FunctionDrift(Drift):
 
     def spec(self) -> dict[str, Any]:
         """Where the callable lives; a stored run names it but cannot rebuild it."""
-        name = f"{getattr(self.field, '__module__', '?')}:{getattr(self.field, '__qualname__', '?')}"
-        sha256 = code_fingerprint(self.field)
-        return {"kind": "python", "name": name, "sha256": sha256, "dim": self.dim} | self._table()
+        table = {"dim": self.dim, "bounds": plain_bounds(self.bounds), "potential": plain(self.potential)}
+        return python_object(self.field) | {name: one for name, one in table.items() if one}
 
     def __repr__(self) -> str:
         """Name of the callable, and what else was given."""
@@ -323,10 +320,6 @@ def _check_dim(dim: int | None, length: int) -> None:
 def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of the potential and of the drift, refused where they differ."""
     for name in first.keys() & second.keys():
-        if _plain(first[name]) != _plain(second[name]):
+        if plain(first[name]) != plain(second[name]):
             raise ConfigError(f"parameter {name!r} is {first[name]} in the potential and {second[name]} in the drift")
     return {**first, **second}
-
-
-def _plain(value: Any) -> Any:
-    return value.spec() if isinstance(value, Schedule) else np.asarray(value).tolist()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.codec import Described
 from landscape.errors import ConfigError, FormulaError, LandscapeError, ShapeError
 from landscape.per_chain import count_chains, numbers
 from landscape.potentials.base import Bounds, Potential, check_bounds
@@ -23,13 +24,13 @@ from landscape.potentials.names import check_different
 from landscape.potentials.tape import Tape, compile_tape, real_number
 from landscape.schedules import Clock, Schedule, as_schedule
 
-__all__ = ["Expression", "timeless"]
+__all__ = ["Expression", "formula_text", "plain_bounds", "timeless"]
 
 TIME = "t"  # in a formula, unless it is a coordinate or a parameter
 
 
 @guarded_class
-class Expression(Potential):
+class Expression(Described, Potential):
     """Energy V(x; p) given by a formula in named coordinates x and parameters p.
 
     Gradient and Hessian are symbolic. The same operations, in the same order, run in torch (CPU or GPU, any dtype) and
@@ -254,21 +255,18 @@ class Expression(Potential):
     def _hvp(self, position: Tensor, vector: Tensor) -> Tensor:
         return (self._hessian(position) @ vector.unsqueeze(-1)).squeeze(-1)
 
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        spec: dict[str, Any] = {
-            "kind": "Expression",
-            "energy": _formula_text(self.expression),
-            "coordinates": list(self.coordinates or ()),
-        }
-        if self._given():
-            spec["parameters"] = {
-                name: value.spec() if isinstance(value, Schedule) else np.asarray(value).tolist()
-                for name, value in self._given().items()
-            }
-        if self.bounds:
-            spec["bounds"] = plain_bounds(self.bounds)
-        return spec
+    def arguments(self) -> dict[str, Any]:
+        """Formula, names, the parameters that were given, and bounds."""
+        energy, names = formula_text(self.expression), list(self.coordinates or ())
+        return {"energy": energy, "coordinates": names} | self._numbers_and_bounds()
+
+    @property
+    def kind(self) -> str:
+        """A subclass that adds no argument is an expression too."""
+        return "Expression"
+
+    def _numbers_and_bounds(self) -> dict[str, Any]:
+        return {"parameters": self._given(), "bounds": plain_bounds(self.bounds)}
 
     def _given(self) -> dict[str, Any]:
         """Parameters of all kinds."""
@@ -352,7 +350,7 @@ def _real_arithmetic(expression: sympy.Expr) -> sympy.Expr:
     return expression.replace(constant, lambda e: sympy.Float(real_number(e)))
 
 
-def _formula_text(expression: sympy.Expr) -> str:
+def formula_text(expression: sympy.Expr) -> str:
     """The formula in the grammar that `parse_formula` reads, with all digits of its numbers."""
     exact = expression.xreplace({number: sympy.Symbol(repr(float(number))) for number in expression.atoms(sympy.Float)})
     return str(_Printer().doprint(exact))

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from landscape.codec import name_of
 from landscape.potentials import architectures
 from landscape.potentials.losses import NamedLoss, SampleLoss
 from landscape.potentials.network_function import NetworkFunction
 from landscape.potentials.samples import Samples
 
-__all__ = ["callable_name", "common_facts", "loss_name", "module_recipe"]
+__all__ = ["common_facts", "loss_name", "module_recipe"]
 
 
 def loss_name(loss: SampleLoss) -> str | dict[str, Any]:
@@ -26,7 +27,7 @@ def loss_name(loss: SampleLoss) -> str | dict[str, Any]:
     >>> loss_name(Huber(delta=0.5))
     {'kind': 'huber', 'delta': 0.5}
     """
-    return loss.spec() if isinstance(loss, NamedLoss) else callable_name(loss)
+    return loss.spec() if isinstance(loss, NamedLoss) else name_of(loss)
 
 
 def module_recipe(module: nn.Module) -> dict[str, Any]:
@@ -61,11 +62,6 @@ def common_facts(network: NetworkFunction, data: Samples) -> dict[str, Any]:
     }
 
 
-def callable_name(thing: Any) -> str:
-    """Where to find a callable or a class."""
-    return f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', type(thing).__qualname__)}"
-
-
 def _fingerprint(module: nn.Module) -> dict[str, Any]:
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
@@ -73,4 +69,4 @@ def _fingerprint(module: nn.Module) -> dict[str, Any]:
         digest.update(
             value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b""
         )
-    return {"kind": "python", "name": callable_name(type(module)), "sha256": digest.hexdigest()}
+    return {"kind": "python", "name": name_of(type(module)), "sha256": digest.hexdigest()}

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.codec import python_object
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
 from landscape.potentials.batching import check_batched, numpy_hint, one_by_one, over_positions
 from landscape.potentials.checks import true_or_false
-from landscape.potentials.code_fingerprint import code_fingerprint
 from landscape.potentials.modes import called
 from landscape.potentials.names import check_different
 
@@ -168,6 +168,5 @@ class Function(Potential):
 
     def spec(self) -> dict[str, Any]:
         """Where the callable lives; a stored run names it but cannot rebuild it."""
-        name = f"{getattr(self.function, '__module__', '?')}:{getattr(self.function, '__qualname__', '?')}"
-        spec = {"kind": "python", "name": name, "sha256": code_fingerprint(self.function), "dim": self.dim}
+        spec = python_object(self.function) | {"dim": self.dim}
         return spec if self.batched else spec | {"batched": False}

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from landscape import random
 from landscape.arguments import guarded_class
+from landscape.codec import name_of, plain
 from landscape.errors import ConfigError
 from landscape.potentials.batch import Inputs, as_tree, batch_of, unwrapped
 from landscape.potentials.batches import BatchKeys, BatchSampler, Sampling
 from landscape.potentials.composite import Composite
-from landscape.potentials.fingerprint import callable_name, common_facts, loss_name, module_recipe
+from landscape.potentials.fingerprint import common_facts, loss_name, module_recipe
 from landscape.potentials.foreign_module import converted, private_copy
 from landscape.potentials.losses import CrossEntropy, SampleLoss
 from landscape.potentials.mlp_hessian import mlp_hessian
@@ -543,10 +544,12 @@ class NetworkLoss(NetworkFunction):
                 "sampling": self.sampler.sampling,
                 "shared_batches": self.shared_batches,
             }
+        if self.evaluation is not None and self.evaluation.spec != self.data_spec and self.shards.reference is None:
+            spec["evaluation"] = self.evaluation.spec
         if self.call is not None:
-            spec["call"] = {"kind": "python", "name": callable_name(self.call)}
+            spec["call"] = {"kind": "python", "name": name_of(self.call)}
         if self.augment is not None:
-            spec["augment"] = repr(self.augment)
+            spec["augment"] = plain(self.augment)
         if self.weight_decay:
             spec["weight_decay"] = self.weight_decay
         if self.batchnorm is not None:

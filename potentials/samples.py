@@ -62,7 +62,8 @@ def gather_samples(inputs: Any, targets: Any, evaluation: Any = None) -> Samples
         if isinstance(held_out, tuple | list) and len(held_out) != 2:
             raise ConfigError(f"evaluation must be (inputs, targets) or a data set, got {len(held_out)} things")
         x, y = _pair(*held_out) if isinstance(held_out, tuple | list) else _pair(held_out, None)
-        return Samples(*pair, Samples(x, y), spec)
+        told = spec if evaluation is None and described else _fingerprint(x, y)  # a recipe makes both
+        return Samples(*pair, Samples(x, y, spec=told), spec)
     return Samples(*pair, None, spec)
 
 

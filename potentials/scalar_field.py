@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import sympy
@@ -15,22 +15,9 @@ from landscape.potentials.base import Potential
 from landscape.potentials.expression import Expression, timeless
 from landscape.potentials.function import Function
 
-__all__ = ["Coordinate", "plain_coordinate", "scalar_field"]
+__all__ = ["Coordinate", "scalar_field"]
 
 Coordinate: TypeAlias = str | int | Sequence[float] | Callable[[Tensor], Tensor] | Potential
-
-
-def plain_coordinate(coordinate: Coordinate) -> Any:
-    """The coordinate as plain data; a callable is named, and cannot be rebuilt from its name.
-
-    Examples
-    --------
-    >>> plain_coordinate("x**2"), plain_coordinate((1, 0))
-    ('x**2', [1.0, 0.0])
-    """
-    if callable(coordinate) or isinstance(coordinate, Potential):
-        return {"kind": "python", "name": getattr(coordinate, "__qualname__", type(coordinate).__qualname__)}
-    return coordinate if isinstance(coordinate, str | int) else np.asarray(coordinate, dtype=float).tolist()
 
 
 def scalar_field(potential: Potential, coordinate: Coordinate) -> Potential:

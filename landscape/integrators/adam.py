@@ -35,6 +35,7 @@ class _Moments(Integrator):
             raise ConfigError(f"betas must be two numbers of at least 0 and below 1, got {self.betas!r}")
         for beta in self.betas:
             check_fraction(f"betas = {self.betas!r}: each", beta)
+        object.__setattr__(self, "betas", tuple(self.betas))
         check_positive("eps", self.eps)
         check_positive("weight_decay", self.decay, zero=True)
         check_clipping(self.clip_norm, self.clip_value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.codec import Described
 from landscape.constraints import Walls
 from landscape.errors import ConfigError
 from landscape.noise.base import Noise
@@ -26,7 +27,7 @@ __all__ = ["Integrator", "Memory", "PerChain", "StepContext", "described"]
 PerChain: TypeAlias = float | Sequence[float] | NDArray[Any]
 
 
-class Integrator(ABC):
+class Integrator(Described, ABC):
     """A rule that takes a state one step further.
 
     Attributes
@@ -107,7 +108,7 @@ class Integrator(ABC):
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """The position ``(chains, dim)`` one step later; `memory` is updated in place."""
 
-    def check(self, potential: Potential) -> None:  # noqa: B027  # most run on any potential
+    def check(self, potential: Potential) -> None:  # most run on any potential
         """Refuse a potential that the rule cannot run on.
 
         Raises
@@ -115,7 +116,7 @@ class Integrator(ABC):
         ConfigError
         """
 
-    def check_start(  # noqa: B027  # most run from anywhere
+    def check_start(  # most run from anywhere
         self, potential: Potential, position: Tensor, walls: Walls
     ) -> None:
         """Refuse starts and boundaries that the rule cannot run with.
@@ -170,17 +171,8 @@ class Integrator(ABC):
         """Kinetic energy ``(chains,)`` of a memory of full steps; None where its momentum is not that of mechanics."""
         return None
 
-    def settle(self, memory: Memory, cache: dict[str, Any]) -> None:  # noqa: B027  # most keep all they know in memory
+    def settle(self, memory: Memory, cache: dict[str, Any]) -> None:  # most keep all they know in memory
         """Write what lives in the cache to memory; called whenever the state may be read from outside."""
-
-    def spec(self) -> dict[str, Any]:
-        """Kind and settings as plain data."""
-        spec: dict[str, Any] = {"kind": type(self).__name__}
-        for one in fields(self):  # type: ignore[arg-type]
-            value = plain(getattr(self, one.name))
-            if value is not None:
-                spec[one.name] = value
-        return spec
 
 
 def described(integrator: Integrator) -> str:
@@ -188,17 +180,6 @@ def described(integrator: Integrator) -> str:
     name, noise = type(integrator).__name__, integrator.thermal_noise
     odd = integrator.thermal and not noise.samples_boltzmann
     return f"{name} with {type(noise).__name__}" if odd else name
-
-
-def plain(value: Any) -> Any:
-    """A setting as plain data."""
-    if hasattr(value, "spec"):
-        return value.spec()
-    if isinstance(value, list | tuple) or hasattr(value, "__array__"):  # arrays, tensors, DataArrays
-        return np.asarray(value).tolist()
-    if callable(value):
-        return {"kind": "python", "name": f"{value.__module__}:{value.__qualname__}"}
-    return value
 
 
 def check_positive(name: str, value: Any, *, zero: bool = False) -> None:

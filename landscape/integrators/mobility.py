@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.codec import Described
 from landscape.constraints import PERIODIC, REFLECT, Walls
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
@@ -34,7 +35,7 @@ Terms = tuple[Tensor, Tensor, Tensor]
 
 @guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
-class Mobility:
+class Mobility(Described):
     r"""A mobility M(x), symmetric and positive, of overdamped dynamics:
 
     .. math:: dx = [-M \nabla V + c\, T\, \mathrm{div} M]\, dt + \sqrt{2 T M}\, dW \quad (\text{Ito}), \qquad
@@ -147,22 +148,6 @@ class Mobility:
         """
         names = tuple(potential.coordinates or (f"x{i}" for i in range(potential.dim)))
         return _field(self, names)
-
-    def spec(self) -> dict[str, Any]:
-        """Plain data; a callable is named, and cannot be rebuilt from its name."""
-        matrix = self.matrix
-        if callable(matrix):
-            matrix = {"kind": "python", "name": f"{matrix.__module__}:{getattr(matrix, '__qualname__', matrix)}"}
-        elif isinstance(matrix, Mapping):
-            matrix = dict(matrix)
-        else:
-            matrix = np.asarray(matrix).tolist() if self._numbers() is not None else _lists(matrix)
-        own = {"parameters": dict(self.parameters)} if self.parameters else {}
-        return {"kind": "Mobility", "matrix": matrix, "interpretation": self.interpretation} | own
-
-
-def _lists(value: Any) -> Any:
-    return [_lists(one) for one in value] if isinstance(value, list | tuple) else str(value)
 
 
 class MobilityField(ABC):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
-from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive, plain
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive
 from landscape.integrators.optimizer_state import NotPlainError, numbers_of, restore, state_bytes
 from landscape.per_chain import per_chain
 from landscape.potentials.base import Potential
@@ -188,23 +187,17 @@ class Optimizer(Integrator):
 
     def __repr__(self) -> str:
         """The call that makes it, with the name of a class of torch.optim."""
-        known = getattr(torch.optim, _name(self.factory), None) is self.factory
-        given = {"lr": self.lr, "of": self.of, "settings": dict(self.settings), "base_lr": self.base_lr}
+        given = self.arguments()
+        factory = given.pop("factory")
         told = ", ".join(f"{key}={value!r}" for key, value in given.items() if value is not None)
-        return f"Optimizer({_name(self.factory)!r}, {told})" if known else f"Optimizer({_name(self.factory)}, {told})"
+        return f"Optimizer({factory!r}, {told})" if isinstance(factory, str) else f"Optimizer({_name(factory)}, {told})"
 
-    def spec(self) -> dict[str, Any]:
-        """Kind and settings as plain data; a factory from elsewhere than torch.optim is named only."""
-        spec: dict[str, Any] = {"kind": "Optimizer", "lr": plain(self.lr)}
+    def arguments(self) -> dict[str, Any]:
+        """What it was given; a class of torch.optim by its name."""
         known = getattr(torch.optim, _name(self.factory), None) is self.factory
-        spec["factory"] = _name(self.factory) if known else plain(self.factory)
-        if self.of != "parameters":
-            spec["of"] = self.of
-        if self.base_lr is not None:
-            spec["base_lr"] = plain(self.base_lr)
-        if self.settings:
-            spec["settings"] = json.loads(json.dumps(dict(self.settings), default=_as_plain))
-        return spec
+        of = None if self.of == "parameters" else self.of
+        given = {"factory": _name(self.factory) if known else self.factory, "lr": self.lr, "of": of}
+        return given | {"settings": dict(self.settings), "base_lr": self.base_lr}
 
     def _begin(self, position: Tensor, states: Tensor, at: StepContext) -> list[_Chain]:
         """Every chain's optimizer, in the state that the memory holds."""
@@ -377,10 +370,3 @@ def _checked(factory: Any) -> Callable[..., torch.optim.Optimizer]:
 
 def _name(factory: Any) -> str:
     return getattr(factory, "__qualname__", type(factory).__name__)
-
-
-def _as_plain(value: Any) -> Any:
-    """A setting that JSON does not know."""
-    if isinstance(value, np.ndarray | np.generic | Tensor):
-        return value.tolist()
-    return {"kind": "python", "name": f"{value.__module__}:{_name(value)}"} if callable(value) else str(value)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from landscape import random
+from landscape.codec import Described
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.random import Precision
@@ -20,7 +19,7 @@ from landscape.step_context import Memory, StepContext
 __all__ = ["Noise", "check_precision", "standard_normals"]
 
 
-class Noise(ABC):
+class Noise(Described, ABC):
     """Random displacements of a step, apart from the integrator: the same path can be replayed at two step sizes.
 
     Attributes
@@ -56,16 +55,8 @@ class Noise(ABC):
         """Memory at the start of a run. ``normals()`` gives fresh standard normal variates ``(chains, dim)``."""
         return {name: torch.zeros_like(position) for name in self.memory_names}
 
-    def check(self, potential: Potential) -> None:  # noqa: B027  # most noises fit every potential
+    def check(self, potential: Potential) -> None:  # most noises fit every potential
         """Refuse a potential that this noise does not fit."""
-
-    def spec(self) -> dict[str, Any]:
-        """Kind and settings as plain data."""
-        spec: dict[str, Any] = {"kind": type(self).__name__}
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            spec[field.name] = np.asarray(value).tolist() if isinstance(value, np.ndarray | Tensor | tuple) else value
-        return {name: value for name, value in spec.items() if value is not None}
 
 
 def standard_normals(seed: int, chains: Tensor, step: int | Tensor, dim: int, precision: Precision) -> Tensor:

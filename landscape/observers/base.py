@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -12,6 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from landscape.codec import Described
 from landscape.errors import ConfigError, ShapeError
 from landscape.per_chain import per_chain
 from landscape.potentials.base import Potential
@@ -38,7 +38,7 @@ WIDE = dict.fromkeys(_OF_COORDINATES, "coordinate") | {"sample_energies": "sampl
 _ENERGIES = ("energy", "batch_energy", "evaluation_energy", "sample_energies", "gradient_norm")
 
 
-class Observer(ABC):
+class Observer(Described, ABC):
     """Settings of something that is summed up during a run instead of being recorded.
 
     Attributes
@@ -66,13 +66,6 @@ class Observer(ABC):
             name = getattr(self.of, "__name__", type(self.of).__name__)
             return str(name) if str(name).isidentifier() else "observable"
         return "_".join(self.of)
-
-    def spec(self) -> dict[str, Any]:
-        """Kind and settings as plain data; a callable is named, and cannot be rebuilt from its name."""
-        settings = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        return {"kind": type(self).__name__} | {
-            name: _plain(value) for name, value in settings.items() if value is not None
-        }
 
     @abstractmethod
     def accumulator(self, chains: int, width: int) -> Accumulator:
@@ -254,14 +247,3 @@ def units_of(of: Source, power: int = 1) -> str:
     if not (isinstance(of, str) and of in _ENERGIES):
         return "1"
     return "energy" if power == 1 else f"energy^{power}"
-
-
-def _plain(value: Any) -> Any:
-    if callable(value):
-        name = f"{getattr(value, '__module__', '?')}:{getattr(value, '__qualname__', type(value).__qualname__)}"
-        return {"kind": "python", "name": name}
-    if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
-    if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
-    return value.item() if isinstance(value, np.generic) else value

@@ -166,11 +166,7 @@ def finished_path(
     pivots_at_once: int | None,
 ) -> Path:
     """The path with what is stored beside it: energies on all data, buffers, history and specification."""
-    try:
-        described = potential.spec()
-    except NotImplementedError:
-        described = {"kind": "python", "name": f"{type(potential).__module__}:{type(potential).__qualname__}"}
-    spec = {"task": "connect", "potential": described, "method": method, "settings": settings}
+    spec = {"task": "connect", "potential": potential.spec(), "method": method, "settings": settings}
     attributes = global_attributes(f"path by {method} on {type(potential).__name__}", spec)
     policy = getattr(potential, "batchnorm", None)
     if policy is not None:

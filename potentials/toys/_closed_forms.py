@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import ConfigError, ConvergenceError
-from landscape.potentials.expression import Expression
+from landscape.potentials.expression import Expression, plain_bounds
 from landscape.potentials.quadrature import Array
 
 __all__ = ["Law", "Toy", "check_positive", "one_temperature", "per_temperature", "per_value", "polish", "symbol"]
@@ -40,6 +41,17 @@ class Toy(Expression):
     """
 
     slow_coordinate: ClassVar[str | None] = None
+
+    @property
+    def kind(self) -> str:
+        """Its own name."""
+        return type(self).__name__
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments, some of which are numbers of the formula."""
+        names = inspect.signature(type(self)).parameters
+        kept = self.parameters | {"bounds": plain_bounds(self.bounds)}
+        return {name: kept[name] if name in kept else getattr(self, name) for name in names}
 
     @abstractmethod
     def _law(self, temperature: float) -> Law: ...

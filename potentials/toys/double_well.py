@@ -61,10 +61,6 @@ class DoubleWell(Toy):
         self.height, self.width = float(height), float(width)
         super().__init__("height*((x/width)**2 - 1)**2", ["x"], {"height": self.height, "width": self.width})
 
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        return {"kind": "DoubleWell", "height": self.height, "width": self.width}
-
     def _average(self, temperature: float, observables: Any) -> tuple[float, Array]:
         """Over u = x/width, V/height and T/height: one law for every height and width."""
         t = temperature / self.height

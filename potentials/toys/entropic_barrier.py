@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.potentials.base import Bounds
-from landscape.potentials.expression import Expression, plain_bounds
+from landscape.potentials.expression import Expression
 from landscape.potentials.toys._closed_forms import check_positive
 from landscape.potentials.toys._entropic import EntropicToy
 from landscape.potentials.toys.quadratic import stiff_names
@@ -77,10 +75,6 @@ class EntropicBarrier(EntropicToy):
             raise ConfigError(f"amplitude must be above -1 so that 1 + amplitude > 0, got {amplitude!r}")
         walls = {"y": (-1.5, 1.5)} if bounds is None else bounds
         self._build(profile, stiff_names(int(stiff)), 0.0, walls)
-
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        return {"kind": "EntropicBarrier", **self.parameters, "stiff": self.stiff, "bounds": plain_bounds(self.bounds)}
 
     def default_start(self) -> Tensor:
         """On the floor, x = 0, at the lower wall of y."""

@@ -87,10 +87,6 @@ class ExponentialWall(Toy):
         self.form = form
         super().__init__(formulas[form], ["x"], {"a": a, "prefactor": prefactor}, {"x": (-self.cutoff, None)})
 
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        return {"kind": "ExponentialWall", **self.parameters, "cutoff": self.cutoff, "form": self.form}
-
     @property
     def _log_lowest(self) -> float:
         """ln V(-cutoff), which stays finite where V(-cutoff) underflows."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from landscape.arguments import guarded_class
 from landscape.potentials.toys._plane import PlaneToy
@@ -41,10 +40,6 @@ class Himmelblau(PlaneToy):
 
     def __init__(self) -> None:
         super().__init__("(x**2 + y - 11)**2 + (x + y**2 - 7)**2", ["x", "y"])
-
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data: none."""
-        return {"kind": "Himmelblau"}
 
     def _box(self, height: float) -> tuple[tuple[float, float], tuple[float, float]]:
         # On the edge |x| = d >= |y| the first bracket is at least d^2 - d - 11, and alike for the second on |y| = d.

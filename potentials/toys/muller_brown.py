@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from landscape.arguments import guarded_class
 from landscape.potentials.toys._plane import PlaneToy
@@ -54,10 +53,6 @@ class MullerBrown(PlaneToy):
             f"{A}*exp({a}*(x - {X})**2 + {b}*(x - {X})*(y - {Y}) + {c}*(y - {Y})**2)" for A, a, b, c, X, Y in TERMS
         ]
         super().__init__(" + ".join(terms), ["x", "y"])
-
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data: none."""
-        return {"kind": "MullerBrown"}
 
     def _box(self, height: float) -> tuple[tuple[float, float], tuple[float, float]]:
         # Only the last term is positive. Its quadratic form is at least 0.4 d^2 at distance d from (-1, 1), and the

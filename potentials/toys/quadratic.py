@@ -69,10 +69,6 @@ class Quadratic(Toy):
         terms = [symbol(k) * symbol(x) ** 2 / 2 for k, x in zip(constants, names, strict=True)]
         super().__init__(sympy.Add(*terms), names, dict(zip(constants, self.stiffness, strict=True)))
 
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        return {"kind": "Quadratic", "stiffness": list(self.stiffness)}
-
     def _gradient_expressions(self) -> list[sympy.Expr]:
         return [symbol(k) * x for k, x in zip(self.parameters, self._symbols(), strict=True)]
 

@@ -98,7 +98,7 @@ class Ring(Toy):
                 "at -pi; it must be the same at both"
             )
         self.radius = float(radius)
-        self._formula = stiffness if isinstance(stiffness, str) else self.profile.spec()["energy"]
+        self.stiffness = stiffness if isinstance(stiffness, str) else self.profile.spec()["energy"]
         angle = sympy.atan2(_Y, _X)
         around = self.profile.expression.subs(symbol("theta"), angle)
         r, length = (_X**2 + _Y**2) ** sympy.Rational(1, 2), symbol("radius")
@@ -106,10 +106,6 @@ class Ring(Toy):
         middle = self.profile.expression.subs(symbol("theta"), 0) * length**2 / 2
         energy = _piecewise(middle, self._elsewhere)
         super().__init__(energy, ["x", "y"], {"radius": self.radius})
-
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        return {"kind": "Ring", "stiffness": self._formula, "radius": self.radius}
 
     def _gradient_expressions(self) -> list[sympy.Expr]:
         return [_piecewise(0, self._elsewhere.diff(axis)) for axis in (_X, _Y)]

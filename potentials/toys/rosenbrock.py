@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -59,10 +58,6 @@ class Rosenbrock(Toy):
     def __init__(self, a: float = 1.0, b: float = 100.0) -> None:
         check_positive("Rosenbrock", b=b)
         super().__init__("(a - x)**2 + b*(y - x**2)**2", ["x", "y"], {"a": a, "b": b})
-
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        return {"kind": "Rosenbrock", **self.parameters}
 
     def _law(self, temperature: float) -> Law:
         return Law(math.log(math.pi * temperature / math.sqrt(self.parameters["b"])), temperature, temperature**2)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from landscape.arguments import guarded_class
 from landscape.potentials.toys._plane import PlaneToy
 
@@ -46,10 +44,6 @@ class ThreeHole(PlaneToy):
             " - 5*exp(-(x - 1)**2 - y**2) - 5*exp(-(x + 1)**2 - y**2) + 0.2*x**4 + 0.2*(y - 1/3)**4",
             ["x", "y"],
         )
-
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data: none."""
-        return {"kind": "ThreeHole"}
 
     def _box(self, height: float) -> tuple[tuple[float, float], tuple[float, float]]:
         # The exponentials add up to no less than -13, the rest to 0.2 d^4 at a distance d along either axis.

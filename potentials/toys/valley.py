@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import sympy
 
 from landscape.arguments import guarded_class
 from landscape.errors import FormulaError
 from landscape.potentials.base import Bounds
-from landscape.potentials.expression import Expression, plain_bounds, timeless
+from landscape.potentials.expression import Expression, timeless
 from landscape.potentials.toys._entropic import EntropicToy, confinement_value
 
 __all__ = ["Valley"]
@@ -72,12 +70,5 @@ class Valley(EntropicToy):
             profile = timeless(Expression(g if isinstance(g, sympy.Expr) else str(g), ["y"]))
         except FormulaError as error:
             raise FormulaError(f"g must be a formula in y alone, got {str(g)!r}: {error}") from None
-        self._formula = g if isinstance(g, str) else profile.spec()["energy"]
+        self.g = g if isinstance(g, str) else profile.spec()["energy"]
         self._build(profile, ["x"], confinement_value(confinement), bounds)
-
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        spec: dict[str, Any] = {"kind": "Valley", "g": self._formula, "confinement": self.confinement}
-        if self.bounds:
-            spec["bounds"] = plain_bounds(self.bounds)
-        return spec

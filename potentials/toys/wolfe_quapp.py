@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from landscape.arguments import guarded_class
 from landscape.potentials.toys._plane import PlaneToy
@@ -38,10 +37,6 @@ class WolfeQuapp(PlaneToy):
 
     def __init__(self) -> None:
         super().__init__("x**4 + y**4 - 2*x**2 - 4*y**2 + x*y + 0.3*x + 0.1*y", ["x", "y"])
-
-    def spec(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data: none."""
-        return {"kind": "WolfeQuapp"}
 
     def _box(self, height: float) -> tuple[tuple[float, float], tuple[float, float]]:
         # On |x| = d >= |y| and on |y| = d >= |x|: V >= d^4 - 5 d^2 - 0.4 d - 4 >= (d^2 - 3)^2 - 13 for d > 2.
