@@ -109,10 +109,10 @@ def check_certifiable(integrator: Integrator, temperature: Any, steps: int, reco
         )
 
 
-def with_samples(record: Record, network: bool) -> Record:
+def with_samples(record: Record, potential: Potential) -> Record:
     """The record with what a certificate needs: energies, and positions or snapshots."""
     given = record.observables
-    names = list(given) if given is not None else (["energy"] if network else ["position", "energy"])
+    names = list(given if given is not None else potential.recorded)
     snapshots = record.snapshots if "position" in names else max(record.snapshots or 0, SAMPLES)
     if "energy" in names:
         return replace(record, snapshots=snapshots)

@@ -41,7 +41,7 @@ def check_sums(plan: Plan, *, entropy: bool) -> None:
             f'"{DISSIPATED}" and "{ENTROPY}" are sums along overdamped paths, which {described(rule)} does not make: '
             "use EulerMaruyama or Heun"
         )
-    if getattr(plan.potential, "sampler", None) is not None:
+    if plan.potential.sampler is not None:
         raise ConfigError("minibatches do work too: give loss.full_batch()")
     if not entropy:
         return

@@ -298,7 +298,7 @@ class Driver:
     # -- divergence -----------------------------------------------------------------------------------------------
 
     def _check_start(self) -> None:
-        if getattr(self.engine.plan.potential, "sampler", None) is not None:
+        if self.engine.plan.potential.sampler is not None:
             return  # all data may be many times what a step looks at; a bad start shows at the first step
         if not self.engine.plan.potential.has_energy:
             self._check_force()

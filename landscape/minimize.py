@@ -22,10 +22,9 @@ from landscape.objective import Objective, newton
 from landscape.paths.domain import Domain
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy
-from landscape.potentials.network import NetworkLoss
 from landscape.progress import progress_bar
 from landscape.results import global_attributes
-from landscape.storage.buffers import buffer_variables
+from landscape.storage.buffers import stored_buffers
 
 __all__ = ["minimize"]
 
@@ -104,7 +103,7 @@ def minimize(
         raise ConfigError(f"steps must be a positive integer, got {steps!r}")
     rate = (3e-3 if method == "adam" else 1e-2) if lr is None else lr
     integrator = SGD(lr=rate) if method == "gd" else Adam(lr=rate)
-    whole = potential.full_batch() if isinstance(potential, NetworkLoss) else potential
+    whole = potential.full_batch()
     plan, state, described = prepare(whole, integrator, steps=limit, start=start)
     if len(state.position) != 1:
         raise ShapeError(f"minimize takes one start, got {len(state.position)}")
@@ -218,11 +217,5 @@ def _dataset(
     if potential.coordinates is not None:
         labels = np.array(potential.coordinates, dtype=np.str_)
         coordinates["coordinate"] = ("coordinate", labels, {"long_name": "coordinate"})
-    if isinstance(potential, NetworkLoss) and potential.batchnorm in ("batch", "reestimate"):
-        found = potential.buffers_at(position)
-        stored = buffer_variables(found)
-        for name, value in found.items():
-            dims = tuple(f"{name}_dim_{i}" for i in range(value.ndim))
-            attributes = {"long_name": f"buffer {name} re-estimated at the minimum", "units": "1", "buffer": name}
-            variables[stored[name]] = (dims, value.cpu().numpy(), attributes)
+    variables |= stored_buffers(potential.statistics(position), "minimum")
     return xr.Dataset(variables, coordinates, global_attributes("minimum", spec))

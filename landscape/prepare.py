@@ -25,7 +25,6 @@ from landscape.per_chain import count_chains, length_of, per_chain
 from landscape.potentials.base import Potential, check_device
 from landscape.potentials.checks import needs_energy
 from landscape.potentials.modes import refuse_modes
-from landscape.potentials.network import NetworkLoss
 from landscape.potentials.positions import aligned
 from landscape.random import check_seed
 from landscape.record import Record
@@ -89,8 +88,8 @@ def prepare(
     )
     temperatures = _check_temperature(integrator, temperature, count)
     walls = resolve_walls(potential, boundaries)
-    dtype = dtype or (potential.dtype if isinstance(potential, NetworkLoss) else potential.default_dtype)
-    place = check_device(device) if device is not None else getattr(potential, "device", torch.device("cpu"))
+    dtype = dtype or potential.dtype
+    place = check_device(device) if device is not None else potential.device
     _check_placement(potential, dtype, place)
     if integrator.thermal:
         integrator.thermal_noise.check(potential)
@@ -413,7 +412,7 @@ def _data_seed_table(data_seed: Any) -> list[tuple[int, Any]]:
 
 
 def _check_decay(potential: Potential, integrator: Integrator) -> None:
-    own = getattr(potential, "weight_decay", 0.0)
+    own = potential.weight_decay
     other = getattr(integrator, "weight_decay", 0.0)
     if own and other:
         raise ConfigError(
@@ -422,7 +421,7 @@ def _check_decay(potential: Potential, integrator: Integrator) -> None:
 
 
 def _check_batches(potential: Potential, integrator: Integrator) -> None:
-    if integrator.metropolis and getattr(potential, "sampler", None) is not None:
+    if integrator.metropolis and potential.sampler is not None:
         raise ConfigError(
             f"{type(integrator).__name__} compares energies of all data and cannot follow minibatches: give "
             "loss.full_batch(), or use SGLD"
@@ -439,7 +438,7 @@ def _chain_settings(integrator: Integrator) -> dict[str, Any]:
 def _check_placement(potential: Potential, dtype: torch.dtype, device: torch.device) -> None:
     if dtype not in (torch.float32, torch.float64):
         raise ShapeError(f"dtype must be a floating-point type, torch.float32 or torch.float64, got {dtype!r}")
-    if isinstance(potential, NetworkLoss) and (dtype != potential.dtype or device != potential.device):
+    if potential.placed and (dtype != potential.dtype or device != potential.device):
         raise ConfigError(
             f"the network lives on {potential.device} in {potential.dtype}, the run is to use {device} and {dtype}: "
             "give dtype and device to NetworkLoss"
@@ -466,7 +465,7 @@ def _spec(
         spec["data_seed"] = [[at, list(seeds) if seeds else None] for at, seeds in plan.data_seeds]
     if start is not None:
         spec["start"] = {"kind": "run"} if kept else _spec_of_positions(positions)
-    if plan.dtype != (getattr(potential, "dtype", None) or potential.default_dtype):
+    if plan.dtype != potential.dtype:
         spec["dtype"] = str(plan.dtype).removeprefix("torch.")
     if plan.device.type != "cpu":
         spec["device"] = str(plan.device)

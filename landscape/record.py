@@ -19,7 +19,6 @@ from landscape.engines.base import Engine, Plan
 from landscape.errors import ConfigError, ShapeError
 from landscape.observers.base import Observer, Source
 from landscape.potentials.base import Potential
-from landscape.potentials.network import NetworkLoss
 
 __all__ = ["OBSERVABLES", "Observable", "Record", "columns_of", "observe", "sampled_as", "source_key"]
 
@@ -53,7 +52,7 @@ RESERVED = (  # names of the run itself
     "collective", "bias", "bias_offset", "hills",
 )  # fmt: skip
 OF_TREES = ("tree_depth", "divergent")
-_NETWORK_ONLY = ("batch_energy", "batch_gradient", "sample_energies", "accuracy", "evaluation_energy")
+_OF_SOME = ("batch_energy", "batch_gradient", "sample_energies", "accuracy", "evaluation_energy")
 
 
 @guarded_class
@@ -116,7 +115,6 @@ class Record:
         ConfigError
             For unknown names, and for those that this potential or integrator cannot give.
         """
-        network = isinstance(potential, NetworkLoss)
         for name in potential.coordinates or ():
             if name in OBSERVABLES or name in RESERVED or name.startswith("last_"):
                 raise ConfigError(
@@ -124,8 +122,7 @@ class Record:
                     "rename it in the potential"
                 )
         if self.observables is None:
-            named = [] if network else ["position"]
-            return dict.fromkeys(named + ["energy"] * potential.has_energy)
+            return dict.fromkeys(potential.recorded)
         given = self.observables if isinstance(self.observables, Mapping) else dict.fromkeys(self.observables)
         plain: dict[str, Observable | None] = {
             name: one for name, one in given.items() if not isinstance(one, Observer) and not isinstance(name, Observer)
@@ -148,17 +145,11 @@ class Record:
                 raise ConfigError(
                     f"unknown observable {name!r}; known are {', '.join(OBSERVABLES)}, or give a callable"
                 )
-            if name in _NETWORK_ONLY and not network:
-                raise ConfigError(f"observable {name!r} exists for NetworkLoss only, not {type(potential).__name__}")
-            _check_energy(name, potential)
+            _check_has(name, potential)
             if name == "momentum" and "momentum" not in memory_names:
                 raise ConfigError("observable 'momentum' needs an integrator with a momentum")
             if name in OF_TREES and name not in memory_names:
                 raise ConfigError(f"observable {name!r} is that of trajectories that double: use NUTS")
-            if name == "evaluation_energy" and potential.evaluation is None:  # type: ignore[attr-defined]
-                raise ConfigError(
-                    "observable 'evaluation_energy' needs held-out data: NetworkLoss(..., evaluation=...)"
-                )
         return plain
 
     def observers(self, potential: Potential) -> list[tuple[str, Observer]]:
@@ -225,13 +216,17 @@ def _meant(given: Any, potential: Potential) -> str:
     return ""
 
 
-def _check_energy(name: str, potential: Potential) -> None:
-    """Refuse energies and their gradients where there are none.
+def _check_has(name: str, potential: Potential) -> None:
+    """Refuse what a landscape does not have.
 
     Raises
     ------
     ConfigError
     """
+    if name in _OF_SOME and name not in potential.observables:
+        if potential.observables and name == "evaluation_energy":
+            raise ConfigError("observable 'evaluation_energy' needs held-out data: NetworkLoss(..., evaluation=...)")
+        raise ConfigError(f"observable {name!r} exists for NetworkLoss only, not {type(potential).__name__}")
     if (name == "energy" and not potential.has_energy) or (name == "gradient_norm" and not potential.conservative):
         raise ConfigError(
             f"observable {name!r} needs forces of an energy, and {potential!r} has others: record a callable "
@@ -250,9 +245,7 @@ def source_key(of: Source, potential: Potential) -> tuple[Hashable, Observable |
     if callable(of):
         return of, of
     if isinstance(of, str) and of in OBSERVABLES:
-        if of in _NETWORK_ONLY and not isinstance(potential, NetworkLoss):
-            raise ConfigError(f"observable {of!r} exists for NetworkLoss only, not {type(potential).__name__}")
-        _check_energy(of, potential)
+        _check_has(of, potential)
         return of, None
     for name in [of] if isinstance(of, str) else of:
         potential.coordinate_index(name)

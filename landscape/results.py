@@ -94,7 +94,7 @@ def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Data
     ratio = plan.exit_ratio(driver.steps)
     if ratio is not None:  # a step over the distance between absorbing walls, and how far it may go
         steps = {"exit_step_ratio": ratio, "exit_step_ratio_bound": plan.integrator.exit_ratio}
-    layout = getattr(potential, "layout", None)
+    layout = potential.layout
     if layout is not None:
         slots = [{"name": slot.name, "shape": slot.shape, "offset": slot.offset} for slot in layout]
         attributes["layout"] = json.dumps(slots)

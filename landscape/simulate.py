@@ -28,14 +28,13 @@ from landscape.metadynamics import Hills, Metadynamics, take_metadynamics
 from landscape.observers.base import WIDE
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
-from landscape.potentials.network import NetworkLoss
 from landscape.prepare import prepare
 from landscape.progress import progress_bar
 from landscape.projection import ROW_BYTES, ProjectOntoPath, Projector, separate
 from landscape.record import Observable, Record
 from landscape.restraints import Restrain, take_restraints
 from landscape.results import build_dataset
-from landscape.storage.buffers import buffer_variables
+from landscape.storage.buffers import stored_buffers
 from landscape.storage.interruption import told
 from landscape.storage.run_folder import PART_BYTES, RunFolder
 from landscape.storage.run_reader import open_folder
@@ -176,7 +175,7 @@ def simulate(
             )
         if getattr(integrator.thermal_noise, "antithetic", False):
             raise ConfigError("certify=True takes chains for independent, and those of a pair ride opposite noise")
-        record = with_samples(record, isinstance(potential, NetworkLoss))
+        record = with_samples(record, potential)
     plan, initial, spec = prepare(
         potential, integrator, steps=steps, start=start, momentum=momentum, chains=chains, temperature=temperature,
         record=record, constraint=walls or None, seed=seed, data_seed=data_seed, state=state, dtype=dtype,
@@ -314,7 +313,7 @@ def execute(
 def record_bytes(plan: Plan, observables: Mapping[str, Any]) -> tuple[int, int]:
     """Bytes of a draw and of a snapshot of all chains."""
     itemsize = torch.empty(0, dtype=plan.dtype).element_size()
-    lengths = {"coordinate": plan.potential.dim, "sample": getattr(plan.potential, "samples", 0)}
+    lengths = {"coordinate": plan.potential.dim, "sample": plan.potential.samples}
     per_draw = plan.chains * sum(lengths[WIDE[name]] * itemsize if name in WIDE else 8 for name in observables)
     return max(per_draw, 1), plan.chains * plan.potential.dim * itemsize
 
@@ -344,14 +343,6 @@ def check_memory(
 
 def _final_buffers(potential: Potential, position: Tensor) -> dict[str, Any]:
     """Statistics of normalisation layers at the last position, where they are not constants."""
-    if not isinstance(potential, NetworkLoss) or potential.batchnorm not in ("batch", "reestimate"):
-        return {}
-    rows = [potential.buffers_at(vector) for vector in position]
-    buffers: dict[str, Any] = {}
-    stored = buffer_variables(rows[0])
-    for name in rows[0]:
-        values = torch.stack([row[name] for row in rows]).cpu().numpy()
-        dims = ("chain", *(f"{name}_dim_{i}" for i in range(values.ndim - 1)))
-        about = {"long_name": f"buffer {name} re-estimated at the last position", "units": "1", "buffer": name}
-        buffers[stored[name]] = (dims, values, about)
-    return buffers
+    rows = [potential.statistics(vector) for vector in position]
+    found = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    return stored_buffers(found, "last position", "chain")

@@ -16,7 +16,6 @@ import torch
 from landscape.building import Table, build_integrator, build_potential
 from landscape.paths.automated_band import BETWEEN, CYCLES, FIRST_PIVOTS, auto_neb, cycles_of, rate_and_steps
 from landscape.potentials.base import Potential
-from landscape.potentials.network import NetworkLoss
 from landscape.study import Stage
 from landscape.tables import without_seed
 
@@ -77,13 +76,13 @@ def costs(stages: Iterable[Stage]) -> Iterator[Cost]:
             measured[key] = _measured(build_potential(table))
         prices = measured[key]
         seconds, positions = _WORK[stage.spec["task"]](stage.spec, prices, known)
-        size = torch.empty(0, dtype=getattr(prices.potential, "dtype", torch.float64)).element_size()
+        size = torch.empty(0, dtype=prices.potential.dtype).element_size()
         yield Cost(stage.name, stage.spec["task"], seconds, _peak() + positions * prices.potential.dim * size)
 
 
-def _measured(potential: Potential) -> _Prices:
+def _measured(potential: Any) -> _Prices:
     at = torch.as_tensor(potential.default_start())
-    if not isinstance(potential, NetworkLoss):
+    if not potential.samples:
         once = _timed(lambda: potential.gradient(at))
         return _Prices(potential, once, once)
 
@@ -118,7 +117,7 @@ def _peak() -> int:
 
 def _of_train(spec: Table, prices: _Prices, known: dict[str, Stage]) -> tuple[float, int]:
     loss, networks = prices.potential, spec["siblings"]
-    per_epoch = loss.sampler.steps_per_epoch if isinstance(loss, NetworkLoss) and loss.sampler is not None else 1
+    per_epoch = loss.sampler.steps_per_epoch if loss.sampler is not None else 1
     gradients = per_epoch * build_integrator(spec["integrator"]).gradients_per_step
     return spec["epochs"] * networks * (gradients * prices.step + ENERGY * prices.full), 4 * networks
 

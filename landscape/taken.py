@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def what_it_took(plan: Plan, backend: str) -> str:
         f"{backend} in {str(plan.dtype).removeprefix('torch.')} on {plan.device}",
         _heat(plan),
     ]
-    sampler: Any = getattr(plan.potential, "sampler", None)
+    sampler = plan.potential.sampler
     if sampler is not None:
         parts.append(f"minibatches of {sampler.batch_size} ({sampler.sampling})")
     return ", ".join(parts) + (f" (not compiled: {obstacle})" if obstacle is not None else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.modes import plain_modes
 from landscape.potentials.names import spelled
 from landscape.potentials.positions import ordered
+
+if TYPE_CHECKING:
+    from landscape.potentials.layout import Layout
 
 __all__ = ["Bounds", "Potential"]
 
@@ -104,6 +107,24 @@ class Potential(ABC):
         Whether the force is minus the gradient of that energy, so that heat baths make the law exp(-V/T).
     varying : mapping of str to schedule or array ``(chains,)``
         Numbers of the energy that change in time or differ by chain, which a run fills in.
+    dtype, device : torch.dtype, torch.device
+        Where positions are computed unless told otherwise.
+    placed : bool
+        Whether they can be computed nowhere else, as with the weights of a network.
+    sampler : BatchSampler or None
+        What draws the minibatches of the dynamics; None where every step sees all there is.
+    layout : Layout or None
+        Which entries of a position are which parameter, of a network.
+    weight_decay : float
+        Coefficient of |x|^2/2 in the energy, for integrators that know one of their own.
+    ranks : int
+        Processes that hold its data together.
+    samples : int
+        Terms that the energy is a mean of, 0 where it is none.
+    observables : tuple of str
+        Observables of a run that it has besides those of every landscape.
+    recorded : tuple of str
+        Those that a run keeps unless told otherwise.
     """
 
     has_energy: bool = True
@@ -112,7 +133,12 @@ class Potential(ABC):
     dim: int
     coordinates: tuple[str, ...] | None = None
     bounds: dict[str, tuple[float, float]]
-    default_dtype: ClassVar[torch.dtype] = torch.float64
+    dtype: torch.dtype = torch.float64
+    device: torch.device = torch.device("cpu")
+    placed: ClassVar[bool] = False
+    sampler: Any = None
+    layout: Layout | None = None
+    weight_decay: float = 0.0
 
     # -- what a subclass provides ---------------------------------------------------------------------------------
 
@@ -158,9 +184,58 @@ class Potential(ABC):
         """What the chains' minibatches are derived from; None without minibatches."""
         return None
 
+    def full_batch(self) -> Potential:
+        """The same landscape whose dynamics sees all there is at every step."""
+        return self
+
+    def converted(self, dtype: torch.dtype | None) -> Potential:
+        """The same landscape in another floating-point type, where its type is fixed."""
+        return self
+
+    def batches(self, *, step: int, keys: Any) -> list[Any]:
+        """Minibatches of a step, or all data in pieces; none where there are no data."""
+        return []
+
+    def batch_energy_and_gradient(self, position: Tensor, *, step: int, keys: Any) -> tuple[Tensor, Tensor]:
+        """Energy and gradient of ``(chains, dim)`` positions that the dynamics follows at a step."""
+        return self.energy(position).detach(), self.step_gradient(position, step=step, keys=keys)
+
+    def statistics(self, position: Any) -> dict[str, Tensor]:
+        """Statistics of normalisation layers that depend on the position; most landscapes have none."""
+        return {}
+
+    @property
+    def samples(self) -> int:
+        """Terms that the energy is a mean of, 0 where it is none."""
+        return 0
+
+    @property
+    def ranks(self) -> int:
+        """Processes that hold its data together."""
+        return 1
+
+    @property
+    def observables(self) -> tuple[str, ...]:
+        """Observables of a run that it has besides those of every landscape."""
+        return ()
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """Observables that a run keeps unless told otherwise."""
+        return ("position", "energy") if self.has_energy else ("position",)
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether positions are evaluated faster one by one than as a batch."""
+        return False
+
+    def parts(self, vector: Tensor) -> list[Tensor]:
+        """A position in the pieces that an optimizer takes for its parameters."""
+        return [vector]
+
     def default_start(self) -> Tensor:
         """Where a run starts unless told otherwise, shape ``(dim,)``: the origin."""
-        return torch.zeros(self.dim, dtype=self.default_dtype)
+        return torch.zeros(self.dim, dtype=self.dtype)
 
     def spec(self) -> dict[str, Any]:
         """Kind and arguments as a plain dict (JSON types only); of a class that has no such form, where it is."""
@@ -308,7 +383,7 @@ class Potential(ABC):
         if not tensor.is_floating_point():
             if tensor.is_complex() or tensor.dtype == torch.bool:
                 raise ShapeError(f"positions must be real numbers, got dtype {tensor.dtype}")
-            tensor = tensor.to(self.default_dtype)
+            tensor = tensor.to(self.dtype)
         if tensor.ndim == 0 or tensor.shape[-1] != self.dim:
             names = f" ({', '.join(self.coordinates)})" if self.coordinates is not None and self.dim <= 12 else ""
             raise ShapeError(

@@ -33,6 +33,7 @@ from landscape.potentials.single_gradients import single_gradients
 
 __all__ = ["NetworkLoss"]
 
+_SMALL: Final = 20_000  # weights up to which positions are batched
 _TRIED: Final = 32  # samples that a module is tried on
 
 Batch: TypeAlias = tuple[Any, Any]  # of inputs and targets, each a tensor or, over several ranks, a list over chains
@@ -281,6 +282,30 @@ class NetworkLoss(NetworkFunction):
 
         with self._quiet():
             return reestimated_statistics(estimator, run)
+
+    def statistics(self, position: Any) -> dict[str, Tensor]:
+        """Those of batch normalisation, unless they are constants."""
+        return self.buffers_at(position) if self.batchnorm in ("batch", "reestimate") else {}
+
+    @property
+    def observables(self) -> tuple[str, ...]:
+        """Of minibatches, of single samples, of held-out data where there are some."""
+        own = ("batch_energy", "batch_gradient", "sample_energies", "accuracy")
+        return own if self.evaluation is None else (*own, "evaluation_energy")
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether it is large, and no plain perceptron."""
+        return self.plain_mlp is None and self.dim > _SMALL
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """The energy: positions are large."""
+        return ("energy",)
+
+    def parts(self, vector: Tensor) -> list[Tensor]:
+        """The parameters."""
+        return list(self.layout.unflatten(vector).values())
 
     def full_batch(self) -> NetworkLoss:
         """The same landscape whose dynamics uses all data at every step."""

@@ -63,6 +63,8 @@ class NetworkFunction(Potential):
     """
 
     coordinates = None
+    placed = True
+    layout: Layout
     plain_mlp: PlainMLP | None = None
     loss: SampleLoss
     snapshot: nn.Module

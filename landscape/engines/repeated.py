@@ -51,8 +51,8 @@ def repeats(plan: Plan) -> bool:
         and plan.restraints is None
         and not plan.walls.levels
         and getattr(plan.integrator, "mobility", None) is None
-        and getattr(plan.potential, "sampler", None) is None
-        and getattr(plan.potential, "ranks", 1) == 1
+        and plan.potential.sampler is None
+        and plan.potential.ranks == 1
         and not (isinstance(noise, HessianNoise) and noise.negative == "raise")
         and plan.chains * plan.potential.dim <= MOST_NUMBERS
     )

@@ -19,7 +19,6 @@ from landscape.integrators.optimizer_state import NotPlainError, numbers_of, res
 from landscape.per_chain import per_chain
 from landscape.potentials.base import Potential
 from landscape.potentials.modes import kept_modes
-from landscape.potentials.network import NetworkLoss
 from landscape.schedules import Schedule, as_schedule
 
 __all__ = ["Optimizer"]
@@ -129,7 +128,7 @@ class Optimizer(Integrator):
         ------
         ConfigError
         """
-        if self.of == "module" and not isinstance(potential, NetworkLoss):
+        if self.of == "module" and potential.layout is None:
             raise ConfigError(
                 f'of="module" needs the module of a NetworkLoss, and a {type(potential).__name__} has none: '
                 'use of="parameters"'
@@ -138,7 +137,7 @@ class Optimizer(Integrator):
         with _random_numbers(start.device) as draw_from:
             draw_from((0,))
             groups = self._make(start, potential, 1e-3).optimizer.param_groups
-        own = getattr(potential, "weight_decay", 0.0)
+        own = potential.weight_decay
         other = max((float(group.get("weight_decay") or 0.0) for group in groups), default=0.0)
         if own and other:
             raise ConfigError(
@@ -157,9 +156,8 @@ class Optimizer(Integrator):
         if as_schedule("lr", self.lr) is not None:
             for chain, rate in zip(chains, at.dt[:, 0].tolist(), strict=True):
                 chain.set_rate(rate)
-        potential, batches = at.potential, []
-        if isinstance(potential, NetworkLoss):
-            batches = potential.batches(step=at.step, keys=at.keys)
+        potential = at.potential
+        batches = potential.batches(step=at.step, keys=at.keys)
         rows = []
         with _random_numbers(position.device) as draw_from:
             for number, (chain, row) in enumerate(zip(chains, position, strict=True)):
@@ -232,10 +230,10 @@ class Optimizer(Integrator):
         bases: NDArray[np.float64] = np.where(first > 0, first, largest)
         return bases
 
-    def _make(self, position: Tensor, potential: Potential, rate: float) -> _Chain:
+    def _make(self, position: Tensor, potential: Any, rate: float) -> _Chain:
         """A chain of its own module or parameters."""
         module = None
-        if isinstance(potential, NetworkLoss) and self.of == "module":
+        if self.of == "module":
             module = potential.dynamics_module()
             for layer in module.modules():
                 if isinstance(layer, _HOOKED):  # they do the same in either mode, but hooks may heed training only
@@ -243,7 +241,7 @@ class Optimizer(Integrator):
             named: dict[str, Any] = dict(module.named_parameters())
             parameters = [named[slot.name] for slot in potential.layout]
         else:
-            parameters = [nn.Parameter(part.clone()) for part in _parts(position.detach(), potential)]
+            parameters = [nn.Parameter(part.clone()) for part in potential.parts(position.detach())]
         name = _name(self.factory)
         try:
             optimizer = self.factory(module or parameters, lr=rate, **self.settings)
@@ -280,7 +278,7 @@ class _Chain:
     def place(self, position: Tensor, potential: Potential) -> None:
         """Set the parameters."""
         with torch.no_grad():
-            for parameter, value in zip(self.parameters, _parts(position, potential), strict=True):
+            for parameter, value in zip(self.parameters, potential.parts(position), strict=True):
                 _as_real(parameter).copy_(value)
 
     def set_rate(self, rate: float) -> None:
@@ -290,20 +288,20 @@ class _Chain:
 
     def step(self, potential: Potential, batches: Batches, at: StepContext) -> None:
         """One step on this chain's minibatch."""
-        if self.module is not None and isinstance(potential, NetworkLoss):
+        if self.module is not None:
             self._run_module(potential, batches)
             self.optimizer.step()
             return
 
         def closure() -> Tensor:
             energy, gradient = _slope(potential, self.position(), batches, at)
-            for parameter, part in zip(self.parameters, _parts(gradient, potential), strict=True):
+            for parameter, part in zip(self.parameters, potential.parts(gradient), strict=True):
                 parameter.grad = part.clone()
             return energy
 
         self.optimizer.step(closure)  # type: ignore[arg-type]  # annotated to return a float, and used as a tensor
 
-    def _run_module(self, loss: NetworkLoss, batches: Batches) -> None:
+    def _run_module(self, loss: Any, batches: Batches) -> None:
         """Forward and backward, with the mean loss of the minibatch; hooks see one pass per chunk of it."""
         module: Any = self.module
         self.optimizer.zero_grad()
@@ -317,10 +315,10 @@ class _Chain:
                 (0.5 * loss.weight_decay * squares.sum()).backward()
 
 
-def _slope(potential: Potential, position: Tensor, batches: Batches, at: StepContext) -> tuple[Tensor, Tensor]:
+def _slope(potential: Any, position: Tensor, batches: Batches, at: StepContext) -> tuple[Tensor, Tensor]:
     """Energy and gradient of one chain on its minibatch."""
     one = position[None]
-    if isinstance(potential, NetworkLoss):
+    if batches:
         energy, gradient = potential.energy_and_gradient_on([(x[None], y[None]) for x, y in batches], one)
     else:
         energy, gradient = at.energy(one), potential.step_gradient(one, step=at.step, keys=at.keys)
@@ -334,11 +332,6 @@ def _ratios(optimizer: torch.optim.Optimizer, rate: float) -> list[float]:
 def _as_real(parameter: Tensor) -> Tensor:
     """A complex parameter of a module as pairs of real numbers, as they lie in the vector."""
     return torch.view_as_real(parameter) if parameter.is_complex() else parameter
-
-
-def _parts(vector: Tensor, potential: Potential) -> list[Tensor]:
-    """A vector in the shapes of the parameters."""
-    return list(potential.layout.unflatten(vector).values()) if isinstance(potential, NetworkLoss) else [vector]
 
 
 @contextmanager

@@ -275,7 +275,7 @@ def cycles_of(potential: Potential, cycles: Cycles | None) -> Cycles:
     """The cycles that are given, or the default ones: epochs where the potential has minibatches, steps where not."""
     if cycles is not None:
         return cycles
-    return FULL_BATCH_CYCLES if getattr(potential, "sampler", None) is None else CYCLES
+    return FULL_BATCH_CYCLES if potential.sampler is None else CYCLES
 
 
 def rate_and_steps(potential: Potential, cycle: tuple[float, int | str]) -> tuple[float, int]:
@@ -294,5 +294,5 @@ def rate_and_steps(potential: Potential, cycle: tuple[float, int | str]) -> tupl
     count, _, unit = length.partition(" ")
     if unit not in ("epoch", "epochs") or not count.isdigit():
         raise ConfigError(f'the length of a cycle is a number of steps or "5 epochs", got {length!r}')
-    sampler = getattr(potential, "sampler", None)
+    sampler = potential.sampler
     return lr, int(count) * (1 if sampler is None else sampler.steps_per_epoch)

@@ -6,23 +6,20 @@ import torch
 from torch import Tensor
 
 from landscape.potentials.base import Potential
-from landscape.potentials.network import NetworkLoss
 
 __all__ = ["Slopes", "buffers_at", "energies_at", "working_dtype"]
-
-SMALL_NETWORK = 20_000  # weights up to which a network other than a plain perceptron is batched over pivots
 
 
 def working_dtype(potential: Potential) -> torch.dtype:
     """The type in which pivots move: a network's own, else float64."""
-    return potential.dtype if isinstance(potential, NetworkLoss) else torch.float64
+    return potential.dtype
 
 
 def batch_of(potential: Potential, points: int, pivots_at_once: int | None) -> int:
     """How many positions are evaluated at once."""
     if pivots_at_once is not None:
         return pivots_at_once
-    large = isinstance(potential, NetworkLoss) and potential.plain_mlp is None and potential.dim > SMALL_NETWORK
+    large = potential.one_at_a_time
     return 1 if large else points
 
 
@@ -35,9 +32,7 @@ def energies_at(potential: Potential, points: Tensor, pivots_at_once: int | None
 
 def buffers_at(potential: Potential, points: Tensor) -> dict[str, Tensor]:
     """Batch-normalisation statistics re-estimated at every point; empty where there are none."""
-    if not (isinstance(potential, NetworkLoss) and potential.batchnorm in ("batch", "reestimate")):
-        return {}
-    rows = [potential.buffers_at(point) for point in points]
+    rows = [potential.statistics(point) for point in points]
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -67,7 +62,4 @@ class Slopes:
         count = len(pivots)
         seeds = tuple(self.seed + first + i if self.own_batches else self.seed for i in range(count))
         keys = self.potential.batch_keys(count, self.seed, seeds)
-        if isinstance(self.potential, NetworkLoss):
-            return self.potential.batch_energy_and_gradient(pivots, step=step, keys=keys)
-        energy = self.potential.energy(pivots).detach()
-        return energy, self.potential.step_gradient(pivots, step=step, keys=keys)
+        return self.potential.batch_energy_and_gradient(pivots, step=step, keys=keys)

@@ -97,7 +97,7 @@ def initial_pivots(
         path = straight_line(path.pivots[0], path.pivots[-1], 2 if pivots is None else pivots)
     elif pivots is not None and pivots != len(path):
         path = path.spline.resample(pivots)
-    device = getattr(potential, "device", path.pivots.device)
+    device = potential.device if potential.placed else path.pivots.device
     moving = path.pivots.to(device, working_dtype(potential))
     domain.check(potential, moving)
     moving = torch.cat([moving[:1], domain.inside(moving[1:-1]), moving[-1:]])

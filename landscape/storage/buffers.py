@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-__all__ = ["PREFIX", "buffer_variables"]
+from torch import Tensor
+
+__all__ = ["PREFIX", "buffer_variables", "stored_buffers"]
 
 PREFIX = "buffer_"
 
@@ -30,3 +33,19 @@ def buffer_variables(names: Iterable[str]) -> dict[str, str]:
         taken.add(variable)
         found[name] = variable
     return found
+
+
+def stored_buffers(found: Mapping[str, Tensor], where: str, *first: str) -> dict[str, Any]:
+    """Buffers as variables of a Dataset; their first dimensions are named, and `where` says at what they were found.
+
+    Examples
+    --------
+    >>> stored_buffers({"norm.running_mean": torch.zeros(3)}, "minimum")["buffer_norm_running_mean"][0]
+    ('norm.running_mean_dim_0',)
+    """
+    variables, stored = {}, buffer_variables(found)
+    for name, values in found.items():
+        dims = (*first, *(f"{name}_dim_{i}" for i in range(values.ndim - len(first))))
+        about = {"long_name": f"buffer {name} re-estimated at the {where}", "units": "1", "buffer": name}
+        variables[stored[name]] = (dims, values.numpy(force=True), about)
+    return variables

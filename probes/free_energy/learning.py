@@ -115,7 +115,7 @@ def local_learning_coefficient(
         potential, rule, steps=steps, start=np.tile(origin, (chains, 1)), temperature=t, seed=seed, progress=False,
         record=Record(every, observables=["energy", "distance"]), constraint=_springs(potential, origin, localization),
     )  # fmt: skip
-    lowest = float(np.asarray(potential.energy(torch.as_tensor(origin).to(potential_dtype(potential)))))
+    lowest = float(np.asarray(potential.energy(torch.as_tensor(origin).to(potential.dtype))))
     trace, distance = (run.energy.to_numpy() - lowest) / t, run.distance.to_numpy().astype(float)
     kept = slice(int(discard * trace.shape[1]), None)
     found = averages(trace[None, :, kept])
@@ -152,12 +152,6 @@ def local_learning_coefficient(
         text = f"standard error of the {base}" if name.endswith("_stderr") else base
         dataset[name].attrs = {"long_name": text, "units": "length" if name == "distance" else "1"}
     return dataset
-
-
-def potential_dtype(potential: Potential) -> torch.dtype:
-    """The type that the landscape's positions have."""
-    dtype: torch.dtype = getattr(potential, "dtype", potential.default_dtype)
-    return dtype
 
 
 def _springs(potential: Potential, origin: FloatArray, stiffness: float) -> Any:
