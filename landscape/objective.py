@@ -67,7 +67,7 @@ class Objective:
     def note(self, intermediate_result: Any) -> None:
         """Remember an iteration; end the search where the tolerance is met, or steps are refused again and again."""
         x = np.array(intermediate_result.x)
-        # as a rule the search ends where it looked last, and on a large data set a second look is dear
+        # as a rule the search ends where it looked last, and on a large data set a second evaluation is expensive
         seen = self._last[1:] if np.array_equal(x, self._last[0]) else self.look(self.tensor(x))
         self._standing = self._standing + 1 if seen[0] == self.history[-1][1] else 0
         self.history.append((self.history[-1][0] + 1, *seen))

@@ -42,7 +42,7 @@ def count_chains(chains: int | None, **lengths: Any) -> int:
 
 
 def length_of(name: str, value: Any) -> int | None:
-    """How many chains a setting speaks of, None if it is one value."""
+    """Number of chains that a setting has values for, None if it is one value."""
     array = numbers(name, value)
     return len(array) if array.ndim else None
 

@@ -69,7 +69,7 @@ class Schedule(Described, ABC):
         return table
 
     def length(self) -> int | None:
-        """How many chains it speaks of, None for any number."""
+        """Number of chains that it has values for, None for any number."""
         lengths = {len(level) for level in map(np.asarray, self.levels()) if level.ndim}
         if len(lengths) > 1:
             raise ShapeError(f"the values of a schedule are for different numbers of chains: {sorted(lengths)}")
@@ -371,13 +371,13 @@ def as_schedule(name: str, value: Any, *, signed: bool = False) -> Schedule | No
 
 
 def in_time(name: str, value: Any, chains: int, *, signed: bool = False) -> NDArray[np.float64] | Schedule:
-    """One value per chain, ``(chains,)``, or a schedule that speaks of all of them."""
+    """One value per chain, ``(chains,)``, or a schedule of all of them."""
     schedule = as_schedule(name, value, signed=signed)
     return schedule if schedule is not None else per_chain(name, value, chains)
 
 
 def length_in_time(name: str, value: Any, *, signed: bool = False) -> int | None:
-    """How many chains a setting speaks of, None if it is one value or a schedule for any number."""
+    """Number of chains that a setting has values for, None if it is one value or a schedule for any number."""
     schedule = as_schedule(name, value, signed=signed)
     return schedule.length() if schedule is not None else length_of(name, value)
 

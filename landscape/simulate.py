@@ -100,7 +100,7 @@ def simulate(
         Walls besides (or instead of) the potential's bounds; springs; hills that fill wells; and a path that chains are
         put back on.
     seed : int
-        Of the noise, and of minibatches unless `data_seed` is given.
+        Seed of the noise, and of the minibatches unless `data_seed` is given.
     data_seed : int, one per chain, or a mapping of step to either
         Chains with the same value see the same minibatches; the mapping changes it from that step on.
     state : {"fresh", "keep"}

@@ -97,7 +97,7 @@ def along_path(
     settings : mapping of quantity to arguments, optional
         Of the probes of `curvature`, such as ``{"trace": {"method": "exact"}}``.
     seed : int
-        Of random probes, which are the same at every point.
+        Seed of the random probe vectors, which are the same at every point.
 
     Returns
     -------

@@ -91,7 +91,7 @@ def curvature(
     snapshots: Annotated[
         int | None, typer.Option(help="At most so many snapshots of each chain.", min=1, show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of random probes.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random probe vectors.", min=0)] = 0,
     force: Force = False,
 ) -> None:
     """Curvature of the landscape at the snapshots of a run; of eigenvalues also how they scale with temperature.
@@ -180,7 +180,7 @@ def confinement(
     ] = None,
     epsilon: Annotated[float, typer.Option(help="Curvature added to flat directions in log_determinant.")] = 0.0,
     bins: Annotated[int, typer.Option(help="Of arc length, for the drift of a run.", min=1)] = 10,
-    seed: Annotated[int, typer.Option(help="Of random probes.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random probe vectors.", min=0)] = 0,
     force: Force = False,
 ) -> None:
     """Energy, curvature and barriers along a stored path; of a run projected onto one, its drift and relaxation.

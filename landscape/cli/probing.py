@@ -80,7 +80,7 @@ def probe_fluctuations(
         try:
             scan = fluctuations.temperature_scan(summary)
         except ConfigError as error:
-            console.print(f"no exponents: {error}")
+            console.print(f"exponents were not fitted: {error}")
         else:
             console.print(scan_table(scan))
     if target is not None:

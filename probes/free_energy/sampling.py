@@ -46,7 +46,7 @@ def tuned(
     potential: Potential, temperature: Any, start: FloatArray, *, groups: int = 1, dt: Any = 0.1, seed: int = 0,
     constraint: Any = None,
 ) -> Tuned:  # fmt: skip
-    """Step sizes of MALA at which each group of chains ``(group * chain, dim)`` takes half or more of its proposals.
+    """Step sizes of MALA at which each group of chains ``(group * chain, dim)`` accepts 0.88 to 0.97 of its proposals.
 
     MALA samples the Boltzmann law whatever its step size, which therefore costs efficiency and never accuracy.
 
