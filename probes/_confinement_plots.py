@@ -36,15 +36,8 @@ def plot_along_path(dataset: xr.Dataset, ax: Axes | None = None, *, quantity: st
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        From `along_path`.
-    ax : matplotlib axes, optional
     quantity : str, optional
         What to draw against the right axis; by default the first curvature there is.
-
-    Returns
-    -------
-    matplotlib axes
         The left ones.
 
     Raises
@@ -73,16 +66,6 @@ def plot_along_path(dataset: xr.Dataset, ax: Axes | None = None, *, quantity: st
 def plot_barriers(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Energetic and entropic part of the effective potential along a path, and their sum.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        From `barriers`.
-    ax : matplotlib axes, optional
-
-    Returns
-    -------
-    matplotlib axes
-
     Raises
     ------
     ConfigError
@@ -108,16 +91,6 @@ def plot_barriers(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 @flagged
 def plot_drift(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Drift velocity against arc length at each temperature, with 95 % errors, and the energetic part.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        From `drift`.
-    ax : matplotlib axes, optional
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -146,16 +119,6 @@ def plot_drift(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 @flagged
 def plot_relaxation(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Relative distance from the target against time at each temperature, with 95 % bands, and 1/e.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        From `relaxation`.
-    ax : matplotlib axes, optional
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -187,16 +150,6 @@ def plot_relaxation(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 def plot_first_passage(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Fraction of the chains that have not reached the target, against time; the exponential law of the same mean.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        From `first_passage`.
-    ax : matplotlib axes, optional
-
-    Returns
-    -------
-    matplotlib axes
-
     Raises
     ------
     ConfigError
@@ -227,15 +180,8 @@ def plot_instability(dataset: xr.Dataset, ax: Axes | None = None, *, against: st
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        From `instability`.
-    ax : matplotlib axes, optional
     against : str, optional
         A coordinate to draw them against, such as the epoch of the split; by default their number.
-
-    Returns
-    -------
-    matplotlib axes
         The left ones.
 
     Raises
@@ -273,15 +219,8 @@ def plot_linear_connectivity(dataset: xr.Dataset, ax: Axes | None = None, *, qua
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        From `linear_connectivity`.
-    ax : matplotlib axes, optional
     quantity : str, optional
         By default the first one.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------

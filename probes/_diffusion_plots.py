@@ -25,17 +25,6 @@ _BAND = 1.96
 def plot_diffusion(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Variance of the displacement against lag with 95 % bands, logarithmic; 2 D t + c where D is resolved (dashed).
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `diffusion`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
-
     Raises
     ------
     ConfigError

@@ -75,17 +75,6 @@ def plot_summary(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     2 alpha by maximum likelihood and by moments, 2 <L> / T and 2 var(L) / T^2, with 95 % bars, against temperature or
     chain; hollow where the run is not resolved or not stationary.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `summary`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
-
     Raises
     ------
     ConfigError
@@ -126,14 +115,8 @@ def plot_autocorrelation(
     ----------
     dataset : xarray.Dataset
         Result of `autocorrelation`; seven curves at most are drawn, evenly chosen.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
     theory : callable, optional
         Function of the time between draws, drawn beside the measurement.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -175,12 +158,6 @@ def plot_half_time(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     ----------
     dataset : xarray.Dataset
         Result of `half_time`, `summary` or `temperature_scan`; of the last the fitted power law is drawn too.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -219,17 +196,6 @@ def plot_temperature_scan(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 
     Dashed lines are proportional to T, the law of a quadratic. Hollow points were left out of the fits.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `temperature_scan`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
-
     Raises
     ------
     ConfigError
@@ -263,12 +229,6 @@ def plot_fluctuation_relation(dataset: xr.Dataset, ax: Axes | None = None) -> Ax
     ----------
     dataset : xarray.Dataset
         Result of `temperature_scan`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -302,17 +262,9 @@ def plot_participation_ratio(dataset: xr.Dataset, ax: Axes | None = None, *, sum
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        Result of `participation_ratio`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
     summary : xarray.Dataset, optional
         Result of `summary` for the same chains or temperatures: its `gamma_shape` becomes the abscissa, and
         phi = n r / (1 + r), r = alpha / n, and phi = alpha are drawn beside.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 import numpy as np
 import xarray as xr
@@ -33,7 +35,10 @@ def axes(ax: Axes | None) -> Axes:
 
 
 def flagged(plot: Callable[P, Axes]) -> Callable[P, Axes]:
-    """A plot function that writes above its picture what the flags of its results say against them."""
+    """A plot function that writes above its picture what the flags of its results say against them.
+
+    Its docstring tells what is particular to it; the parameters that all of them have, and what they return, are added.
+    """
 
     @wraps(plot)
     def draw(*arguments: P.args, **named: P.kwargs) -> Axes:
@@ -49,7 +54,29 @@ def flagged(plot: Callable[P, Axes]) -> Callable[P, Axes]:
                 ax.set_title(ax.get_title(), fontsize=ax.title.get_fontsize(), pad=14.0, wrap=ax.title.get_wrap())
         return ax
 
+    draw.__doc__ = _completed(plot)
     return draw
+
+
+_USUAL: Final = {
+    "dataset": ("xarray.Dataset", "Result of `{probe}`."),
+    "ax": ("matplotlib axes, optional", "Where to draw; new axes by default."),
+    "theory": ("DataArray or array, optional", "Expected values on the same points, drawn beside the measured ones."),
+    "potential": ("Potential, optional", "Its closed form is drawn as theory, where it has one."),
+}
+
+
+def _completed(plot: Callable[..., Any]) -> str:
+    """The docstring of a plot function with the parameters of `_USUAL` that it has, in their order, and `Returns`."""
+    head, *sections = re.split(r"\n\n(?=[A-Z][a-z]+\n-+\n)", inspect.getdoc(plot) or "")
+    probe = plot.__name__.removeprefix("plot_")
+    entries = {name: f"{name} : {kind}\n    {text.format(probe=probe)}" for name, (kind, text) in _USUAL.items()}
+    if sections and sections[0].startswith("Parameters\n"):
+        for entry in re.split(r"\n(?=\S)", sections.pop(0).split("\n", 2)[2]):
+            entries |= dict.fromkeys(entry.partition(" : ")[0].split(", "), entry)
+    told = dict.fromkeys(entries[name] for name in inspect.signature(plot).parameters if name in entries)
+    parameters = "\n".join(["Parameters", "----------", *told])
+    return "\n\n".join([head, parameters, "Returns\n-------\nmatplotlib axes", *sections]) + "\n"
 
 
 def shades(count: int) -> list[Any]:

@@ -68,12 +68,6 @@ def plot_energy_trace(energy: Any, ax: Axes | None = None) -> Axes:
     ----------
     energy : DataArray, Dataset or array, dims ``(chain, draw)``
         The series.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
         With a logarithmic energy axis where no energy is negative.
     """
     series = as_series(energy)
@@ -103,12 +97,6 @@ def plot_energy_distribution(energy: Any, summary: xr.Dataset, ax: Axes | None =
         The series, with temperatures (energy / mean is drawn without).
     summary : xarray.Dataset
         Its summary, by temperature or by chain.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -165,16 +153,8 @@ def plot_equilibration(dataset: xr.Dataset, ax: Axes | None = None, *, energy: A
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        Result of `equilibration`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
     energy : DataArray, Dataset or array, optional
         The series: drawn as by `plot_energy_trace`, with a dot where each starts to count.
-
-    Returns
-    -------
-    matplotlib axes
     """
     dim = str(dataset["start_time"].dims[0])
     x, name, logarithmic = abscissa(dataset, dim)
@@ -209,19 +189,7 @@ def plot_equilibration(dataset: xr.Dataset, ax: Axes | None = None, *, energy: A
 @guarded
 @flagged
 def plot_spikes(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Fraction of draws inside a spike with 95 % bars; arrows where there was none and only a bound is known.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `spikes`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
-    """
+    """Fraction of draws inside a spike with 95 % bars; arrows where there was none and only a bound is known."""
     ax = axes(ax)
     x, name, logarithmic = abscissa(dataset, "chain")
     fraction, error = dataset["fraction"].to_numpy(), dataset["fraction_stderr"].to_numpy()
@@ -253,14 +221,8 @@ def plot_distance(
     ----------
     dataset : xarray.Dataset
         Result of `distance` with a dim `draw` or `snapshot`; without chains the distance itself is drawn.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
     theory : callable, optional
         Function of time, drawn beside the measurement, for example ``lambda t: np.sqrt(2 * T * dim * t)``.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -301,19 +263,7 @@ def plot_distance(
 @guarded
 @flagged
 def plot_effective_temperature(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Effective temperature of each position against the alignment of its noise with the Hessian, 95 % bars.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `effective_temperature`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
-    """
+    """Effective temperature of each position against the alignment of its noise with the Hessian, 95 % bars."""
     ax = axes(ax)
     t, alignment = (np.atleast_1d(dataset[name].to_numpy()).ravel() for name in ("temperature", "alignment"))
     t_error, alignment_error = (

@@ -78,7 +78,9 @@ def run_demo(data: str, folder: Path, *, seed: int, samples: int, quick: bool) -
     console.print()
     console.print(_table(_valley_rows(valley, floor) + _network_rows(summary, scan)))
     if scan is None:
-        console.print("exponents were not fitted: they need at least two temperatures at which the run is resolved and stationary")
+        console.print(
+            "exponents were not fitted: they need at least two temperatures at which the run is resolved and stationary"
+        )
     console.print(f"wrote [bold]{folder}/[/bold]: demo.png and {', '.join(f'{name}.nc' for name in files)}")
 
 

@@ -43,17 +43,8 @@ def plot_profile(
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        From `profile`.
-    ax : matplotlib axes, optional
     theory : DataArray or array, optional
         On the same bins; shifted to the same average.
-    potential : Potential, optional
-        Whose closed form is drawn as theory, where it has one.
-
-    Returns
-    -------
-    matplotlib axes
     """
     if dataset.free_energy.ndim == 2:
         return _map(dataset, axes(ax))
@@ -65,21 +56,7 @@ def plot_profile(
 def plot_mean_force(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
-    """Free energy from `mean_force` with its error band; `theory` and `potential` as for `plot_profile`.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `mean_force`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-    theory, potential : optional
-        As for `plot_profile`.
-
-    Returns
-    -------
-    matplotlib axes
-    """
+    """Free energy from `mean_force` with its error band; `theory` and `potential` as for `plot_profile`."""
     return _curve(dataset, "free_energy", ax, theory, potential)
 
 
@@ -88,21 +65,7 @@ def plot_mean_force(
 def plot_metadynamics(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
-    """Free energy by reweighting with its error band, and from the hills, or as a map of two coordinates.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `metadynamics`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-    theory, potential : optional
-        As for `plot_profile`.
-
-    Returns
-    -------
-    matplotlib axes
-    """
+    """Free energy by reweighting with its error band, and from the hills, or as a map of two coordinates."""
     if dataset.free_energy.ndim == 2:
         return _map(dataset, axes(ax))
     seen = dataset.isel({dataset.free_energy.dims[0]: np.flatnonzero(np.isfinite(dataset.free_energy))})
@@ -119,21 +82,7 @@ def plot_metadynamics(
 def plot_umbrella(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
-    """Free energy from `umbrella` with its error band and the overlap of each window with the next.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `umbrella`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-    theory, potential : optional
-        As for `plot_profile`.
-
-    Returns
-    -------
-    matplotlib axes
-    """
+    """Free energy from `umbrella` with its error band and the overlap of each window with the next."""
     ax = _curve(dataset, "free_energy", ax, theory, potential)
     (name,) = dataset.free_energy.dims
     at = dataset[name].to_numpy()
@@ -156,16 +105,8 @@ def plot_mbar(
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        Result of `mbar`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
     theory, potential : optional
         As for `plot_profile`, for a profile at one target.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -204,12 +145,6 @@ def plot_overlap(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     ----------
     dataset : xarray.Dataset
         Result of `mbar` or `umbrella`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
     """
     ax = axes(ax)
     matrix = dataset.overlap_matrix.to_numpy()
@@ -235,21 +170,7 @@ def plot_overlap(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 def plot_effective_potential(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
-    """Effective potential and its energetic and entropic parts, each from its first value on.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `effective_potential`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-    theory, potential : optional
-        As for `plot_profile`.
-
-    Returns
-    -------
-    matplotlib axes
-    """
+    """Effective potential and its energetic and entropic parts, each from its first value on."""
     ax = _curve(dataset, "free_energy", ax, theory, potential)
     (name,) = dataset.free_energy.dims
     for part, style, color in (("energetic", "--", OKABE_ITO[2]), ("entropic", ":", OKABE_ITO[3])):
@@ -263,21 +184,7 @@ def plot_effective_potential(
 def plot_thermodynamic_integration(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
-    """Free energy against the parameter, or against temperature (on a logarithmic axis).
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `thermodynamic_integration`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-    theory, potential : optional
-        As for `plot_profile`.
-
-    Returns
-    -------
-    matplotlib axes
-    """
+    """Free energy against the parameter, or against temperature (on a logarithmic axis)."""
     if theory is None and potential is not None and "temperature" in dataset.dims:
         theory = _closed_form(potential, "free_energy", dataset.temperature.to_numpy())
     ax = _curve(dataset, "free_energy", ax, theory, None)
@@ -292,19 +199,6 @@ def plot_harmonic(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
     """Laplace's free energy against temperature.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `harmonic`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-    theory, potential : optional
-        As for `plot_profile`.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -321,21 +215,7 @@ def plot_harmonic(
 def plot_entropy(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
-    """Entropy against temperature.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `entropy`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-    theory, potential : optional
-        As for `plot_profile`.
-
-    Returns
-    -------
-    matplotlib axes
-    """
+    """Entropy against temperature."""
     if theory is None and potential is not None:
         theory = _closed_form(potential, "entropy", dataset.temperature.to_numpy())
     ax = _curve(dataset, "entropy", ax, theory, None)
@@ -347,19 +227,7 @@ def plot_entropy(
 @guarded
 @flagged
 def plot_nonequilibrium_work(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Distributions of the forward work and of minus the backward work, which cross at the free energy difference.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `nonequilibrium_work`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
-    """
+    """Distributions of the forward work and of minus the backward work, which cross at the free energy difference."""
     ax = axes(ax)
     works = {"forward": dataset.work[0].to_numpy(), "minus backward": -dataset.work[1].to_numpy()}
     edges = np.histogram_bin_edges(np.concatenate(list(works.values())), 60)
@@ -379,19 +247,7 @@ def plot_nonequilibrium_work(dataset: xr.Dataset, ax: Axes | None = None) -> Axe
 @guarded
 @flagged
 def plot_local_learning_coefficient(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Traces of all chains, their average, and the coefficient with its band; chains that left are drawn in red.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `local_learning_coefficient`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
-    """
+    """Traces of all chains, their average, and the coefficient with its band; chains that left are drawn in red."""
     ax = axes(ax)
     step, trace = dataset.step.to_numpy(), dataset.trace.to_numpy()
     for values, left in zip(trace, dataset.left.to_numpy(), strict=True):

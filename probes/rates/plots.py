@@ -37,11 +37,6 @@ def plot_core_sets(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     ----------
     dataset : xarray.Dataset
         From `core_sets`; the first temperature of several.
-    ax : matplotlib axes, optional
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -80,11 +75,6 @@ def plot_escape_rate(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     ----------
     dataset : xarray.Dataset
         From `escape_rate`; the first temperature of several.
-    ax : matplotlib axes, optional
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -119,15 +109,8 @@ def plot_committor(dataset: xr.Dataset, ax: Axes | None = None, *, against: str 
 
     Parameters
     ----------
-    dataset : xarray.Dataset
-        From `committor`.
-    ax : matplotlib axes, optional
     against : str, optional
         Coordinate of the dataset for the abscissa; by default the number of the position.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -157,16 +140,6 @@ def plot_committor(dataset: xr.Dataset, ax: Axes | None = None, *, against: str 
 def plot_committor_test(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Histogram of committors at one value of a reaction coordinate.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        From `committor_test`.
-    ax : matplotlib axes, optional
-
-    Returns
-    -------
-    matplotlib axes
-
     Raises
     ------
     ConfigError
@@ -191,16 +164,6 @@ def plot_committor_test(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 @flagged
 def plot_forward_flux(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Probability to reach each interface from the first, and that to reach the next, with 95 % errors.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        From `forward_flux`.
-    ax : matplotlib axes, optional
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -230,16 +193,6 @@ def plot_forward_flux(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 @flagged
 def plot_reactive_flux(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Transmission coefficient against time (of overdamped motion the flux) with 95 % errors, and the plateau.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        From `reactive_flux`.
-    ax : matplotlib axes, optional
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
