@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
 
-from landscape.potentials.code_fingerprint import code_fingerprint
-
-__all__ = ["Described", "name_of", "plain", "python_object"]
+__all__ = ["Described", "code_fingerprint", "name_of", "plain", "python_object"]
 
 
 class Described:
@@ -82,3 +82,46 @@ def name_of(thing: Any) -> str:
     """
     module = getattr(thing, "__module__", None) or "?"
     return f"{module}:{getattr(thing, '__qualname__', None) or getattr(thing, '__name__', type(thing).__qualname__)}"
+
+
+def code_fingerprint(function: Callable[..., Any]) -> str:
+    """SHA-256 of a callable: of a function its bytecode, constants, defaults and closure; of a class those of its
+    methods; else the class by name.
+
+    Examples
+    --------
+    >>> def scaled(k):
+    ...     return lambda x: k * x**2
+    >>> code_fingerprint(scaled(2.0)) == code_fingerprint(scaled(2.0))
+    True
+    >>> code_fingerprint(scaled(2.0)) == code_fingerprint(scaled(3.0))
+    False
+    """
+    digest = hashlib.sha256()
+    _feed(digest, function)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, value: Any) -> None:
+    match value:
+        case FunctionType():
+            cells = [cell.cell_contents for cell in value.__closure__ or ()]
+            _feed(digest, (value.__code__, value.__defaults__, cells))
+        case type():
+            digest.update(f"{value.__module__}:{value.__qualname__}".encode())
+            for owner in value.__mro__:
+                if owner.__module__.partition(".")[0] not in ("builtins", "abc", "landscape", "torch"):
+                    _feed(digest, [one for _, one in sorted(vars(owner).items()) if isinstance(one, FunctionType)])
+        case CodeType():
+            _feed(digest, (value.co_code, value.co_names, value.co_consts))
+        case tuple() | list():
+            for one in value:
+                _feed(digest, one)
+        case np.ndarray():
+            digest.update(np.ascontiguousarray(value).tobytes())
+        case _ if hasattr(value, "detach"):  # a tensor
+            _feed(digest, value.numpy(force=True))
+        case None | bool() | int() | float() | complex() | str() | bytes():
+            digest.update(repr(value).encode())
+        case _:
+            digest.update(f"{type(value).__module__}:{type(value).__qualname__}".encode())

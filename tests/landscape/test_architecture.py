@@ -51,7 +51,13 @@ TASKS = (
 
 def level(module):
     """How far up the house a module lives; arrows point down or stay."""
-    if module in ("landscape.arguments", "landscape.errors", "landscape.notices", "landscape.random"):
+    if module in (
+        "landscape.arguments",
+        "landscape.codec",
+        "landscape.errors",
+        "landscape.notices",
+        "landscape.random",
+    ):
         return 0
     for prefix, height in (
         ("landscape.potentials", 1),

@@ -199,7 +199,7 @@ def test_paths_know_a_landscape_by_its_code():
         return (x[..., 0] ** 2 - 1) ** 2 + x[..., 1] ** 2
 
     function = potentials.Function(wells, 2)
-    path = ls.paths.neb(function, [-1.0, 0.1], [1.0, 0.1], pivots=3, steps=1, lr=0.01)
+    path = ls.paths.neb(function, [-1.0, 0.1], [1.0, 0.1], pivots=3, steps=1, lr=0.01, end_tolerance=1.0)
     assert json.loads(path.attributes["spec"])["potential"] == function.spec()
     assert "sha256" in function.spec()
 
