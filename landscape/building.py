@@ -29,6 +29,7 @@ __all__ = [
     "build_potential",
     "build_record",
     "build_schedule",
+    "is_known",
     "kinds",
     "unknown_key",
 ]
@@ -107,6 +108,11 @@ def build(table: Mapping[str, Any], group: str, where: str = "") -> Any:
         raise ConfigError(f"{where}: {kind} {error}".replace("__init__() ", "")) from None
 
 
+def is_known(kind: Any, group: str) -> bool:
+    """Whether a table of a group may be of this kind, of ours or of a plug-in."""
+    return kind in kinds(group) or (group in plugins.GROUPS and plugins.find(group, kind) is not None)
+
+
 def build_potential(table: Mapping[str, Any]) -> Potential:
     """A potential from its table."""
     potential: Potential = build(table, "potentials")
@@ -131,12 +137,14 @@ def build_schedule(value: Any, where: str) -> Any:
 
 
 def build_record(table: Mapping[str, Any]) -> Record:
-    """A record from its table; observers are tables with their kind, and a name if they are to have one."""
+    """A record from its table; observers are tables with their kind, in a list or by the names they are to have."""
     table = dict(table)
     given = table.get("observables")
-    if given is not None:
+    if isinstance(given, Mapping):
+        table["observables"] = {name: _observer(one) for name, one in given.items()}
+    elif given is not None:
         if any(isinstance(one, Mapping) and "name" in one for one in given):
-            tables = [{"name": one} if isinstance(one, str) else dict(one) for one in given]
+            tables = [dict(one) if isinstance(one, Mapping) else {"name": one} for one in given]
             named = {
                 one.get("name"): _observer({k: v for k, v in one.items() if k != "name"})
                 if one.get("kind") != "python" and len(one) > 1
@@ -147,12 +155,13 @@ def build_record(table: Mapping[str, Any]) -> Record:
                 raise ConfigError("record.observables: give all observers a name, or none")
             table["observables"] = named
         else:
-            table["observables"] = [one if isinstance(one, str) else _observer(one) for one in given]
+            table["observables"] = [_observer(one) for one in given]
     return Record(**table)
 
 
-def _observer(table: Mapping[str, Any]) -> Any:
-    return build(table, "observers", "record.observables")
+def _observer(given: Any) -> Any:
+    """The observer of a table; a name, a function and an observer as they are."""
+    return build(given, "observers", "record.observables") if isinstance(given, Mapping) else given
 
 
 def _maker(kind: Any, group: str, where: str) -> Callable[..., Any]:

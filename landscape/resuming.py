@@ -12,10 +12,12 @@ import netCDF4
 import xarray as xr
 
 from landscape.arguments import guarded
+from landscape.building import is_known
 from landscape.codec import plain
 from landscape.constraints import listed
 from landscape.errors import CheckpointError, ConfigError, StorageError
 from landscape.opening import open as open_run
+from landscape.own_objects import mentions_python
 from landscape.potentials.checks import whole_number
 from landscape.specification import build
 from landscape.storage.file_times import clear_times
@@ -154,9 +156,9 @@ def _without(spec: Mapping[str, Any], objects: Mapping[str, Any]) -> dict[str, A
         changed = differences({name: spec.get(name)}, {name: now})
         if changed:
             raise CheckpointError(f"this is not the {name} of the run: {'; '.join(changed)}")
-    lacking = [name for name in _STAND_INS if name not in objects and _from_python(spec.get(name))]
+    lacking = [name for name in _STAND_INS if name not in objects and _from_python(spec.get(name), name)]
     if lacking:
-        named = [f"{name} ({', '.join(_names(spec[name])) or 'from Python'})" for name in lacking]
+        named = [f"{name} ({', '.join(_names(spec[name])) or spec[name]['kind']})" for name in lacking]
         call, one = ", ".join(f"{name}=..." for name in [*lacking, *objects]), len(lacking) == 1
         raise ConfigError(
             f"the {' and the '.join(named)} of this run {'was' if one else 'were'} given from Python, and resume needs "
@@ -165,11 +167,13 @@ def _without(spec: Mapping[str, Any], objects: Mapping[str, Any]) -> dict[str, A
     return dict(spec) | {name: _STAND_INS[name] for name in objects}
 
 
-def _from_python(table: Any) -> bool:
-    """Whether plain data name something that they cannot rebuild."""
-    if isinstance(table, Mapping):
-        return table.get("kind") == "python" or any(_from_python(value) for value in table.values())
-    return isinstance(table, list) and any(_from_python(one) for one in table)
+def _from_python(table: Any, argument: str) -> bool:
+    """Whether plain data name something that they cannot rebuild, or a class that nobody registers."""
+    group = f"{argument}s"
+    unknown = group in ("potentials", "integrators") and isinstance(table, Mapping) and not is_known(
+        table.get("kind"), group
+    )  # fmt: skip
+    return unknown or mentions_python(table)
 
 
 def _names(table: Any) -> list[str]:

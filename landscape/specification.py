@@ -28,6 +28,7 @@ from landscape.errors import ConfigError, StorageError
 from landscape.exchange import replica_exchange
 from landscape.minimize import minimize
 from landscape.opening import open as open_run
+from landscape.own_objects import OwnObjects, mentions_python
 from landscape.paths.connection import connect
 from landscape.paths.path import Path
 from landscape.potentials.base import Potential
@@ -52,7 +53,7 @@ class RecordSpec(_Strict):
     """`[record]`"""
 
     every: StrictInt = 1
-    observables: list[str | Table] | None = None
+    observables: list[str | Table] | dict[str, Table | None] | None = None
     snapshots: StrictInt | None = None
 
 
@@ -164,6 +165,7 @@ class ConnectSpec(_Strict):
 
 
 STEPWISE: Final = ("simulate", "train", "replica_exchange")  # tasks that keep their state in a folder
+TAKE_OBJECTS: Final = ("potential", "integrator", "record", "constraint", "temperature", "temperatures", "settings")
 TASKS: dict[str, type[_Strict]] = {
     "simulate": SimulateSpec,
     "replica_exchange": ReplicaExchangeSpec,
@@ -189,6 +191,8 @@ class Prepared:
         Keyword arguments; `start`, `end` and `run` are still recipes until `call`.
     warm_up : dict, optional
         Arguments of the warm-up before the run.
+    own : bool
+        Whether objects were given that plain data cannot rebuild.
     """
 
     def __init__(
@@ -197,6 +201,7 @@ class Prepared:
     ) -> None:  # fmt: skip
         self.spec, self.function, self.arguments, self.settings = spec, function, arguments, settings
         self.warm_up = warm_up
+        self.own = False
 
     def call(
         self,
@@ -223,7 +228,8 @@ class Prepared:
             if self.warm_up is not None:
                 arguments, settings = self._warmed(settings)
             dataset = self.function(*arguments, **settings, progress=progress)
-            dataset.attrs["spec"] = json.dumps(self.spec, sort_keys=True)
+            if not self.own or "spec" not in dataset.attrs:
+                dataset.attrs["spec"] = json.dumps(self.spec, sort_keys=True)
         return dataset
 
     def _warmed(self, settings: Table) -> tuple[tuple[Any, ...], Table]:
@@ -235,7 +241,7 @@ class Prepared:
         else:
             passed = ("start", "chains", "temperature", "constraint", "seed", "backend", "dtype", "device")
             shared = {name: settings[name] for name in passed if name in settings}
-            first = build_integrator(self.spec["integrator"])
+            first = self.arguments[1] if self.own else build_integrator(self.spec["integrator"])
             rule, start, _ = warm_up(potential, first, **shared, **(self.warm_up or {}))
             settings, tuned = settings | {"start": start}, rule.spec()
         self.spec["warm_up"]["tuned"] = json.loads(json.dumps(tuned))
@@ -246,7 +252,9 @@ class Prepared:
     def _folder(self, output: str | os.PathLike[str]) -> RunFolder | TrainingFolder:
         if self.spec["task"] not in STEPWISE:
             raise ConfigError(f"{self.spec['task']} writes no folder: leave output out, and store the result by save")
-        return TrainingFolder(output) if self.function is train else RunFolder(output, spec=self.spec)
+        if self.function is train:
+            return TrainingFolder(output)
+        return RunFolder(output, spec=None if self.own else self.spec)
 
 
 @guarded
@@ -309,8 +317,14 @@ def resolve(spec: Mapping[str, Any]) -> _Strict:
         raise ConfigError(_explain(error, TASKS[task])) from None
 
 
-def build(spec: Mapping[str, Any]) -> Prepared:
+def build(spec: Mapping[str, Any], own: OwnObjects | None = None) -> Prepared:
     """Objects and arguments for a specification, ready to run.
+
+    Parameters
+    ----------
+    spec : mapping
+    own : OwnObjects, optional
+        What tables stand for that plain data cannot rebuild; the result then says of them what `simulate` says.
 
     Raises
     ------
@@ -319,10 +333,24 @@ def build(spec: Mapping[str, Any]) -> Prepared:
     checked = resolve(spec)
     settings = checked.model_dump(exclude={"task", "potential", "integrator"}, exclude_none=True)
     full = checked.model_dump(exclude_none=True, mode="json")
+    placed = own.placed if own else _as_it_is
+    for name, value in settings.items():
+        if name not in TAKE_OBJECTS and mentions_python(value):
+            raise ConfigError(f"{name} must be plain data, got a Python object; objects are {', '.join(TAKE_OBJECTS)}")
+    prepared = _built(checked, {name: placed(one) for name, one in settings.items()}, full, placed)
+    prepared.own = bool(own)
+    return prepared
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _built(checked: _Strict, settings: Table, full: Table, placed: Callable[[Any], Any]) -> Prepared:
     if isinstance(checked, ProbeSpec):
         needed = takes_potential(named_probe(checked.probe)) and checked.potential is not None
-        return Prepared(full, probe, (build_potential(checked.potential or {}) if needed else None,), settings)
-    potential = build_potential(checked.potential)  # type: ignore[attr-defined]
+        return Prepared(full, probe, (_made(build_potential, placed(checked.potential)) if needed else None,), settings)
+    potential = _made(build_potential, placed(checked.potential))  # type: ignore[attr-defined]
     if isinstance(checked, MinimizeSpec):
         return Prepared(full, minimize, (potential,), settings)
     if isinstance(checked, ConnectSpec):
@@ -330,7 +358,7 @@ def build(spec: Mapping[str, Any]) -> Prepared:
             own = settings["settings"]
             settings["settings"] = own | {"constraint": _constraints(own["constraint"])}
         return Prepared(full, connect, (potential,), settings)
-    integrator = build_integrator(checked.integrator)  # type: ignore[attr-defined]
+    integrator = _made(build_integrator, placed(checked.integrator))  # type: ignore[attr-defined]
     if "record" in settings:
         settings["record"] = build_record(settings["record"])
     if "constraint" in settings:
@@ -355,6 +383,11 @@ def build(spec: Mapping[str, Any]) -> Prepared:
         warming = {key: value for key, value in warming.items() if key != "tuned"}
         warming["mass"] = None if warming["mass"] == "none" else warming["mass"]
     return Prepared(full, simulate, (potential, integrator), settings, warming)
+
+
+def _made(build: Callable[[Table], Any], given: Any) -> Any:
+    """The object of a table; an object as it is."""
+    return build(dict(given)) if isinstance(given, Mapping) else given
 
 
 def _start(potential: Potential, start: Any, progress: bool | None) -> Any:
@@ -415,7 +448,7 @@ def _stored_runs(run: Any) -> Any:
 
 
 def _constraints(tables: Any) -> list[Any]:
-    return [build_constraint(table) for table in (tables if isinstance(tables, list) else [tables])]
+    return [_made(build_constraint, table) for table in (tables if isinstance(tables, list) else [tables])]
 
 
 def _epoch(key: str) -> int:

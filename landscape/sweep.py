@@ -16,6 +16,7 @@ import xarray as xr
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError, FormulaError, ShapeError
+from landscape.own_objects import OwnObjects
 from landscape.progress import progress_bar
 from landscape.results import global_attributes
 from landscape.specification import build
@@ -52,7 +53,10 @@ def sweep(
     Parameters
     ----------
     spec : mapping
-        A specification, as `landscape.run` takes it, of any task.
+        A specification, as `landscape.run` takes it, of any task. Objects may stand for their tables, those of one's
+        own too: a potential, integrator, noise, observer or function of a script or notebook, whose code and settings
+        are part of the name of the file. They go to worker processes by cloudpickle and are never on disk, so that
+        the files say that this part was given from Python.
     over : mapping, or sequence of mappings
         Lists of values by dotted key, ``{"temperature": [0.1, 0.2], "integrator.dt": [1e-3, 1e-2]}``: every
         combination, the last key fastest. Keys that change together share an entry:
@@ -83,8 +87,8 @@ def sweep(
     Raises
     ------
     ConfigError
-        For keys that no specification takes, empty lists, values that are not plain data, an `output` with another
-        sweep; and if no point can be built, for the reason of the first.
+        For keys that no specification takes, empty lists, values that are neither plain data nor objects that a run
+        takes, an `output` with another sweep; and if no point can be built, for the reason of the first.
     ShapeError
         If the results differ in shape, other than in the number of draws, iterations or pivots; they are kept in
         `output`.
@@ -124,7 +128,7 @@ def missing_points(table: SweepTable, folder: Path) -> list[Point]:
 def _run(table: SweepTable, engine: Engine, folder: Path, checkpoints: bool, progress: bool | None) -> xr.Dataset:
     missing = missing_points(table, folder)
     if len(missing) == len(table.points):
-        check_points(missing)
+        check_points(missing, table.own)
     _write_manifest(table, folder)
     jobs = {point.index: (point.text, str(folder / point.file)) for point in missing}
     done = len(table.points) - len(missing)
@@ -139,7 +143,10 @@ def _run(table: SweepTable, engine: Engine, folder: Path, checkpoints: bool, pro
 
     with told(way_on), one_thread(), progress_bar(len(table.points), "sweep", show=progress) as show:
         show(done)
-        task = partial(run_point, checkpoints=True) if checkpoints else run_point
+        options: dict[str, Any] = ({"checkpoints": True} if checkpoints else {}) | (
+            {"own": table.own} if table.own else {}
+        )
+        task = partial(run_point, **options) if options else run_point
         with closing(engine(task, jobs)) as outcomes:
             for index, failure in outcomes:
                 done += 1
@@ -151,12 +158,12 @@ def _run(table: SweepTable, engine: Engine, folder: Path, checkpoints: bool, pro
     return open_sweep(folder)
 
 
-def check_points(points: Sequence[Point]) -> None:
+def check_points(points: Sequence[Point], own: OwnObjects) -> None:
     """Raise what is wrong with the first point, if it is wrong with all: then it is the sweep that is wrong."""
     first: Exception | None = None
     for point in points:
         try:
-            build(json.loads(point.text))
+            build(json.loads(point.text), own)
         except (ConfigError, FormulaError, ShapeError) as error:
             first = first or error
         except Exception:

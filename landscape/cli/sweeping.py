@@ -98,7 +98,7 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor |
 
 
 def _show_plan(table: SweepTable, folder: Path) -> None:
-    check_points(table.points)
+    check_points(table.points, table.own)
     missing = {point.index for point in missing_points(table, folder)}
     keys = list(table.points[0].values)
     shown = Table("point", *keys, "seed", "file", "state")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
@@ -11,12 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from landscape import plugins
 from landscape.errors import ConfigError
-from landscape.integrators.base import Integrator
-from landscape.noise.base import Noise
-from landscape.observers.base import Observer
-from landscape.potentials.base import Potential
+from landscape.own_objects import OwnObjects
 from landscape.random import check_seed
 from landscape.specification import TASKS
 from landscape.tables import put
@@ -69,11 +66,12 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class SweepTable:
-    """What is common to the points, the axes, and the points."""
+    """What is common to the points, the axes, the points, and the objects that their tables stand for."""
 
     spec: dict[str, Any]
     axes: tuple[Axis, ...]
     points: tuple[Point, ...]
+    own: OwnObjects
 
 
 def make_table(spec: Mapping[str, Any], over: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> SweepTable:
@@ -91,7 +89,8 @@ def make_table(spec: Mapping[str, Any], over: Mapping[str, Any] | Sequence[Mappi
     Raises
     ------
     ConfigError
-        For empty or repeated values, keys that lead through a value, and anything that is not plain data.
+        For empty or repeated values, keys that lead through a value, and what is neither plain data nor an object that
+        a run takes.
 
     Examples
     --------
@@ -103,19 +102,20 @@ def make_table(spec: Mapping[str, Any], over: Mapping[str, Any] | Sequence[Mappi
     """
     if not isinstance(spec, Mapping):
         raise ConfigError(f"a sweep varies a specification, which is a table of keys, got {type(spec).__name__}")
-    common = _plain("the specification", dict(spec))
-    axes = _axes(over)
+    own = OwnObjects()
+    common = _plain("the specification", dict(spec), own)
+    axes = _axes(over, own)
     keys = [key for axis in axes for key in axis.keys]
     points = []
     for index, rows in enumerate(itertools.product(*(axis.values for axis in axes))):
         values = dict(zip(keys, itertools.chain(*rows), strict=True))
-        one = _plain("the specification", common)
+        one = copy.deepcopy(common)
         for key, value in values.items():
             put(one, key, value)
         if "seed" not in keys:
             _give_seed(one, index)
         points.append(Point(index, values, _canonical(one)))
-    return SweepTable(common, axes, tuple(points))
+    return SweepTable(common, axes, tuple(points), own)
 
 
 def flatten(over: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -150,17 +150,17 @@ def _give_seed(spec: dict[str, Any], index: int) -> None:
         spec["seed"] = point_seed(spec.get("seed", task.model_fields["seed"].default), index)
 
 
-def _axes(over: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[Axis, ...]:
+def _axes(over: Mapping[str, Any] | Sequence[Mapping[str, Any]], own: OwnObjects) -> tuple[Axis, ...]:
     if isinstance(over, Mapping):
         split = [(tuple(part.strip() for part in key.split(",")), given) for key, given in flatten(over).items()]
-        axes = [Axis(keys, _rows(keys, given)) for keys, given in split]
+        axes = [Axis(keys, _rows(keys, given, own)) for keys, given in split]
     elif isinstance(over, Sequence) and over and all(isinstance(one, Mapping) for one in over):
         keys = tuple(over[0])
         for one in over:
             if set(one) != set(keys):
                 raise ConfigError(f"all points of a sweep name the same keys; got {sorted(keys)} and {sorted(one)}")
         rows = [one[keys[0]] if len(keys) == 1 else [one[key] for key in keys] for one in over]
-        axes = [Axis(keys, _rows(keys, rows), "point")]
+        axes = [Axis(keys, _rows(keys, rows, own), "point")]
     else:
         raise ConfigError(f'over is a table such as {{"temperature": [0.1, 0.2]}}, or a list of points; got {over!r}')
     named = [key for axis in axes for key in axis.keys]
@@ -169,11 +169,11 @@ def _axes(over: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[Axis, 
     return tuple(axes)
 
 
-def _rows(keys: tuple[str, ...], given: Any) -> tuple[tuple[Any, ...], ...]:
+def _rows(keys: tuple[str, ...], given: Any, own: OwnObjects) -> tuple[tuple[Any, ...], ...]:
     where = f"over[{','.join(keys)!r}]"
     if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
         raise ConfigError(f"{where} must be a list of values, got {given!r}")
-    values = _plain(where, list(given))
+    values = _plain(where, list(given), own)
     if not values:
         raise ConfigError(f"{where} is an empty list: give at least one value, or leave the key out")
     for value in values:
@@ -186,45 +186,19 @@ def _rows(keys: tuple[str, ...], given: Any) -> tuple[tuple[Any, ...], ...]:
     return tuple((value,) if len(keys) == 1 else tuple(value) for value in values)
 
 
-def _plain(where: str, value: Any) -> Any:
-    """A copy in numbers, text, lists and tables alone, arrays as lists."""
+def _plain(where: str, value: Any, own: OwnObjects) -> Any:
+    """A copy in numbers, text, lists and tables alone, arrays as lists, objects as their tables."""
+
+    def told(one: Any) -> Any:
+        return one.tolist() if hasattr(one, "tolist") else own.table_of(one)
+
     try:
-        return json.loads(json.dumps(value, default=_as_list))
-    except ConfigError:
-        raise
+        return json.loads(json.dumps(value, default=told))
     except (AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"{where} must be plain data, since points may run in other processes ({error}): numbers, text, lists and "
-            'tables; a stored run or minimum as {"file": "minimum.nc"}'
+            f"{where} must be plain data, or objects that a run takes ({error}): numbers, text, lists and tables; a "
+            'stored run or minimum as {"file": "minimum.nc"}'
         ) from None
-
-
-def _as_list(value: Any) -> Any:
-    """An array as lists, an object of ours as its table.
-
-    Raises
-    ------
-    ConfigError
-        For what no specification can name.
-    """
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    group = next((group for group, kind in _registered().items() if isinstance(value, kind)), None)
-    if group is None or not hasattr(value, "spec"):
-        raise TypeError(f"{type(value).__name__} is none of these")
-    name = type(value).__name__
-    if name not in plugins.own(group) and plugins.find(group, name) is None:
-        raise ConfigError(
-            f"a sweep runs what a specification can name, and {name} is not registered: give its package the entry "
-            f'point [project.entry-points."landscape.{group}"] {name} = "module:{name}" (CONTRIBUTING shows how), or '
-            "call simulate in a loop"
-        )
-    return value.spec()
-
-
-def _registered() -> dict[str, type]:
-    """The interface of each group of objects that specifications name."""
-    return {"potentials": Potential, "integrators": Integrator, "noises": Noise, "observers": Observer}
 
 
 def _canonical(value: Any) -> str:

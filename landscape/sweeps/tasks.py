@@ -15,7 +15,8 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from landscape.errors import StorageError
-from landscape.specification import STEPWISE, run
+from landscape.own_objects import OwnObjects
+from landscape.specification import STEPWISE, build
 from landscape.storage.files import open_file, save
 from landscape.storage.run_reader import OF_FOLDERS
 from landscape.sweeps.engines import Failure, describe
@@ -27,7 +28,7 @@ __all__ = ["is_complete", "one_thread", "run_point"]
 _FILES = threading.Lock()
 
 
-def run_point(spec: str, target: str, *, checkpoints: bool = False) -> Failure | None:
+def run_point(spec: str, target: str, *, checkpoints: bool = False, own: OwnObjects | None = None) -> Failure | None:
     """Run a specification and write its file, unless that is there.
 
     The file depends on the specification alone: it holds no clock, and one thread makes it, so that any engine gives
@@ -42,6 +43,8 @@ def run_point(spec: str, target: str, *, checkpoints: bool = False) -> Failure |
     checkpoints : bool
         Whether the run goes to a folder beside the target first, in which it goes on if it was interrupted; tasks that
         write no folder run as without.
+    own : OwnObjects, optional
+        What tables of the specification stand for that plain data cannot rebuild.
 
     Returns
     -------
@@ -54,7 +57,7 @@ def run_point(spec: str, target: str, *, checkpoints: bool = False) -> Failure |
             table, folder = json.loads(spec), Path(target).with_suffix("")
             streamed = checkpoints and table.get("task", "simulate") in STEPWISE
             with one_thread():
-                dataset = run(table, progress=False, output=folder if streamed else None)
+                dataset = build(table, own).call(output=folder if streamed else None, progress=False)
             with _FILES:
                 save(_canonical(dataset), target)
             if streamed:

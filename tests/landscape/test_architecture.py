@@ -358,6 +358,11 @@ def running_what_is_loaded(name, tree):
     """Calls and modules by which a file that is read could run code."""
     forbidden = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
     pickles = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+    if name == "landscape.carrying":  # between a sweep and its own workers; it may know nothing of files
+        imported = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))}
+        if imported <= {"from __future__ import annotations", "from typing import Any", "import cloudpickle"}:
+            pickles -= {"cloudpickle"}
+        forbidden |= {"open", "cloudpickle.load", "cloudpickle.dump"}
     for node in ast.walk(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             given = {alias.name for alias in node.names} if isinstance(node, ast.Import) else {node.module}
