@@ -21,9 +21,9 @@ import numpy as np
 from torch import Tensor
 
 from landscape import plugins
+from landscape.carrying import arrived, packed
 from landscape.codec import name_of
 from landscape.errors import ConfigError
-from landscape.carrying import arrived, packed
 
 __all__ = ["OwnObjects", "fingerprint", "is_named", "mentions_python"]
 

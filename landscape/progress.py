@@ -3,16 +3,46 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
-__all__ = ["progress_bar"]
+__all__ = ["heard", "is_shown", "progress_bar"]
+
+SECONDS = 0.25  # between two reports to a bar outside
+
+_listener: ContextVar[Callable[[float], None] | None] = ContextVar("listener", default=None)
+
+
+def is_shown(show: bool | None) -> bool:
+    """Whether a bar is shown: None asks whether the standard error is a terminal."""
+    return sys.stderr.isatty() if show is None else show
+
+
+@contextmanager
+def heard(listener: Callable[[float], None] | None) -> Iterator[None]:
+    """A context in which bars are not drawn, and tell a listener what fraction of their units is done.
+
+    Examples
+    --------
+    >>> told = []
+    >>> with heard(told.append), progress_bar(4, "steps") as report:
+    ...     report(1)
+    >>> told
+    [0.25]
+    """
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 @contextmanager
 def progress_bar(
     total: int, description: str, *, show: bool | None = None, above: str | None = None
-) -> Iterator[Callable[[int], None]]:
+) -> Iterator[Callable[[float], None]]:
     """A bar over `total` units; the context gives a function that takes how many are done.
 
     Parameters
@@ -22,7 +52,11 @@ def progress_bar(
     above : str, optional
         A line that stays when the bar has gone.
     """
-    if not (sys.stderr.isatty() if show is None else show):
+    listener = _listener.get()
+    if listener is not None:
+        yield _fractions(total, listener)
+        return
+    if not is_shown(show):
         yield lambda done: None
         return
     from rich.console import Console
@@ -35,3 +69,15 @@ def progress_bar(
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+def _fractions(total: int, listener: Callable[[float], None]) -> Callable[[float], None]:
+    last = float("-inf")
+
+    def report(done: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS:
+            last = time.monotonic()
+            listener(min(done / max(total, 1), 1.0))
+
+    return report

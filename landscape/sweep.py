@@ -17,7 +17,7 @@ import xarray as xr
 from landscape.arguments import guarded
 from landscape.errors import ConfigError, FormulaError, ShapeError
 from landscape.own_objects import OwnObjects
-from landscape.progress import progress_bar
+from landscape.progress import is_shown, progress_bar
 from landscape.results import global_attributes
 from landscape.specification import build
 from landscape.storage.files import write_atomically
@@ -73,7 +73,8 @@ def sweep(
         Whether a point that is interrupted goes on from its last checkpoint, one a minute; for points that take many
         minutes. The files in the end are the same.
     progress : bool, optional
-        A bar over the table; None shows it if the standard error is a terminal.
+        A bar over the table, which moves within points too unless an executor of the caller runs them; None shows it if
+        the standard error is a terminal.
 
     Returns
     -------
@@ -147,10 +148,17 @@ def _run(table: SweepTable, engine: Engine, folder: Path, checkpoints: bool, pro
             {"own": table.own} if table.own else {}
         )
         task = partial(run_point, **options) if options else run_point
-        with closing(engine(task, jobs)) as outcomes:
+        parts: dict[int, float] = {}
+
+        def within(index: int, part: float) -> None:
+            parts[index] = part
+            show(done + sum(parts.values()))
+
+        with closing(engine(task, jobs, within if is_shown(progress) else None)) as outcomes:
             for index, failure in outcomes:
                 done += 1
-                show(done)
+                parts.pop(index, None)
+                show(done + sum(parts.values()))
                 if failure is not None:
                     failures.append({"index": index, "values": table.points[index].values} | failure)
     failures.sort(key=lambda failure: failure["index"])

@@ -1,6 +1,7 @@
 """Where the points of a sweep run: in this process, in processes of its own, or on an executor.
 
-An engine takes a task and its jobs, and gives the outcome of each as it comes: None, or what went wrong.
+An engine takes a task and its jobs, and gives the outcome of each as it comes: None, or what went wrong. Meanwhile it
+may tell how far the jobs are that are under way.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
 from landscape.errors import ConfigError, LandscapeError
+from landscape.progress import heard
 
-__all__ = ["Engine", "Failure", "choose_engine", "describe", "in_processes", "in_turn", "on_executor"]
+__all__ = ["Engine", "Failure", "Within", "choose_engine", "describe", "in_processes", "in_turn", "on_executor"]
 
 Failure = dict[str, str]
 Job = tuple[str, str]
 Task = Callable[[str, str], Failure | None]
 Outcomes = Generator[tuple[int, Failure | None]]
-Engine = Callable[[Task, Mapping[int, Job]], Outcomes]
+Within = Callable[[int, float], None]  # takes a job and what fraction of it is done
+Engine = Callable[[Task, Mapping[int, Job], Within | None], Outcomes]
 
 # A worker may be killed for want of memory that others took; three in a row say that the point itself is the cause.
 MAX_DEATHS: Final = 3
@@ -57,13 +60,15 @@ def describe(error: BaseException) -> Failure:
     return {"error": type(error).__name__, "message": str(error), "traceback": told}
 
 
-def in_turn(task: Task, jobs: Mapping[int, Job]) -> Outcomes:
+def in_turn(task: Task, jobs: Mapping[int, Job], within: Within | None = None) -> Outcomes:
     """One after another in this process."""
     for index, job in jobs.items():
-        yield index, task(*job)
+        with heard(None if within is None else partial(within, index)):
+            outcome = task(*job)
+        yield index, outcome
 
 
-def in_processes(task: Task, jobs: Mapping[int, Job], workers: int) -> Outcomes:
+def in_processes(task: Task, jobs: Mapping[int, Job], within: Within | None = None, *, workers: int) -> Outcomes:
     """In fresh processes of this machine, each with one job at a time.
 
     A worker that dies takes no other job with it, and it is known which one it had: a new worker runs that again, and
@@ -75,7 +80,8 @@ def in_processes(task: Task, jobs: Mapping[int, Job], workers: int) -> Outcomes:
         If workers die before they take a job.
     """
     waiting, deaths = deque(jobs), Counter[int | None]()
-    crew = [_Worker(task) for _ in range(min(workers, len(jobs)))]
+    tells = within is not None
+    crew = [_Worker(task, tells) for _ in range(min(workers, len(jobs)))]
     try:
         while crew:
             ready = wait([worker.connection for worker in crew])
@@ -93,7 +99,11 @@ def in_processes(task: Task, jobs: Mapping[int, Job], workers: int) -> Outcomes:
                     else:
                         yield worker.job, _death(code)
                     if waiting:
-                        crew.append(_Worker(task))
+                        crew.append(_Worker(task, tells))
+                    continue
+                if isinstance(outcome, float):
+                    if within is not None and worker.job is not None:
+                        within(worker.job, outcome)
                     continue
                 if worker.job is not None:
                     yield worker.job, outcome
@@ -109,12 +119,15 @@ def in_processes(task: Task, jobs: Mapping[int, Job], workers: int) -> Outcomes:
 
 
 class _Worker:
-    """A process at the other end of a pipe; it says None when it is ready, and then the outcome of each job."""
+    """A process at the other end of a pipe; it says None when it is ready, and then the outcome of each job.
 
-    def __init__(self, task: Task) -> None:
+    If it `tells`, numbers before an outcome are the fractions of the job that are done.
+    """
+
+    def __init__(self, task: Task, tells: bool = False) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(task, theirs), name="landscape-sweep")
+        self.process = context.Process(target=_serve, args=(task, theirs, tells), name="landscape-sweep")
         self.process.start()
         theirs.close()  # so that the pipe breaks when the worker dies
         self.job: int | None = None
@@ -132,7 +145,7 @@ class _Worker:
         return code
 
 
-def _serve(task: Task, connection: Connection[Any, Any]) -> None:
+def _serve(task: Task, connection: Connection[Any, Any], tells: bool = False) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt from the terminal is the driver's to handle
     threading.Thread(target=_end_with_driver, daemon=True).start()
     connection.send(None)
@@ -141,7 +154,9 @@ def _serve(task: Task, connection: Connection[Any, Any]) -> None:
             job = connection.recv()
         except (EOFError, ConnectionResetError):
             return
-        connection.send(task(*job))
+        with heard(connection.send if tells else None):
+            outcome = task(*job)
+        connection.send(outcome)
 
 
 def _end_with_driver() -> None:
@@ -166,8 +181,8 @@ def _explain_start(code: int | None, deaths: int) -> None:
         )
 
 
-def on_executor(task: Task, jobs: Mapping[int, Job], executor: Executor) -> Outcomes:
-    """On an executor of the caller.
+def on_executor(task: Task, jobs: Mapping[int, Job], within: Within | None = None, *, executor: Executor) -> Outcomes:
+    """On an executor of the caller, which tells nothing of jobs that are under way.
 
     Jobs that the executor itself has lost, because the workers that had them died, are run once more: one at a time,
     so that none is lost by the fault of another. A standard process pool that has broken takes no job any more; the
@@ -194,7 +209,7 @@ def on_executor(task: Task, jobs: Mapping[int, Job], executor: Executor) -> Outc
             future.cancel()
     if isinstance(executor, ProcessPoolExecutor):
         # the number of its workers has no public name
-        yield from in_processes(task, lost, getattr(executor, "_max_workers", 1))
+        yield from in_processes(task, lost, within, workers=getattr(executor, "_max_workers", 1))
         return
     for index, job in lost.items():
         try:
