@@ -10,7 +10,8 @@ import xarray as xr
 
 from landscape import probes
 from landscape.building import build_integrator, build_potential
-from landscape.errors import ConfigError
+from landscape.errors import ConfigError, StorageError
+from landscape.opening import open as open_run
 from landscape.potentials.base import Potential
 from landscape.storage.files import read_spec
 
@@ -64,7 +65,8 @@ def probe(
     variable : str, optional
         The variable of the run that the probe is given; left out, the whole of it.
     settings : mapping, optional
-        Further arguments of the probe; an integrator may be its table.
+        Further arguments of the probe; an integrator may be its table, and the reverse runs of a work
+        ``{"file": "reverse.nc"}``.
 
     Returns
     -------
@@ -92,12 +94,24 @@ def probe(
             raise ConfigError(f"{probe} has no setting {name!r}: expected some of {', '.join(known)}")
     if isinstance(options.get("integrator"), Mapping):
         options["integrator"] = build_integrator(options["integrator"])
+    if isinstance(options.get("reverse"), Mapping):
+        options["reverse"] = _stored(options["reverse"])
     data = run if variable is None else _variable(run, variable)
     if not of_landscape:
         return function(data, **options)
     if potential is None:
         potential = build_potential(read_spec(run)["potential"])
     return function(potential, data, **options)
+
+
+def _stored(table: Mapping[str, Any]) -> xr.Dataset:
+    if set(table) != {"file"}:
+        raise ConfigError(f'settings.reverse must be {{file = "reverse.nc"}}, got {dict(table)!r}')
+    try:
+        with open_run(table["file"]) as dataset:
+            return dataset.load()
+    except (StorageError, TypeError) as error:
+        raise ConfigError(f"settings.reverse.file: {error}") from error
 
 
 def _variable(run: Any, name: str) -> xr.DataArray:

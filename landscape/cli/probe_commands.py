@@ -108,7 +108,9 @@ def curvature(
 
 @probe_app.command("free-energy")
 def free_energy(
-    runs: Annotated[list[Path], typer.Argument(help="A stored run (.nc); with --mbar several.", show_default=False)],
+    runs: Annotated[
+        list[Path], typer.Argument(help="A stored run (.nc); with --mbar several, with --work forward and reverse.")
+    ],
     coordinate: Annotated[
         list[str] | None,
         typer.Option("--coordinate", "-c", help="Along which; give two for a surface.", show_default=False),
@@ -121,6 +123,9 @@ def free_energy(
     bins: Annotated[int, typer.Option(help="Of each coordinate.", min=2)] = 60,
     mbar: Annotated[
         bool, typer.Option("--mbar", help="Combine the states of all chains; read them without restraints.")
+    ] = False,
+    work: Annotated[
+        bool, typer.Option("--work", help='From the works of driven runs, which recorded "work", forward and reverse.')
     ] = False,
     observable: Annotated[
         list[str] | None,
@@ -135,12 +140,23 @@ def free_energy(
     """Free energy along one coordinate of a run, or two, from a histogram, with its error and beside theory.
 
     With --mbar, of runs at several temperatures, restraints or parameters: free energies of these states, averages and
-    profiles at any other.
+    profiles at any other. With --work, of driven runs that begin in equilibrium: the difference between the ends of the
+    protocol, by Jarzynski or, with runs of the reversed protocol, by Bennett.
 
     Examples:  landscape probe free-energy valley.nc --coordinate y --bins 30
 
     landscape probe free-energy windows.nc ladder.nc --mbar -c x --temperature 0.15 --observable energy
+
+    landscape probe free-energy pulled.nc pushed.nc --work
     """
+    if work:
+        from landscape.cli.driven import probe_work
+        from landscape.errors import ConfigError
+
+        if mbar or coordinate or observable or parameter:
+            raise ConfigError("--work takes runs and nothing of a profile or of --mbar: leave these options out")
+        probe_work(runs, output, temperature, force=force)
+        return
     if mbar:
         from landscape.cli.combining import probe_mbar
 
@@ -153,7 +169,7 @@ def free_energy(
     from landscape.errors import ConfigError
 
     if len(runs) > 1 or observable or parameter:
-        raise ConfigError("several runs, --observable and --parameter belong to --mbar: add it")
+        raise ConfigError("several runs belong to --mbar or --work, --observable and --parameter to --mbar: add it")
     probe_free_energy(runs[0], output, coordinate or [], temperature=temperature, bins=bins, force=force)
 
 

@@ -15,7 +15,7 @@ from landscape.errors import ConfigError, OverlapError, ShapeError
 from landscape.potentials.positions import plain_array
 from landscape.probes._correlation import student_factor
 from landscape.probes._series import FloatArray
-from landscape.probes.free_energy.averages import check_temperature, clusters
+from landscape.probes.free_energy.averages import clusters, own_temperature
 
 __all__ = [
     "acceptance_ratio",
@@ -41,7 +41,7 @@ _OVERLAPS = np.array([0.5, 0.398, 0.326, 0.226, 0.162, 0.116, 0.085, 0.062, 0.03
 
 
 @guarded
-def work_average(forward: Any, reverse: Any = None, *, temperature: float) -> xr.Dataset:
+def work_average(forward: Any, reverse: Any = None, *, temperature: float | None = None) -> xr.Dataset:
     r"""Difference of free energies from works measured in driven runs, of one direction or of both.
 
     Works W of a protocol that begins in equilibrium, such as the observable ``"work"`` at the end of runs, obey
@@ -54,11 +54,12 @@ def work_average(forward: Any, reverse: Any = None, *, temperature: float) -> xr
 
     Parameters
     ----------
-    forward : array ``(n,)``
-        Independent works done on the system, at least 8.
-    reverse : array ``(m,)``, optional
+    forward : array ``(n,)``, or a run
+        Independent works done on the system, at least 8; of a run that recorded ``"work"`` those at its last draw.
+    reverse : array ``(m,)``, or a run, optional
         Works of the reversed protocol, done on the system too.
-    temperature : float
+    temperature : float, optional
+        Of works that are no run's; that of the runs otherwise.
 
     Returns
     -------
@@ -103,7 +104,7 @@ def work_average(forward: Any, reverse: Any = None, *, temperature: float) -> xr
     >>> [bool(abs(found.free_energy - 3.0) < 3 * found.free_energy_stderr < 0.5) for found in (both, one)]
     [True, True]
     """
-    t = check_temperature(temperature)
+    t = own_temperature(temperature, forward, reverse)
     ahead = _works("forward", forward)
     if reverse is not None:
         return two_sided(ahead, _works("reverse", reverse), t)
@@ -168,6 +169,14 @@ def _dataset(
     return xr.Dataset(variables, {"direction": directions})
 
 
+def _at_the_end(name: str, run: xr.Dataset) -> xr.DataArray:
+    if "work" not in run or set(run["work"].dims) != {"chain", "draw"} or not run.sizes["draw"]:
+        raise ConfigError(
+            f'the {name} run has no works: record them, observables ["work"], while a formula or a spring changes with t'
+        )
+    return run["work"].isel(draw=-1)
+
+
 def _works(name: str, values: Any) -> FloatArray:
     """Works as an array ``(n,)``.
 
@@ -175,6 +184,8 @@ def _works(name: str, values: Any) -> FloatArray:
     ------
     ConfigError, ShapeError
     """
+    if isinstance(values, xr.Dataset):
+        values = _at_the_end(name, values)
     try:
         works = plain_array(values, f"{name} works").astype(np.float64)
     except ShapeError as error:
