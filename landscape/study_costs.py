@@ -31,12 +31,16 @@ PROBES: Final = 30  # of a trace, unless told otherwise
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a stage will take: `seconds` on this machine, at most, and `bytes` of memory of the whole process."""
+    """What a stage will take: `seconds` on this machine, at most, and `bytes` of memory of the whole process.
+
+    `recorded` are those of them, where they are known, that go to the disk.
+    """
 
     name: str
     task: str
     seconds: float
     bytes: int
+    recorded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

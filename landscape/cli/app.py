@@ -251,7 +251,8 @@ def sweep(
         bool, typer.Option("--checkpoints", help="A point that is interrupted goes on where its last checkpoint is.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the table and what is missing; run nothing.")
+        bool,
+        typer.Option("--dry-run", help="Show the table, what is missing, time, memory and disk; run nothing."),
     ] = False,
 ) -> None:
     """Run a specification for every combination of values, one file each; run again, only what is missing.

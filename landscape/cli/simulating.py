@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 import tomllib
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,10 +13,9 @@ import xarray as xr
 from landscape.cli.console import console, no_overwrite
 from landscape.errors import CheckpointError, ConfigError, NonFiniteError, StorageError
 from landscape.opening import open as open_run
-from landscape.prepare import prepare
-from landscape.record import Record
 from landscape.resuming import consolidate, resume
-from landscape.simulate import check_memory, simulate
+from landscape.run_costs import of_simulation
+from landscape.simulate import simulate
 from landscape.specification import STEPWISE, Prepared, build
 from landscape.storage.files import save
 from landscape.storage.interruption import told
@@ -28,8 +26,6 @@ from landscape.tables import put
 from landscape.text import duration
 
 __all__ = ["assign", "consolidate_run", "read_config", "resume_run", "run_config"]
-
-PILOT_SECONDS = 1.0
 
 
 def run_config(
@@ -168,31 +164,6 @@ def _show_plan(prepared: Prepared) -> None:
     console.print_json(json.dumps(prepared.spec))
     if prepared.function is not simulate:
         return
-    settings = dict(prepared.settings)
-    settings.pop("start", None)  # a pilot starts from the default: the real start may take a minimisation
-    backend = settings.pop("backend", "auto")
-    for name in ("on_nonfinite", "certify"):
-        settings.pop(name, None)
-    plan, _, _ = prepare(*prepared.arguments, **settings)
-    record = settings.get("record", Record())
-    potential, rule = prepared.arguments
-    observables = record.resolve(potential, (*rule.memory_names, *rule.counters))
-    size = check_memory(plan, record, observables, settings["steps"])
-    seconds = _estimate(prepared, settings, plan.chains, backend)
-    console.print(f"records: {size / 2**20:.3g} MiB for {plan.chains} chains x {settings['steps']} steps")
+    seconds, size, chains = of_simulation(prepared)
+    console.print(f"records: {size / 2**20:.3g} MiB for {chains} chains x {prepared.settings['steps']} steps")
     console.print(f"time: about {duration(seconds)} on this machine, without the start and the first compilation")
-
-
-def _estimate(prepared: Prepared, settings: dict[str, Any], chains: int, backend: Any) -> float:
-    """Seconds for the whole run, from a pilot that is doubled until it takes long enough to be timed."""
-    options = {key: value for key, value in settings.items() if key not in ("steps", "record", "data_seed")}
-    options |= {"chains": chains, "backend": backend, "on_nonfinite": "drop", "progress": False}
-    steps = 1
-    simulate(*prepared.arguments, steps=1, record=Record(1, ["energy"]), **options)  # compiles
-    while True:
-        began = time.perf_counter()
-        simulate(*prepared.arguments, steps=steps, record=Record(steps, ["energy"]), **options)
-        elapsed = time.perf_counter() - began
-        if elapsed > PILOT_SECONDS or steps >= settings["steps"]:
-            return elapsed * float(settings["steps"]) / steps
-        steps = min(4 * steps, settings["steps"])

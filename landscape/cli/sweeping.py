@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -10,14 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.markup import escape
 from rich.table import Table
 
 from landscape.cli.console import console
 from landscape.cli.simulating import assign, read_config
 from landscape.errors import ConfigError
+from landscape.run_costs import costs_of_points, on_workers
 from landscape.sweep import check_points, missing_points, sweep
 from landscape.sweeps.table import SweepTable, flatten, make_table
+from landscape.sweeps.tasks import one_thread
+from landscape.text import duration
 
 __all__ = ["read_values", "run_sweep"]
 
@@ -48,7 +53,7 @@ def run_sweep(
         raise ConfigError("nothing to sweep: give a table [over] in the configuration, or --over temperature=0.1,0.2")
     folder = output or config.with_suffix("")
     if dry_run:
-        _show_plan(make_table(spec, over), folder)
+        _show_plan(make_table(spec, over), folder, workers or 1)
         return 0
     if workers is not None and scheduler is not None:
         raise ConfigError("--workers and --scheduler are two ways to run a sweep: give one of them")
@@ -97,20 +102,44 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor |
         yield client.get_executor()
 
 
-def _show_plan(table: SweepTable, folder: Path) -> None:
+def _show_plan(table: SweepTable, folder: Path, workers: int) -> None:
     check_points(table.points, table.own)
-    missing = {point.index for point in missing_points(table, folder)}
+    missing = missing_points(table, folder)
+    with one_thread():
+        found, timed, kinds = costs_of_points(point.text for point in missing)
+    known = {point.index: cost for point, cost in zip(missing, found, strict=True)}
     keys = list(table.points[0].values)
-    shown = Table("point", *keys, "seed", "file", "state")
+    shown = Table("point", *keys, "seed", "file", "state", "time", "memory")
     for point in table.points[:ROWS_SHOWN]:
-        seed = json.loads(point.text).get("seed", "")
-        state = "missing" if point.index in missing else "done"
+        seed, cost = json.loads(point.text).get("seed", ""), known.get(point.index)
         values = (escape(str(value)) for value in point.values.values())
-        shown.add_row(str(point.index), *values, str(seed), f"{point.file[:12]}...", state)
+        told = ("done", "", "")
+        if cost is not None:
+            fails = math.isnan(cost.seconds)
+            told = ("fails", "", "") if fails else ("missing", duration(cost.seconds), _size(cost.bytes))
+        shown.add_row(str(point.index), *values, str(seed), f"{point.file[:12]}...", *told)
     console.print(shown)
     if len(table.points) > ROWS_SHOWN:
         console.print(f"... and {len(table.points) - ROWS_SHOWN} more")
     console.print(f"{len(table.points)} points, {len(missing)} of them to run, results in [bold]{folder}[/bold]")
+    found = [cost for cost in found if not math.isnan(cost.seconds)]
+    if not found:
+        return
+    seconds, memory = on_workers(found, workers)
+    here = "in this process" if workers == 1 else f"on {workers} workers"
+    console.print(
+        f"about {duration(seconds)} {here}, without starts and the first compilation; {_size(memory)} of memory, "
+        f"{_size(sum(cost.recorded for cost in found))} on the disk at most"
+    )
+    if timed < kinds:
+        console.print(f"{timed} of {kinds} kinds of points were timed; the others are taken for as fast")
+    free = psutil.virtual_memory().available
+    if memory > free:
+        console.print(f"that is more than the {_size(free)} of memory that are free: take fewer workers")
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**28 else f"{count / 2**20:.3g} MiB"
 
 
 def _table_of_failures(failures: list[dict[str, Any]]) -> Table:

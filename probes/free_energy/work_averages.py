@@ -172,7 +172,7 @@ def _dataset(
 def _at_the_end(name: str, run: xr.Dataset) -> xr.DataArray:
     if "work" not in run or set(run["work"].dims) != {"chain", "draw"} or not run.sizes["draw"]:
         raise ConfigError(
-            f'the {name} run has no works: record them, observables ["work"], while a formula or a spring changes with t'
+            f'the {name} run has no works: record them, observables ["work"], while a formula changes with t'
         )
     return run["work"].isel(draw=-1)
 

@@ -45,7 +45,8 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MOD
 
 
 TASKS = (
-    "examples", "opening", "presets", "probing", "resuming", "specification", "study", "study_costs", "sweep", "sweeps",
+    "examples", "opening", "presets", "probing", "resuming", "run_costs", "specification", "study", "study_costs",
+    "sweep", "sweeps",
 )  # fmt: skip
 
 

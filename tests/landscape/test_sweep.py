@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 import xarray as xr
 
 import landscape as ls
+from landscape import run_costs
 from landscape.cli.app import run as command
 from landscape.errors import ConfigError, LandscapeError, ShapeError, StorageError
 from landscape.sweeps import array
@@ -507,7 +509,29 @@ def test_a_dry_run_shows_the_table_and_makes_nothing(config, capsys):
     shown = capsys.readouterr().out
     assert str(point_seed(7, 5)) in shown
     assert "6 points, 6 of them to run" in shown
+    assert re.search(r"about \d.* in this process, without .*iB of memory, \S+ MiB on the disk at most", shown)
     assert not config.with_suffix("").exists()
+
+
+def test_costs_are_those_of_the_points(monkeypatch):
+    """One pilot for each kind of point; time with steps, records with chains and steps, workers share the time."""
+    timed = []
+
+    def pilot(prepared, settings, chains, backend):
+        timed.append(chains)
+        return 1e-3 * chains
+
+    monkeypatch.setattr(run_costs, "_pilot", pilot)
+    spec = SPEC | {"record": {"every": 10, "observables": ["energy"]}}
+    over = {"chains": [1, 4], "steps": [1000, 3000], "temperature": [0.1, 0.2]}
+    found, pilots, kinds = run_costs.costs_of_points(point.text for point in make_table(spec, over).points)
+    assert (timed, pilots, kinds) == ([1, 4], 2, 2)
+    assert [cost.seconds for cost in found] == pytest.approx([1, 1, 3, 3, 4, 4, 12, 12])
+    assert [cost.recorded for cost in found] == [800, 800, 2400, 2400, 3200, 3200, 9600, 9600]  # float64 energies
+    assert run_costs.on_workers(found, 1)[0] == pytest.approx(40.0)
+    assert run_costs.on_workers(found, 2)[0] == pytest.approx(20.0)
+    assert run_costs.on_workers(found, 2)[1] == sum(sorted(cost.bytes for cost in found)[-2:])
+    assert run_costs.costs_of_points([json.dumps(VALLEY)])[0][0].task == "minimize"
 
 
 @pytest.mark.parametrize(
