@@ -287,7 +287,8 @@ def connect(
 ) -> None:
     """Join two stored minima of one landscape by a low path.
 
-    If an automated band is interrupted, the same command goes on where its last checkpoint was written.
+    If an automated band is interrupted, the same command goes on where its last checkpoint was written; of neb and
+    string the band is kept, with the command that makes the rest of the steps.
 
     Example:  landscape connect a.nc b.nc -o path.nc --set 'cycles=[[0.1, "10 epochs"], [0.01, "5 epochs"]]'
     """

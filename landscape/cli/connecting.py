@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
+
+import xarray as xr
 
 from landscape.cli.console import console, no_overwrite
 from landscape.cli.simulating import assign
@@ -22,7 +25,7 @@ def connect_minima(
 ) -> None:
     """Join two stored minima, or go on from a stored path, on the landscape that the first file names.
 
-    An automated band that was killed goes on from its last checkpoint.
+    An automated band that was killed goes on from its last checkpoint; a band of one rate is kept where it was.
     """
     spec: dict[str, Any] = {"task": "connect", "method": method, "start": {"file": str(start)}, "settings": {}}
     spec["potential"] = _landscape(start)
@@ -40,9 +43,15 @@ def connect_minima(
     unfinished = target.with_suffix(".unfinished.nc")
     if method == "auto_neb":
         spec["settings"].setdefault("checkpoint", str(unfinished))
-    keeps = method == "auto_neb"
-    with told(lambda inside: _way_on(inside, f"the same command goes on from {str(unfinished)!r}" if keeps else "")):
-        path = build(spec).call()
+    keeps = f"the same command goes on from {str(unfinished)!r}" if method == "auto_neb" else ""
+    with told(lambda inside: _way_on(inside, keeps)):
+        try:
+            path = build(spec).call()
+        except (KeyboardInterrupt, SystemExit) as stop:
+            if (band := getattr(stop, "dataset", None)) is not None:
+                save(band, unfinished)
+                keeps = f"go on with `{_onward(unfinished, output, method, assignments, band)}`"
+            raise
     save(path, target)
     unfinished.unlink(missing_ok=True)
     heights = path.energy.values
@@ -54,7 +63,16 @@ def connect_minima(
 
 def _way_on(inside: str, kept: str) -> str:
     where = inside.partition(";")[0] or "interrupted"
-    return f"{where}; {kept or 'only auto_neb keeps a path that is not finished'}"
+    return f"{where}; {kept or 'of bezier and polychain nothing is kept'}"
+
+
+def _onward(unfinished: Path, output: Path, method: str, assignments: list[str], band: xr.Dataset) -> str:
+    """The command that makes the rest of the steps from a band that was stored."""
+    rest = [text for text in assignments if text.partition("=")[0].strip() not in ("steps", "pivots")]
+    settings = read_spec(band)["settings"]
+    rest.append(f"steps={int(settings['steps']) - int(band['cycle_steps'].sum())}")
+    told = " ".join(f"--set {shlex.quote(text)}" for text in rest)
+    return f"landscape connect {shlex.quote(str(unfinished))} -o {shlex.quote(str(output))} --method {method} {told}"
 
 
 def _landscape(path: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from landscape.potentials.checks import true_or_false, whole_number
 from landscape.progress import progress_bar
 from landscape.random import check_seed
 from landscape.results import global_attributes
+from landscape.storage.interruption import told
 
 __all__ = ["KEPT", "Descent", "Motion", "check_finite", "finished_path", "one_cycle", "real_number", "relax"]
 
@@ -144,17 +145,31 @@ def one_cycle(
     progress: bool | None,
     settings: dict[str, Any],
 ) -> Path:
-    """The path that `relax` makes of pivots at one rate; `settings` are the method's own, for the record."""
+    """The path that `relax` makes of pivots at one rate; `settings` are the method's own, for the record.
+
+    An interruption comes with the path that was reached as its attribute `dataset`.
+    """
     history, motion = History(), Motion.at_rest(domain.inside(spacing(check_movable(pivots))))
-    with progress_bar(descent.steps, method, show=progress) as report:
-        relax(
-            descent.slopes(potential), domain, motion, rule, tangents_of, spacing, descent, first_step=0,
-            history=history, report=report,
-        )  # fmt: skip
-    highest = float(energies_at(potential, motion.pivots, descent.pivots_at_once).max())
-    history.end_cycle(descent.lr, motion.done, len(pivots), highest)
     settings = {"pivots": len(pivots)} | descent.spec() | settings | domain.spec()
-    return finished_path(potential, motion.pivots, history, method, settings, descent.pivots_at_once)
+
+    def reached() -> Path:
+        highest = float(energies_at(potential, motion.pivots, descent.pivots_at_once).max())
+        history.end_cycle(descent.lr, motion.done, len(pivots), highest)
+        return finished_path(potential, motion.pivots, history, method, settings, descent.pivots_at_once)
+
+    with (
+        told(lambda _: f"interrupted at step {motion.done} of {descent.steps} of the band"),
+        progress_bar(descent.steps, method, show=progress) as report,
+    ):
+        try:
+            relax(
+                descent.slopes(potential), domain, motion, rule, tangents_of, spacing, descent, first_step=0,
+                history=history, report=report,
+            )  # fmt: skip
+        except (KeyboardInterrupt, SystemExit) as stop:
+            stop.dataset = reached().to_dataset()  # type: ignore[union-attr]
+            raise
+    return reached()
 
 
 def finished_path(

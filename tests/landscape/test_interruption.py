@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 import landscape as ls
 from landscape.cli.app import run
+from landscape.paths.history import History
 
 RUN = """
 steps = 200
@@ -190,6 +193,39 @@ def test_connect_keeps_its_band(tmp_path, signal_at, capsys):
     assert "of 20 of the band; the same command goes on" in capsys.readouterr().err
     assert (tmp_path / "path.unfinished.nc").exists()
     assert run(command) == 0
+
+
+@pytest.mark.parametrize("method", ["neb", "string"])
+def test_a_band_of_one_rate_is_kept_with_the_command_that_goes_on(method, tmp_path, monkeypatch, capsys):
+    """The rest of the steps are made from the band that was stored: at the end it is at rest over the saddle, V = 1."""
+    potential = 'potential = { kind = "Expression", energy = "(x**2 - 1)**2 + (y - 1 + x**2)**2"'
+    potential += ', coordinates = ["x", "y"] }\n'
+    for side, x in (("left", -0.9), ("right", 0.9)):
+        text = f'task = "minimize"\nmethod = "lbfgs"\nstart = [{x}, 0.1]\n{potential}'
+        assert run(["simulate", config(tmp_path, text, f"{side}.toml")]) == 0
+    real, seen = History.note, []
+
+    def note(self, step, energies, across):
+        seen.append(step)
+        if len(seen) == 30:
+            os.kill(os.getpid(), signal.SIGINT)
+        real(self, step, energies, across)
+
+    monkeypatch.setattr(History, "note", note)
+    command = ["connect", str(tmp_path / "left.nc"), str(tmp_path / "right.nc"), "-o", str(tmp_path / "path.nc"),
+               "--method", method, "--set", "pivots=7", "--set", "steps=400", "--set", "lr=0.05"]  # fmt: skip
+    assert run(command) == 130
+    said = capsys.readouterr().err
+    done, total, onward = re.search(
+        r"interrupted at step (\d+) of (\d+) of the band; go on with `landscape (.*)`", said
+    ).groups()
+    assert 0 < int(done) < int(total) == 400
+    assert not (tmp_path / "path.nc").exists()
+    assert run(shlex.split(onward)) == 0
+    with ls.open(tmp_path / "path.nc") as path:
+        assert int(path.cycle_steps.sum()) == 400 - int(done)
+        assert float(path.energy.max()) == pytest.approx(1.0, abs=1e-3)
+    assert not (tmp_path / "path.unfinished.nc").exists()
 
 
 def test_python_sees_the_note(tmp_path, signal_at):
