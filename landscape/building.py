@@ -169,6 +169,8 @@ def _maker(kind: Any, group: str, where: str) -> Callable[..., Any]:
     if kind in ours:
         return ours[kind]
     of_others = group in plugins.GROUPS
+    if kind is None:
+        raise ConfigError(f'{where}: the table needs a kind, such as kind = "{next(iter(ours))}"')
     if of_others and (plugin := plugins.find(group, kind)) is not None:
         return plugin.load()
     known = [*ours, *(plugins.names(group) if of_others else ())]

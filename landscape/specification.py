@@ -464,6 +464,14 @@ _UNIONS: Final = {
 }
 
 
+_EXPECTED: Final = {
+    "dict_type": 'a table, such as { kind = "Quadratic", stiffness = [1.0] }',
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+}
+
+
 def _as_meant(kind: str, given: Any) -> str:
     """How to write what was probably meant."""
     if kind == "int_type" and isinstance(given, float) and given.is_integer():
@@ -483,8 +491,15 @@ def _explain(error: ValidationError, model: type[_Strict]) -> str:
             if takes is not None and not isinstance(given, Mapping | list):
                 lines.append(f"{problem['loc'][0]}: expected {takes}, got {given!r}")
                 continue
+        if problem["loc"][:2] == ("record", "observables") and not isinstance(given, Mapping | list):
+            meant = _as_meant("list_type", given)
+            lines.append(f"record.observables: expected a list of names and tables, got {given!r}{meant}")
+            continue
         where = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] in _EXPECTED:
+            wanted = _EXPECTED[problem["type"]]
+            lines.append(f"{where}: expected {wanted}, got {given!r}{_as_meant(problem['type'], given)}")
+        elif problem["type"] == "extra_forbidden":
             inner = RecordSpec if problem["loc"][0] == "record" else model
             lines.append(unknown_key(where, str(problem["loc"][-1]), list(inner.model_fields)))
         elif problem["type"] == "missing":

@@ -25,7 +25,7 @@ _NEAR, _FAR, _HALVES = 0.975, 0.9995, 0.9985  # quantiles within which slopes ag
 def pieces(values: FloatArray) -> FloatArray:
     """What is taken for independent ``(piece, draw)``: chains, or pieces of few chains that share their ends."""
     chains, draws = values.shape
-    count = 1 if chains >= FEW_CHAINS else -(-PIECES // chains)
+    count = 1 if chains >= FEW_CHAINS else min(-(-PIECES // chains), max(draws - 1, 1))
     length = (draws - 1) // count
     starts = np.arange(count) * length
     return np.concatenate([values[:, s : s + length + 1] for s in starts]) if count > 1 else values

@@ -77,7 +77,7 @@ def _onward(unfinished: Path, output: Path, method: str, assignments: list[str],
 
 def _landscape(path: Path) -> dict[str, Any]:
     with open_run(path) as dataset:
-        potential = read_spec(dataset).get("potential")
+        potential = read_spec(dataset).get("potential") if "spec" in dataset.attrs else None
     if not isinstance(potential, dict):
         raise ConfigError(f"{str(path)!r} does not say which landscape it lives on: expected a minimum, run or path")
     return potential

@@ -20,6 +20,11 @@ def probe_entropy_production(path: Path, output: Path | None, by: str, *, force:
     """Print the rate of entropy production of a run that recorded it; store it if asked to."""
     target = None if output is None else no_overwrite(output, force=force)
     with open_run(path) as dataset:
+        if "entropy_production" not in dataset:
+            raise ConfigError(
+                f'{str(path)!r} has no entropy production: record it, record.observables = ["entropy_production"], '
+                "under forces that do not come from an energy (Drift)"
+            )
         found = fluctuations.entropy_production(dataset.load(), by=by)
     for table in estimate_tables(found):
         console.print(table)

@@ -40,6 +40,8 @@ def plot_run(path: Path, output: Path | None, *, force: bool) -> None:
         if places:
             plot_places(dataset.position.load(), ax=axes[2])
         figure.suptitle(dataset.attrs.get("title", path.name), fontsize=11)
+        if target.suffix.lstrip(".") not in figure.canvas.get_supported_filetypes():
+            raise ConfigError(f"a picture is .png, .pdf or .svg by its name, got {str(target)!r}")
         figure.savefig(target, dpi=130)
     console.print(f"wrote [bold]{target}[/bold]")
 

@@ -21,7 +21,7 @@ __all__ = ["escape_table", "probe_forward_flux", "probe_rates", "rates_table"]
 def probe_rates(path: Path, output: Path | None, quantity: str, cores: list[str], *, force: bool) -> None:
     """Print and store the rates between cores, followed on the way or found in what was recorded."""
     if quantity not in ("core_sets", "escape_rate"):
-        raise ConfigError(f'--quantity must be "core_sets" or "escape_rate", got {quantity!r}')
+        raise ConfigError(f'--quantity must be "core_sets", "escape_rate" or "forward_flux", got {quantity!r}')
     target = no_overwrite(output or path.with_suffix(f".{quantity}.nc"), force=force)
     chosen = dict(_core(text) for text in cores)
     with open_run(path) as stored:

@@ -105,6 +105,8 @@ def resume_run(folder: Path, steps: int | None, epochs: int | None, checkpoint_e
 
 def consolidate_run(folder: Path, output: Path | None, *, force: bool) -> None:
     """Make one file of a run in a folder."""
+    if folder.is_file():
+        raise ConfigError(f"{str(folder)!r} is one file already: expected the folder of a run (simulate -o FOLDER)")
     target = no_overwrite(output or folder.with_suffix(".nc"), force=force)
     consolidate(folder, target)
     with open_run(target) as dataset:

@@ -52,6 +52,8 @@ def run_sweep(
     if not over:
         raise ConfigError("nothing to sweep: give a table [over] in the configuration, or --over temperature=0.1,0.2")
     folder = output or config.with_suffix("")
+    if folder.is_file():
+        raise ConfigError(f"{str(folder)!r} is a file: the output of a sweep is a folder, give another --output")
     if dry_run:
         _show_plan(make_table(spec, over), folder, workers or 1)
         return 0

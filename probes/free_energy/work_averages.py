@@ -104,8 +104,8 @@ def work_average(forward: Any, reverse: Any = None, *, temperature: float | None
     >>> [bool(abs(found.free_energy - 3.0) < 3 * found.free_energy_stderr < 0.5) for found in (both, one)]
     [True, True]
     """
-    t = own_temperature(temperature, forward, reverse)
     ahead = _works("forward", forward)
+    t = own_temperature(temperature, forward, reverse)
     if reverse is not None:
         return two_sided(ahead, _works("reverse", reverse), t)
     value, error, carrying = exponential_average(ahead / t)

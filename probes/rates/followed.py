@@ -43,7 +43,8 @@ def followed(run: Any, cores: Any, of: Any = None) -> xr.Dataset:
             has = (
                 f"has {names}: name one of them" if names else 'has none: give cores={"A": "x < -0.8", "B": "x > 0.8"}'
             )
-            raise ConfigError(f"no core sets {cores!r} were followed in this run, it {has}, or record ls.CoreSets")
+            what = "no core sets" if cores is None else f"no core sets {cores!r}"
+            raise ConfigError(f"{what} were followed in this run, it {has}, or record ls.CoreSets")
         name = str(cores)
         found = run[[one for one in run.data_vars if str(one).startswith(f"{name}_")]].load()
     labels = {f"{name}_{dim}": dim for dim in ("core", "next_core", "octave")}

@@ -218,3 +218,37 @@ def test_warnings_are_one_line_without_the_code_that_gave_them(tmp_path, monkeyp
     assert stop.value.code == 0
     errors = [line for line in capsys.readouterr().err.splitlines() if "gradient there" in line]
     assert len(errors) == 2 and all(line.startswith("warning: the ") for line in errors)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["plot", "RUN", "-o", "picture.xyz"], 2, "a picture is .png, .pdf or .svg"),
+        (["consolidate", "RUN"], 2, "is one file already"),
+        (["sweep", "CONFIG", "--over", "temperature=0.1,0.2", "-o", "RUN"], 2, "the output of a sweep is a folder"),
+        (["connect", "FOREIGN", "FOREIGN"], 2, "does not say which landscape"),
+        (["probe", "fluctuations", "RUN", "-q", "entropy_production"], 2, 'observables = ["entropy_production"]'),
+        (["probe", "free-energy", "FOREIGN", "--work"], 2, "the forward run has no works"),
+        (["probe", "rates", "RUN", "-q", "dance"], 2, '"escape_rate" or "forward_flux"'),
+        (["probe", "rates", "RUN"], 2, "no core sets were followed"),
+        (["simulate", "CONFIG", "--set", "steps=many"], 2, "steps: expected a whole number, got 'many'"),
+        (["simulate", "CONFIG", "--set", "potential=Valley"], 2, "potential: expected a table, such as { kind ="),
+        (["simulate", "CONFIG", "--set", "potential={}"], 2, "potential: the table needs a kind"),
+        (["simulate", "CONFIG", "--set", "record.observables=energy"], 2, "got 'energy': write ['energy']"),
+    ],
+)
+def test_mistakes_end_in_one_line_that_says_what_to_do(arguments, code, said, config, stored, tmp_path, capsys):
+    xr.Dataset({"x": ("draw", [1.0, 2.0])}).to_netcdf(tmp_path / "foreign.nc")
+    paths = {"RUN": stored, "CONFIG": config, "FOREIGN": tmp_path / "foreign.nc"}
+    capsys.readouterr()
+    assert run([str(paths.get(one, one)) for one in arguments]) == code
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1 and told.startswith("error: ")
+
+
+def test_one_chain_of_few_draws_has_no_diffusion_and_no_traceback(tmp_path, capsys):
+    run_of_one = ls.simulate(ls.potentials.Quadratic([1.0]), ls.EulerMaruyama(dt=0.1), steps=20, temperature=0.1)
+    ls.save(run_of_one, tmp_path / "one.nc")
+    assert run(["probe", "fluctuations", str(tmp_path / "one.nc"), "-q", "diffusion"]) == 0
+    assert "not resolved" in capsys.readouterr().out
