@@ -49,13 +49,13 @@ def reproduce(size: str, seed: int) -> Reproduction:
     """Scan in the temperature at two step sizes from several minima; digits; from initialisation."""
     coldest, count = by_size(size, quick=(1e-6, 3), small=(1e-7, 8), paper=(1e-7, 12))
     temperatures = np.geomspace(coldest, 5e-5, count)
-    steps = by_size(size, quick=10_000, small=40_000, paper=10_000_000)
+    steps = by_size(size, quick=4_000, small=40_000, paper=10_000_000)
     minima = by_size(size, quick=2, small=2, paper=10)
-    scaled = size != "paper"
-    run = simulate(network(seed), np.append(temperatures, HOTTER), steps, minima, seed, scaled)
+    common: Any = {"scaled": size != "paper", "tolerance": by_size(size, quick=1e-6, small=1e-8, paper=1e-8)}
+    run = simulate(network(seed), np.append(temperatures, HOTTER), steps, minima, seed, **common)
     some = temperatures[:: -(count // 3)]
-    finer = simulate(network(seed), temperatures[::-2], 2 * steps, 1, seed, scaled, factor=0.5)
-    digits = simulate(handwritten(seed), some, steps, 1, seed, scaled)
+    finer = simulate(network(seed), temperatures[::-2], 2 * steps, 1, seed, **common, factor=0.5)
+    digits = simulate(handwritten(seed), some, steps, 1, seed, **common)
     scans = {"network": measure(run), "half_the_step": measure(finer), "digits": measure(digits)}
     early = from_initialisation(by_size(size, quick=560, small=5600, paper=5600), 3, seed)
     verdicts = judge_scan(**scans) + judge_bounds(run) + judge_early(early)
@@ -79,12 +79,15 @@ def simulate(
     steps: int,
     minima: int,
     seed: int,
+    *,
     scaled: bool,
+    tolerance: float,
     factor: float = 1.0,
 ) -> xr.Dataset:
     """A chain per temperature and minimum, after half as many steps; `factor` shortens the step."""
     settings = ls.grid(temperature=temperatures, replicas=minima)
-    found = [ls.minimize(loss, start, steps=60_000, tolerance=1e-8) for start in initial_weights(loss, minima, seed)]
+    starts = initial_weights(loss, minima, seed)
+    found = [ls.minimize(loss, start, steps=60_000, tolerance=tolerance) for start in starts]
     start = np.stack([found[k].position.to_numpy() for k in settings["replica"].values])
     rule = ls.EulerMaruyama(dt=factor * (REACH / settings["temperature"].values if scaled else 1e-2))
     common: dict[str, Any] = {"temperature": settings["temperature"], "seed": seed}

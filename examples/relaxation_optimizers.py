@@ -54,7 +54,7 @@ Rules = dict[str, Callable[[float], Any]]
 def heavy_ball(size: str, seed: int) -> xr.Dataset:
     """Variance of heavy ball on a spring over the exact one, for several momenta."""
     lr, momenta, k = 0.1, np.array([0.0, 0.5, 0.9]), 2.0
-    chains, steps = by_size(size, quick=(300, 300), small=(3000, 500), paper=(30_000, 500))
+    chains, steps = by_size(size, quick=(300, 120), small=(3000, 500), paper=(30_000, 500))
     targets = torch.from_numpy(np.random.default_rng(seed).normal(size=(50, 1))).float()
     module = torch.nn.Linear(1, 1, bias=False)
     spring = NetworkLoss(module, torch.ones_like(targets), targets, loss="mse", batch_size=2, sampling="replacement")
@@ -94,8 +94,8 @@ def inverse_curvature(potential: Any, position: torch.Tensor) -> torch.Tensor:
 
 def valley(size: str, seed: int) -> xr.Dataset:
     """Positions y along the valley under each rule, after many relaxation times."""
-    chains, steps = by_size(size, quick=(500, 4000), small=(4000, 8000), paper=(100_000, 16_000))
-    dt, floor = 0.01, Valley(VALLEY, bounds={"y": (-SIDE, SIDE)})
+    chains, steps = by_size(size, quick=(500, 2000), small=(4000, 8000), paper=(100_000, 16_000))
+    dt, floor = by_size(size, quick=0.02, small=0.01, paper=0.01), Valley(VALLEY, bounds={"y": (-SIDE, SIDE)})
     thermal, shaped = ls.EulerMaruyama(dt), ls.EulerMaruyama(dt, noise=ls.HessianNoise(["x"], isotropic=1.0))
     rules = [thermal, ls.Preconditioned(thermal, inverse_curvature), ls.Preconditioned(shaped, inverse_curvature)]
     start = np.stack([np.zeros(chains), np.linspace(-SIDE, SIDE, chains)], axis=1)
@@ -181,7 +181,7 @@ def rate_of_equal_diffusion(moved: Callable[[float, int], xr.Dataset], seed: int
 
 def compare(recipe: Recipe, path: ls.paths.Path, signs: Any, seed: int, size: str) -> xr.Dataset:
     """Drift along the predicted sign at equal rate and at equal diffusion."""
-    steps = by_size(size, quick=300, small=2000, paper=2000)
+    steps = by_size(size, quick=100, small=2000, paper=2000)
     rules = optimisers(recipe, path, everything=size == "small")
     target = float(on_the_path(recipe, ls.SGD(0.1), path, "SGD", seed, steps=steps).diffusion)
     rows = []

@@ -159,6 +159,17 @@ def correlations(bundle: Bundle, m: Moments, max_lag: int | None = None) -> Corr
     return Correlations(run, half, resolved, lengths * m.chains)
 
 
+def longer_needed(times: FloatArray | float, chains: FloatArray | int) -> FloatArray:
+    """How many times as long a run of so many correlation times in all has to be to be resolved; NaN if none is known.
+
+    At least: short runs underestimate their correlation times.
+    """
+    times, chains = np.asarray(times, dtype=float), np.asarray(chains, dtype=float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = np.maximum(_LONGER_THAN, _EACH_LONGER_THAN * chains) / times
+    return np.where(times > 0, np.maximum(factor, 1.0), np.nan)
+
+
 def fitted_gamma(bundle: Bundle, m: Moments, c: Correlations) -> tuple[GammaFit, FloatArray]:
     """Gamma estimates before bias correction, and the factor by which heavy tails shorten errors of second moments."""
     # The sample variance is about the sample mean: add that mean's own variance.

@@ -11,6 +11,7 @@ from scipy.special import chdtrc
 from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._describe import annotate
+from landscape.probes._estimation import longer_needed
 from landscape.probes._series import BoolArray, FloatArray
 
 __all__ = ["temperature_scan"]
@@ -157,13 +158,17 @@ def _usable(summary: xr.Dataset, t: FloatArray) -> tuple[BoolArray, list[str]]:
         value, error = summary[name].to_numpy(), summary[f"{name}_stderr"].to_numpy()
         with np.errstate(invalid="ignore"):
             finite &= np.isfinite(value) & np.isfinite(error) & (value > 0) & (error > 0)
+    longer = np.full(t.size, np.nan)
+    if {"correlation_times", "chains_used"} <= set(summary.data_vars):
+        longer = longer_needed(summary["correlation_times"].to_numpy(), summary["chains_used"].to_numpy())
     reasons = []
     for i, value in enumerate(t):
         why = []
         if not t[i] > 0:
             why.append("not positive")
         if not resolved[i]:
-            why.append("shorter than 50 correlation times")
+            needed = "" if not longer[i] > 1 else f", {longer[i]:.2g} times as many steps needed"
+            why.append(f"shorter than 50 correlation times{needed}")
         if not stationary[i]:
             why.append("halves differ by more than 3 errors")
         if not why and not finite[i]:

@@ -10,7 +10,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape import probes
-from landscape.flags import estimate
 from landscape.potentials import Valley
 
 __all__ = ["draw_figure"]
@@ -20,9 +19,9 @@ THEORY = "#D55E00"
 
 def draw_figure(
     path: Path,
-    run: xr.Dataset,
+    energy: xr.DataArray,
     summary: xr.Dataset,
-    scan: xr.Dataset | None,
+    weights: int,
     profile: xr.Dataset,
     valley: Valley,
     temperature: float,
@@ -35,10 +34,10 @@ def draw_figure(
     figure = Figure(figsize=(11, 8.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 2)
-    probes.fluctuations.plot_energy_trace(run.energy, ax=axes[0, 0])
-    axes[0, 0].set_title("loss of the network against time", fontsize=10)
-    _distributions(axes[0, 1], run.energy, summary)
-    _moments(axes[1, 0], summary, scan)
+    probes.fluctuations.plot_energy_trace(energy, ax=axes[0, 0])
+    axes[0, 0].set_title("loss of the network above its minimum, against time", fontsize=10)
+    _distributions(axes[0, 1], energy, summary)
+    _moments(axes[1, 0], summary, weights)
     theory = np.asarray(valley.effective_potential(profile.y.values, temperature))
     probes.free_energy.plot_profile(profile, ax=axes[1, 1], theory=theory)
     printed = 2 * theory
@@ -69,28 +68,25 @@ def _used(summary: xr.Dataset) -> NDArray[np.bool_]:
     return used
 
 
-def _moments(ax: Any, summary: xr.Dataset, scan: xr.Dataset | None) -> None:
+def _moments(ax: Any, summary: xr.Dataset, weights: int) -> None:
     t = summary.temperature.values
     used = _used(summary)
-    for name, value, error, marker, color in (
-        ("mean", summary["mean"], summary.mean_stderr, "o", "#0072B2"),
-        ("deviation", summary.variance**0.5, summary.variance_stderr / (2 * summary.variance**0.5), "s", "#009E73"),
-    ):
-        ax.errorbar(t[used], value.values[used], error.values[used], fmt=marker, ms=5, color=color, label=name)
-        ax.errorbar(
-            t[~used], value.values[~used], error.values[~used], fmt=marker, ms=5, color=color, mfc="none", alpha=0.6
-        )
-        exponent = None if scan is None else scan.get(f"{name}_exponent")
-        if exponent is not None and used.sum() >= 2:
-            text = f"{name} ~ T^a, a = {estimate(scan, f'{name}_exponent')}"  # type: ignore[arg-type]
-            fit = np.exp(np.polyval(np.polyfit(np.log(t[used]), np.log(value.values[used]), 1), np.log(t)))
-            ax.plot(t, fit, lw=0.8, color=color, ls="--", label=text)
-    if used.any():
-        directions = float((2 * summary["mean"].values[used] / t[used]).mean())
-        ax.plot(t, directions * t / 2, color=THEORY, lw=1, label=f"equipartition, {directions:.0f} directions: N T/2")
+    deviation = summary.variance**0.5
+    for text, value, error, marker, color, theory, formula in (
+        ("mean", summary["mean"], summary.mean_stderr, "o", "#0072B2", weights * t / 2, "N T / 2"),
+        ("deviation", deviation, summary.variance_stderr / (2 * deviation), "s", "#009E73", t * (weights / 2) ** 0.5,
+         "T sqrt(N / 2)"),
+    ):  # fmt: skip
+        for mask, face in ((used, color), (~used, "none")):
+            ax.errorbar(
+                t[mask], value.values[mask], 1.96 * error.values[mask], fmt=marker, ms=6, color=color, mfc=face,
+                capsize=2, label=text if mask.any() and face == ("none" if not used.any() else color) else None,
+            )  # fmt: skip
+        ax.plot(t, theory, lw=1, color=THEORY, ls="-" if marker == "o" else "--", label=f"theory, {formula}")
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.set_xlabel("temperature T [energy]")
-    ax.set_ylabel("mean and deviation of the loss [energy]")
-    ax.set_title("mean and deviation; open symbols: too short or not stationary", fontsize=10)
+    ax.set_xlabel("temperature $T$ [energy]")
+    ax.set_ylabel("mean and deviation of $L$ [energy]")
+    note = "" if used.all() else "; open: too short or not stationary"
+    ax.set_title(f"mean and deviation, N = {weights} weights{note}", fontsize=10)
     ax.legend(frameon=False, fontsize=8)

@@ -16,7 +16,7 @@ from landscape.errors import ConfigError
 from landscape.flags import remarks
 from landscape.opening import open as open_run
 from landscape.probes import free_energy
-from landscape.probes.free_energy.averages import FEWEST_TIMES
+from landscape.probes._estimation import longer_needed
 from landscape.storage.files import read_spec, save
 
 __all__ = ["probe_free_energy", "profile_table"]
@@ -55,8 +55,9 @@ def _steps_needed(run: xr.Dataset, found: xr.Dataset) -> str:
         return ""
     if not times > 0:
         return f": {int(run.step[-1])} steps are too few to tell how many would be needed"
-    steps = int(run.step[-1]) * max(FEWEST_TIMES / times, 1.0)
-    return f": {times:.2g} correlation times; {FEWEST_TIMES:g} would take about {steps:.1g} steps, or more"
+    chains = run.sizes.get("chain", 1)
+    steps = int(run.step[-1]) * float(longer_needed(times, chains))
+    return f": {times / chains:.2g} correlation times in each chain; enough would take about {steps:.1g} steps, or more"
 
 
 def _of_hills(

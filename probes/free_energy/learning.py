@@ -19,6 +19,7 @@ from landscape.potentials.checks import needs_energy, whole_number
 from landscape.potentials.expression import Expression
 from landscape.potentials.positions import one_position
 from landscape.probes._correlation import error_of_mean, widen
+from landscape.probes._estimation import longer_needed
 from landscape.probes._series import BoolArray, FloatArray
 from landscape.probes.free_energy.averages import averages, check_temperature
 from landscape.record import Record
@@ -124,15 +125,18 @@ def local_learning_coefficient(
     left = _left(trace[:, kept], distance)
     below = float((trace[:, kept] < -1e-9).mean())
     # Along directions that V leaves free the spring is slow, and V may change with them: the distance knows.
-    settled = not localization or bool(averages(distance[None, :, kept] ** 2).resolved[0])
+    far = averages(distance[None, :, kept] ** 2)
+    settled = not localization or bool(far.resolved[0])
     resolved = bool(found.resolved[0]) and settled and left.mean() <= MOST_LEFT
     value, error = float(found.mean[0]), float(found.stderr[0])
     if not settled or left.mean() > MOST_LEFT:
         error = float("nan")
-    notes = _notes(value, error, sensitivities, left, below, bool(found.resolved[0]), minibatches)
+    short = "" if found.resolved[0] else _needed(float(found.correlation_times[0]), chains, steps)
+    notes = _notes(value, error, sensitivities, left, below, bool(found.resolved[0]), short, minibatches)
     if not settled:
         notes.append(
             "the distance from the start is shorter than 20 of its correlation times in each chain, or 50 in all"
+            + _needed(float(far.correlation_times[0]), chains, steps)
         )
     dataset = xr.Dataset(
         {"trace": (("chain", "draw"), trace), "distance": (("chain", "draw"), distance)}
@@ -208,9 +212,15 @@ def _left(trace: FloatArray, distance: FloatArray) -> BoolArray:
     return np.asarray(apart | away | (trace[:, half:].max(axis=1) < 0.0))
 
 
+def _needed(times: float, chains: int, steps: int) -> str:
+    """How many steps would be enough, at least, as far as the run can tell."""
+    longer = float(longer_needed(times, chains))
+    return f": {longer * steps:.1g} steps or more are needed" if longer > 1 else ""
+
+
 def _notes(
     value: float, error: float, sensitivities: dict[str, tuple[float, float]], left: BoolArray, below: float,
-    resolved: bool, minibatches: bool,
+    resolved: bool, short: str, minibatches: bool,
 ) -> list[str]:  # fmt: skip
     notes = []
     for name, (change, change_error) in sensitivities.items():
@@ -221,7 +231,7 @@ def _notes(
     if below > 0.01:
         notes.append(f"{100 * below:.0f} % of the draws lie below the start, which is no minimum")
     if not resolved:
-        notes.append("chains are shorter than 20 correlation times each, or 50 together")
+        notes.append("chains are shorter than 20 correlation times each, or 50 together" + short)
     if value < -SIGNIFICANT * error:
         notes.append("negative")
     if minibatches:

@@ -74,6 +74,10 @@ def test_tables_of_the_command_line():
     summary = summary.assign({key: ("chain", [1.0]) for one in numbers for key in (one, f"{one}_stderr")})
     assert "not resolved" in cells(summary_table(summary))
     assert "not" not in cells(summary_table(summary.assign(resolved=("chain", [True]))))
+    # 80 correlation times of eight chains: 10 in each, where 20 are wanted; 20 of one chain, where 50 are wanted
+    for times, chains, longer in ((80.0, 8, "2 times the steps needed"), (20.0, 1, "2.5 times the steps needed")):
+        counted = summary.assign(correlation_times=("chain", [times]), chains_used=("chain", [chains]))
+        assert f"not resolved: {longer}" in cells(summary_table(counted))
     found = xr.Dataset({"trace": ("chain", [1.0, 2.0]), "trace_stderr": ("chain", [0.1, 0.1])})
     found = found.assign(converged=("chain", [True, False]))
     assert "not converged" in cells(curvature_table(found, "trace", "trace_stderr"))

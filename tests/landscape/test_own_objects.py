@@ -194,3 +194,7 @@ def test_what_is_not_resolved_says_how_many_steps_would_be_needed():
     assert "about 2e+03 steps" in _steps_needed(run, xr.Dataset({"correlation_times": 25.0}))
     assert "about 1e+04 steps" in _steps_needed(run, xr.Dataset({"correlation_times": 5.0}))
     assert "too few to tell" in _steps_needed(run, xr.Dataset({"correlation_times": 0.0}))
+    # 1000 correlation times of 100 chains are 10 in each, where 20 are wanted
+    several = run.assign_coords(chain=range(100))
+    assert "10 correlation times in each chain" in _steps_needed(several, xr.Dataset({"correlation_times": 1000.0}))
+    assert "about 2e+03 steps" in _steps_needed(several, xr.Dataset({"correlation_times": 1000.0}))

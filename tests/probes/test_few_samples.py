@@ -277,3 +277,4 @@ def test_coefficients_know_the_time_of_the_spring(localization, resolved):
     assert bool(found.resolved) == resolved
     assert np.isfinite(found.local_learning_coefficient_stderr) == resolved
     assert ("distance" in found.attrs["warnings"]) == (not resolved)
+    assert ("steps or more are needed" in found.attrs["warnings"]) == (not resolved)
