@@ -49,7 +49,7 @@ def reproduce(size: str, seed: int) -> Reproduction:
     """Scan in the temperature at two step sizes from several minima; digits; from initialisation."""
     coldest, count = by_size(size, quick=(1e-6, 3), small=(1e-7, 8), paper=(1e-7, 12))
     temperatures = np.geomspace(coldest, 5e-5, count)
-    steps = by_size(size, quick=4_000, small=40_000, paper=10_000_000)
+    steps = by_size(size, quick=3_000, small=40_000, paper=10_000_000)
     minima = by_size(size, quick=2, small=2, paper=10)
     common: Any = {"scaled": size != "paper", "tolerance": by_size(size, quick=1e-6, small=1e-8, paper=1e-8)}
     run = simulate(network(seed), np.append(temperatures, HOTTER), steps, minima, seed, **common)
@@ -57,7 +57,7 @@ def reproduce(size: str, seed: int) -> Reproduction:
     finer = simulate(network(seed), temperatures[::-2], 2 * steps, 1, seed, **common, factor=0.5)
     digits = simulate(handwritten(seed), some, steps, 1, seed, **common)
     scans = {"network": measure(run), "half_the_step": measure(finer), "digits": measure(digits)}
-    early = from_initialisation(by_size(size, quick=560, small=5600, paper=5600), 3, seed)
+    early = from_initialisation(by_size(size, quick=300, small=5600, paper=5600), 3, seed)
     verdicts = judge_scan(**scans) + judge_bounds(run) + judge_early(early)
     energies = run[["energy"]].isel(draw=slice(None, None, 10))
     return Reproduction(scans | {"energies": energies, "from_initialisation": early}, draw(run, scans, early), verdicts)

@@ -98,7 +98,7 @@ def demo(
 ) -> None:
     """Simulate a toy valley and a trained network, and measure their fluctuations.
 
-    Trains a small network to its minimum, explores it by Langevin dynamics at seven temperatures, simulates the valley
+    Trains a small network to its minimum, explores it by Langevin dynamics at four temperatures, simulates the valley
     1/2 g(y) x^2 beside it, and writes one netCDF file per run, a figure and a table of theory against measurement.
 
     Example:  landscape demo --data digits

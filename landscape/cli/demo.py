@@ -68,7 +68,7 @@ def run_demo(data: str, folder: Path, *, seed: int, samples: int, quick: bool) -
     floor = toy.position.sel(coordinate="y").isel(draw=slice(toy.sizes["draw"] // 4, None))
     profile = probes.free_energy.profile(floor, VALLEY_TEMPERATURE, bins=61, range=(-3, 3), zero="mean")
     console.print("[bold]A valley[/bold] V = (1 + y^2) x^2 / 2 between walls at y = -3 and 3. Its floor x = 0 is flat.")
-    console.print("Noise drives a particle to where it is wide all the same: P(y) ~ exp(-F/T) with F = (T/2) ln(1 + y^2).")
+    console.print("Noise drives a particle to where it is wide: P(y) ~ exp(-F/T) with F = (T/2) ln g, g = 1 + y^2.")
     console.print(_table(_valley_rows(valley, floor, profile)))
 
     minimum = ls.minimize(loss, tolerance=1e-5)
@@ -77,8 +77,10 @@ def run_demo(data: str, folder: Path, *, seed: int, samples: int, quick: bool) -
         f"\n[bold]A network[/bold] of {loss.dim} weights, {loss.samples} samples ({data}), at rest in a minimum: "
         f"L = {float(minimum.energy):.3g}."
     )
-    console.print("At temperature T each weight gets T/2: L rises by the number of weights times T/2, and fluctuates by a")
-    console.print("Gamma law of rate beta = 1/T and of shape alpha = half the number of directions that are held.")
+    console.print(
+        "At temperature T each weight holds T/2: L rises by the number of weights times T/2, and follows a Gamma"
+    )
+    console.print("law of rate beta = 1/T and of shape alpha, half the number of weights.")
     run = _explore(loss, minimum, spectrum.eigenvalue.values, seed, scale)
     excess = (run.energy - float(minimum.energy)).assign_attrs(run.energy.attrs)
     summary = probes.fluctuations.summary(excess, by="temperature")
