@@ -35,6 +35,7 @@ from landscape.varying import landscapes_of, numbers_of, varying_lengths
 __all__ = ["check_seam", "prepare", "spec_of_start"]
 
 SEAM_POINTS = 16  # positions at which the ends of a period are compared
+MOST_TURN = 0.34  # of the normal of a level that absorbs over a step: times of exits are right to half a percent
 MOST_IN_SPEC = 4096  # numbers of a start that a specification holds
 
 
@@ -384,6 +385,14 @@ def _check_exits(plan: Plan, steps: int, position: Tensor) -> None:
             warn(
                 f"a step goes {ratio:.3g} of the way between two levels that absorb, more than {most:.3g}: shares and "
                 "times of exits may be off. Lower the step size"
+            )
+    if plan.walls.levels and plan.integrator.thermal:
+        turn = max(level.turn(position, plan.way(steps)) for level in plan.walls.levels)
+        most = min(2.0 * plan.integrator.exit_ratio, MOST_TURN)
+        if turn > most:
+            warn(
+                f"the normal of a level that absorbs turns by {turn:.3g} over a step, more than {most:.3g}: shares and "
+                "times of exits may be off by some percent. Lower the step size"
             )
     share, bound = plan.exit_ratio(steps), plan.integrator.exit_ratio
     if share is not None and share > bound:

@@ -67,7 +67,7 @@ class Crossings:
             near, heat = before[on], amplitude.expand(len(gone))[on]
             share, side = torch.full_like(first, 2.0), torch.zeros_like(side_of)
             share[on], side[on] = share_of_level(
-                level, self.plan.walls, near, after[on], partial(self._along, near, heat), draws.of(on),
+                level, self.plan.walls, near, after[on], partial(self._covaried, near), heat, draws.of(on),
                 (len(levels), number), bridge=self.bridge,
             )  # fmt: skip
             new = ~gone & (share < first)
@@ -163,10 +163,6 @@ class Crossings:
             spreads = [torch.as_tensor(self._spread(before, d)).to(vector) for d in range(self.dim)]
             return vector * torch.stack([one.expand(len(vector)) for one in spreads], dim=1)
         return vector
-
-    def _along(self, before: Tensor, amplitude: Tensor, vector: Tensor) -> Tensor:
-        """Variance of the noise of a step along vectors ``(n, dim)``."""
-        return amplitude.square() * (vector * self._covaried(before, vector)).sum(dim=1)
 
     def freeze(self, former: Memory, memory: Memory) -> None:
         """Take back what a step did to the memory of chains that had left before it."""

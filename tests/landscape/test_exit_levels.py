@@ -1,15 +1,25 @@
 """Walls at the level of a function: disks, annuli and energies, with the test between steps along the normal.
 
-Free diffusion leaves a disk or ball of radius R from its middle after R^2/(2 d T); from radius r between a and b in the
-plane it leaves by b with probability ln(r/a)/ln(b/a), after [a^2 + (b^2 - a^2) P - r^2]/(4 T). The wall is flat over a
-step, which costs less than s^2/R^2 of a mean time, s^2 = 2 T dt.
+Free diffusion leaves a disk of radius R from r after (R^2 - r^2)/(4 T), a ball after (R^2 - r^2)/(6 T); between a and
+b in the plane it leaves by b with probability P = ln(r/a)/ln(b/a), after [a^2 + (b^2 - a^2) P - r^2]/(4 T).
+s^2 = 2 T dt.
 """
+
+import json
+import logging
+import os
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import special
 
 import landscape as ls
+from landscape import prepare
 from landscape.building import build_constraint
+from landscape.cli.app import run as command
+from landscape.engines import level_crossings
 from landscape.errors import ConfigError
 from landscape.potentials import Expression
 from tests.cases import Z_CONTROL, Z_MAX
@@ -31,57 +41,89 @@ def off(values, exact, share=0.0):
     return miss / (values.std(ddof=1) / np.sqrt(len(values)))
 
 
-@pytest.mark.parametrize("dt", [0.02])
-@pytest.mark.parametrize(("energy", "names"), [("x**2 + y**2", "xy"), ("x**2 + y**2 + z**2", "xyz")])
-def test_disks_and_balls(energy, names, dt):
-    free = Expression("0*x", list(names))
-    run = leave(ls.Absorb(energy, above=1.0), [0.0] * len(names), dt, potential=free)
-    exact, s2 = 1.0 / (2 * len(names)), 2 * dt
-    assert off(run.exit_time.values, exact, s2) < Z_MAX
-    assert off(run.exit_time.values, exact * (1 + 0.5826 * s2**0.5) ** 2, s2) > Z_CONTROL  # found between steps only
-    assert np.allclose((run.last_position.values**2).sum(1), 1.0)
-    assert (run.exit_side == 1).all() and (run.exit_coordinate == energy).all() and run.backend == "batched"
+def times(run, most):
+    """Times of exit, those of chains that have stayed set to the end of the run."""
+    return np.nan_to_num(run.exit_time.values, nan=most)
 
 
-def test_annulus():
-    low, high, r = 0.5, 2.0, 1.2
-    run = leave(ls.Absorb("x**2 + y**2", above=high**2, below=low**2), [r, 0.0], time=9.0, chains=2000)
+def four_steps(lengths, each, constraint, start, time, potential=PLANE):
+    """One run of four groups of chains, each at a step size of its own; ``[(s, run of the group)]``."""
+    dt = np.repeat(np.square(lengths) / 2, each)
+    steps = round(time / dt.min())
+    run = ls.simulate(
+        potential, ls.EulerMaruyama(dt=dt), temperature=1.0, chains=len(dt), steps=steps, start=start, seed=2,
+        constraint=constraint, record=ls.Record(steps, ["energy"]),
+    )  # fmt: skip
+    return [(s, run.isel(chain=slice(k * each, (k + 1) * each))) for k, s in enumerate(lengths)]
+
+
+def test_disks_at_four_steps():
+    for s, run in four_steps([0.15, 0.2, 0.25, 0.3], 1500, ls.Absorb("x**2 + y**2", above=1.0), [0.5, 0.0], 1.0):
+        assert off(times(run, 1.0), 0.75 / 4) < Z_MAX
+        late = ((1 + 0.5826 * s) ** 2 - 0.25) / 4
+        assert off(times(run, 1.0), late) > Z_CONTROL  # seen between steps only
+        left = np.isfinite(run.exit_time.values)
+        assert left.mean() > 0.99 and np.allclose((run.last_position.values[left] ** 2).sum(1), 1.0)
+        assert (run.exit_side[left] == 1).all() and (run.exit_coordinate[left] == "x**2 + y**2").all()
+        assert run.backend == "batched"
+
+
+def test_balls_and_distances_of_first_order(monkeypatch):
+    ball, s = Expression("0*x", ["x", "y", "z"]), 0.19
+    runs = [leave(ls.Absorb("x**2 + y**2 + z**2", above=1.0), [0.0] * 3, s**2 / 2, 3000, 1.0, ball)]
+    assert off(times(runs[0], 1.0), 1.0 / 6) < Z_MAX
+    monkeypatch.setattr(prepare, "MOST_TURN", 1.0)
+    monkeypatch.setattr(level_crossings, "REACH", 0.0)  # d = (c - q)/|grad q| only
+    run = leave(ls.Absorb("x**2 + y**2", above=1.0), [0.5, 0.0], 0.1, 3000, 1.0)
+    assert off(times(run, 1.0), 0.75 / 4) > Z_CONTROL / 2
+
+
+def test_annulus_at_four_steps():
+    low, high, r = 1.0, 2.0, 1.4
     share = np.log(r / low) / np.log(high / low)
     mean = (low**2 + (high**2 - low**2) * share - r**2) / 4
-    outer, s2 = run.exit_side.values == 1, 0.04
-    assert off(outer * 1.0, share, s2) < Z_MAX and off(run.exit_time.values, mean, s2 / low**2) < Z_MAX
-    assert off(outer * 1.0, (r**2 - low**2) / (high**2 - low**2)) > 8  # shares by area
-    radius = np.hypot(*run.last_position.values.T)
-    assert np.allclose(np.where(outer, high, low), radius)
+    wall = ls.Absorb("x**2 + y**2", above=high**2, below=low**2)
+    for _, run in four_steps([0.1, 0.12, 0.14, 0.16], 1500, wall, [r, 0.0], 0.6):
+        outer, left = run.exit_side.values == 1, run.exit_side.values != 0
+        assert off(outer * 1.0, share) < Z_MAX and off(times(run, 0.6), mean) < Z_MAX
+        assert off(outer * 1.0, (r**2 - low**2) / (high**2 - low**2)) > Z_CONTROL  # shares by area
+        assert np.allclose(np.hypot(*run.last_position.values[left].T), np.where(outer, high, low)[left])
 
 
-def test_energy_of_a_trap():
-    """V = r^2/2 reaches E after the time of quadrature, by the potential itself as by a callable."""
+def test_energy_of_a_trap_at_four_steps():
+    """V = k r^2/2 reaches E: u'' + (1/r - k r/T) u' = -1/T, so u(0) = [Ei(E/T) - ln(E/T) - gamma]/(2 k).
+
+    Euler's method is early by k dt of it (by 0.93 to 1.04, measured with 200,000 chains).
+    """
     trap, level = Expression("(x**2 + y**2)/2", ["x", "y"]), 1.0
-    kinds = [trap, lambda p: p.square().sum(-1) / 2]
-    runs = [leave(ls.Absorb(q, above=level), [0.0, 0.0], 0.02, 1200, 6.0, trap, backend="batched") for q in kinds]
+    exact = 0.5 * (special.expi(level) - np.log(level) - np.euler_gamma)
+    for s, run in four_steps([0.2, 0.25, 0.3, 0.34], 1500, ls.Absorb(trap, above=level), [0.0, 0.0], 3.0, trap):
+        assert off(times(run, 3.0), exact, s**2 / 2) < Z_MAX
+        assert off(times(run, 3.0), level / 2, s**2 / 2) > Z_CONTROL / 2  # without the force: R^2/4
+
+
+def test_levels_of_callables_are_those_of_formulas():
+    trap = Expression("(x**2 + y**2)/2", ["x", "y"])
+    kinds = [trap, lambda p: p.square().sum(-1) / 2, "(x**2 + y**2)/2"]
+    runs = [leave(ls.Absorb(q, above=0.5), [0.0, 0.0], 0.04, 50, 0.6, trap) for q in kinds]
     for run in runs[1:]:
-        assert np.allclose(run.exit_time, runs[0].exit_time)
-    # u'' + (1/r - r) u' = -1, u(sqrt 2) = 0: u(0) = [Ei(E) - ln E - gamma]/2, the integral of (exp(r^2/2) - 1)/r
-    exact = 0.5 * (1.8951178163559368 - 0.5772156649015329)
-    assert np.isfinite(runs[0].exit_time).all() and off(runs[0].exit_time.values, exact, 0.02) < Z_MAX
-    assert off(runs[0].exit_time.values, 0.5, 0.02) > Z_CONTROL  # without the force: R^2/4
+        assert np.allclose(run.exit_time, runs[0].exit_time, equal_nan=True) and np.isfinite(run.exit_time).any()
 
 
 def test_a_flat_level_is_a_wall():
     """A level of one coordinate is a box's side, at the same law: exact at any step."""
     line = Expression("0*x", ["x"])
-    run = leave(ls.Absorb("x", above=1.0, below=-1.0), [0.0], 0.005, 2000, 4.0, line)
-    assert off(np.where(np.isnan(run.exit_time), 4.0, run.exit_time), 0.5) < Z_MAX
+    run = leave(ls.Absorb("x", above=1.0, below=-1.0), [0.0], 0.04, 2000, 3.0, line)
+    assert off(times(run, 3.0), 0.5) < Z_MAX
 
 
 def test_levels_are_plain_data_and_go_on():
     wall = ls.Absorb("x**2 + y**2", above=4.0, below=0.25)
     assert build_constraint(wall.spec()) == wall and wall.spec()["above"] == 4.0
-    whole = leave(wall, [1.0, 0.0], 0.01, 20, 0.8)
-    half = leave(wall, [1.0, 0.0], 0.01, 20, 0.4)
+    whole = leave(wall, [1.0, 0.0], 0.01, 20, 0.6)
+    half = leave(wall, [1.0, 0.0], 0.01, 20, 0.3)
     on = ls.simulate(
-        PLANE, ls.EulerMaruyama(dt=0.01), temperature=1.0, steps=40, start=half, state="keep", constraint=wall
+        PLANE, ls.EulerMaruyama(dt=0.01), temperature=1.0, steps=30, start=half, state="keep", constraint=wall
     )
     assert np.array_equal(whole.last_position, on.last_position)
     assert np.array_equal(whole.exit_time, on.exit_time, equal_nan=True) and np.isfinite(on.exit_time).any()
@@ -107,3 +149,59 @@ def test_levels_that_make_no_sense(make, words):
 def test_two_levels_close_to_each_other_warn():
     with pytest.warns(UserWarning, match="between two levels"):
         leave(ls.Absorb("x", above=0.3, below=-0.3), [0.0, 0.0], chains=2, time=0.1)
+
+
+def test_long_steps_warn_along_a_curved_level():
+    with pytest.warns(UserWarning, match="normal of a level.*turns by 0.45"):
+        leave(ls.Absorb("x**2 + y**2", above=1.0), [0.0, 0.0], 0.45**2 / 2, 2, 0.2)
+    with pytest.warns(UserWarning, match="turns by 0.2 over a step, more than 0.01"):  # paths taken as straight
+        leave(ls.Absorb("x**2 + y**2", above=1.0), [0.0, 0.0], 0.02, 2, 0.1, rule=ls.LeimkuhlerMatthews)
+
+
+SPECIFICATION = """
+steps = 40
+chains = 30
+temperature = 1.0
+seed = 1
+start = [1.0, 0.0]
+potential = { kind = "Expression", energy = "0*x", coordinates = ["x", "y"] }
+integrator = { kind = "EulerMaruyama", dt = 0.01 }
+constraint = { kind = "Absorb", walls = "x**2 + y**2", above = 4.0, below = 0.25 }
+record = { every = 10 }
+"""
+
+
+def test_levels_from_the_command_line_and_on_after_an_interruption(tmp_path, monkeypatch, capsys):
+    """The same bits as in Python, and again those when the run in a folder was stopped and resumed."""
+    (tmp_path / "one.toml").write_text(SPECIFICATION)
+    python = leave(ls.Absorb("x**2 + y**2", above=4.0, below=0.25), [1.0, 0.0], 0.01, 30, 0.4, seed=1)
+    assert command(["simulate", str(tmp_path / "one.toml"), "-o", str(tmp_path / "one.nc")]) == 0
+    real, seen = os.replace, []
+
+    def replace(source, target, *arguments, **settings):
+        real(source, target, *arguments, **settings)
+        if Path(target).name == "manifest.json":
+            seen.append(target)
+            if len(seen) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        asked = ["simulate", str(tmp_path / "one.toml"), "-o", str(tmp_path / "folder"), "--checkpoint-every", "10"]
+        assert command(asked) == 130
+    stopped = json.loads((tmp_path / "folder" / "manifest.json").read_text())
+    assert command(["resume", str(tmp_path / "folder")]) == 0
+    for place in ("one.nc", "folder"):
+        with ls.open(tmp_path / place) as run:
+            for name in ("last_position", "exit_time", "exit_side"):
+                assert np.array_equal(run[name], python[name], equal_nan=True), (place, name)
+            assert (run.exit_coordinate.values == python.exit_coordinate.values).all()
+    assert 0 < int(np.isfinite(python.exit_time).sum()) < 30 and stopped != json.loads(
+        (tmp_path / "folder" / "manifest.json").read_text()
+    )
+
+
+def test_which_backend_meets_levels_is_said_in_one_line(caplog):
+    with caplog.at_level(logging.INFO, logger="landscape"):
+        leave(ls.Absorb("x**2", above=1.0), [0.0, 0.0], chains=2, time=0.1)
+    assert "not compiled: walls at the level of a function" in caplog.text
