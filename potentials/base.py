@@ -14,7 +14,7 @@ from torch import Tensor
 
 from landscape.codec import python_object
 from landscape.errors import ConfigError, ShapeError
-from landscape.potentials.modes import plain_modes
+from landscape.potentials.modes import out_of_inference, plain_modes
 from landscape.potentials.names import spelled
 from landscape.potentials.positions import ordered
 
@@ -394,8 +394,7 @@ class Potential(ABC):
     def _apply(self, function: Callable[[Tensor], Tensor], position: ArrayLike) -> Any:
         with plain_modes():
             tensor, back = self._tensor(position)
-            # a tensor made in inference mode has no derivatives, not even outside of it
-            return back(function(tensor.clone() if tensor.is_inference() else tensor))
+            return back(function(out_of_inference(tensor)))
 
 
 def _unchanged(tensor: Tensor) -> Tensor:

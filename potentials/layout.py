@@ -172,7 +172,9 @@ class Layout:
     def write(self, module: nn.Module, vector: Tensor) -> None:
         """Copy a vector into the module's parameters."""
         parameters = dict(module.named_parameters())
-        with torch.no_grad():
+        # what was made in inference mode can be written to within it only
+        within = any(parameters[slot.name].is_inference() for slot in self)
+        with torch.inference_mode(within or torch.is_inference_mode_enabled()), torch.no_grad():
             for name, value in self.as_parameters(self.unflatten(vector)).items():
                 parameters[name].copy_(value)
 

@@ -14,7 +14,7 @@ from landscape.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["called", "kept_modes", "plain_modes", "refuse_modes"]
+__all__ = ["called", "kept_modes", "out_of_inference", "plain_modes", "refuse_modes"]
 
 _DEVICES = ("cpu", "cuda")
 
@@ -68,6 +68,7 @@ def kept_modes() -> Iterator[None]:
     enabled = torch.is_grad_enabled()
     cast = {kind: torch.is_autocast_enabled(kind) for kind in _DEVICES}
     number = torch.get_default_dtype()
+    strict = torch.get_deterministic_debug_mode()
     try:
         yield
     finally:
@@ -77,6 +78,8 @@ def kept_modes() -> Iterator[None]:
                 torch.set_autocast_enabled(kind, was)
         if torch.get_default_dtype() != number:
             torch.set_default_dtype(number)
+        if torch.get_deterministic_debug_mode() != strict:
+            torch.set_deterministic_debug_mode(strict)
 
 
 def called(what: str, function: Callable[..., Any], *arguments: Tensor) -> Any:
@@ -98,6 +101,23 @@ def called(what: str, function: Callable[..., Any], *arguments: Tensor) -> Any:
 def _writes(tensor: Tensor) -> int:
     """How often it was written to; a tensor of inference mode does not count."""
     return 0 if tensor.is_inference() else tensor._version
+
+
+def out_of_inference(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy of one made in inference mode, which would have no derivatives anywhere.
+
+    Examples
+    --------
+    >>> import torch
+    >>> with torch.inference_mode():
+    ...     made = torch.ones(1)
+    >>> made.is_inference(), out_of_inference(made).is_inference()
+    (True, False)
+    """
+    if not tensor.is_inference():
+        return tensor
+    with plain_modes():
+        return tensor.clone()
 
 
 def refuse_modes() -> None:

@@ -20,7 +20,7 @@ from landscape.potentials.fingerprint import common_facts, loss_name, module_rec
 from landscape.potentials.foreign_module import converted, private_copy
 from landscape.potentials.losses import CrossEntropy, SampleLoss
 from landscape.potentials.mlp_hessian import mlp_hessian
-from landscape.potentials.modes import plain_modes
+from landscape.potentials.modes import out_of_inference, plain_modes
 from landscape.potentials.module_trials import check_derivative, check_function, samples_interact, undisturbed
 from landscape.potentials.network_data import check_count, check_dtype, check_settings, checked_call, fitting_data
 from landscape.potentials.network_function import NetworkFunction
@@ -122,6 +122,7 @@ class NetworkLoss(NetworkFunction):
     (array(5., dtype=float32), array([10.], dtype=float32), array([[10.]], dtype=float32))
     """
 
+    @plain_modes()
     def __init__(
         self,
         module: nn.Module,
@@ -470,7 +471,7 @@ class NetworkLoss(NetworkFunction):
     @plain_modes()
     def energy_and_gradient_on(self, batches: Sequence[Batch], position: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and gradient of ``(chains, dim)`` positions on all samples of the batches, each as from `batches`."""
-        position = position.clone() if position.is_inference() else position.detach()
+        position = out_of_inference(position).detach()
         count: int | Tensor
         if isinstance(batches[0][0], list):
             found = [

@@ -30,7 +30,7 @@ from landscape.potentials.foreign_module import (
 from landscape.potentials.graph_memory import graph_bytes
 from landscape.potentials.layout import Layout
 from landscape.potentials.losses import SampleLoss, named_loss, placed_loss, takes_tensor
-from landscape.potentials.modes import kept_modes
+from landscape.potentials.modes import kept_modes, plain_modes
 from landscape.potentials.norms import apply_policy, check_policy
 from landscape.potentials.plain_mlp import PlainMLP
 
@@ -98,6 +98,7 @@ class NetworkFunction(Potential):
         self.refresh()
         self._tensor_outputs = takes_tensor(self.loss)
 
+    @plain_modes()
     def refresh(self) -> None:
         """Take the weights and buffers that the user's module has now.
 
@@ -137,6 +138,7 @@ class NetworkFunction(Potential):
             name: parameter.detach() for name, parameter in self._private.named_parameters() if name not in moving
         }
 
+    @plain_modes()
     def _recast(self, dtype: torch.dtype) -> None:
         """Turn a shallow copy into the same network in another floating-point type."""
         self.dtype, self.measured = dtype, {}

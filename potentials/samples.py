@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.batch import Batch, Inputs, batch_of
+from landscape.potentials.modes import out_of_inference
 from landscape.potentials.module_trials import undisturbed
 
 __all__ = ["Samples", "gather_samples"]
@@ -222,7 +223,7 @@ def _as_tensors(values: Any, name: str) -> Any:
 
 def _as_tensor(name: str, values: Any) -> Tensor:
     if isinstance(values, Tensor):
-        return values.detach()
+        return out_of_inference(values.detach())
     try:
         array = np.asarray(values)
     except ValueError as error:

@@ -14,6 +14,7 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from landscape.errors import ConfigError, ShapeError
+from landscape.potentials.modes import plain_modes
 from landscape.probes.curvature.linear import as_linear
 
 __all__ = ["Operator"]
@@ -53,6 +54,7 @@ class Operator(ABC):
 
     # -- products ------------------------------------------------------------------------------------------------------
 
+    @plain_modes()
     def __matmul__(self, other: Any) -> Any:
         """Product with a vector ``(size,)`` or the columns of ``(size, k)``: a tensor for a tensor, else an array.
 
@@ -80,6 +82,7 @@ class Operator(ABC):
         given = np.asarray(other)
         return (self.T @ given.T).T
 
+    @plain_modes()
     def _in_pieces(self, rows: Tensor) -> Tensor:
         step = max(1, _TOGETHER // max(self.shape))
         if len(rows) <= step:

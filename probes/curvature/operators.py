@@ -18,6 +18,7 @@ from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.checks import one_of, whole_number
 from landscape.potentials.fisher import model_fisher_products
 from landscape.potentials.layout import Slot
+from landscape.potentials.modes import out_of_inference, plain_modes
 from landscape.potentials.positions import ordered
 from landscape.potentials.products import GaussNewtonProducts, HessianProducts, LossFisherProducts
 from landscape.potentials.sample_scores import check_samples_apart
@@ -85,7 +86,7 @@ class _Operator(Operator):
         self.potential = potential.converted(dtype) if isinstance(potential, NetworkLoss) else potential
         if not isinstance(position, Tensor):
             position = torch.from_numpy(np.array(ordered(position, potential.coordinates, potential.dim)))
-        vector = position.detach()
+        vector = out_of_inference(position.detach())
         if vector.shape != (potential.dim,):
             raise ShapeError(f"expected one position of shape ({potential.dim},), got {tuple(vector.shape)}")
         if isinstance(self.potential, NetworkLoss):
@@ -104,6 +105,7 @@ class _Operator(Operator):
         layers = layer_blocks(self.potential)
         return layers[one_of("block", block, list(layers))]
 
+    @plain_modes()
     def block(self, name: str) -> Operator:
         """The diagonal block of a layer of a network, by products with that layer's weights alone.
 
@@ -132,7 +134,7 @@ class _Operator(Operator):
         """What multiplies rows of vectors, for the part that this is of."""
 
     def _multiply(self, rows: Tensor) -> Tensor:
-        product: Tensor = self._products(rows)
+        product: Tensor = self._products(out_of_inference(rows))
         return product
 
 
@@ -180,6 +182,7 @@ class HessianOperator(_Operator):
     [[1.5, 0.0], [0.0, 9.5]]
     """
 
+    @plain_modes()
     def __init__(
         self,
         potential: Potential,
@@ -219,6 +222,7 @@ class GaussNewtonOperator(_Operator):
     array([10.], dtype=float32)
     """
 
+    @plain_modes()
     def __init__(
         self,
         loss: NetworkLoss,
@@ -272,6 +276,7 @@ class FisherOperator(_Operator):
     array([0.], dtype=float32)
     """
 
+    @plain_modes()
     def __init__(
         self,
         loss: NetworkLoss,

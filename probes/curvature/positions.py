@@ -14,6 +14,7 @@ import xarray as xr
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.checks import whole_number
+from landscape.potentials.modes import out_of_inference
 from landscape.potentials.positions import aligned, labelled, plain_array, stored
 from landscape.probes._describe import annotate
 from landscape.probes.curvature.operators import HessianOperator, layer_blocks
@@ -72,9 +73,7 @@ class Places:
             coords = {str(name): c for name, c in array.coords.items() if "coordinate" not in c.dims}
             values: Any = plain_array(array.to_numpy())
         else:
-            values = positions if isinstance(positions, torch.Tensor) else plain_array(positions)
-            if isinstance(values, torch.Tensor) and values.is_inference():  # which has no derivatives anywhere
-                values = values.clone()
+            values = out_of_inference(positions) if isinstance(positions, torch.Tensor) else plain_array(positions)
             count = values.ndim - 1
             dims = _LEADING.get(count, tuple(f"axis_{i}" for i in range(count)))
         if values.ndim == 0 or values.shape[-1] != dim:

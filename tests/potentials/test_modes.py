@@ -228,3 +228,112 @@ def test_probes_do_not_depend_on_modes(name):
             inside, own = np.asarray(probe(start)), np.asarray(probe(start.clone()))
         assert np.abs(outside).max() > 0.01, what
         assert np.array_equal(outside, inside) and np.array_equal(outside, own), what
+
+
+# -- operators, and losses that are made within a mode ----------------------------------------------------------------
+
+
+def operators(loss, at):
+    curvature = ls.probes.curvature
+    return {
+        "Hessian": curvature.HessianOperator(loss, at),
+        "Gauss-Newton": curvature.GaussNewtonOperator(loss, at),
+        "Fisher": curvature.FisherOperator(loss, at, labels="model"),
+        "function": curvature.HessianOperator(LANDSCAPES["function"](), at[:2]),
+    }
+
+
+@pytest.mark.parametrize("name", ["inference", "no_grad", "autocast", "float64"])
+def test_operators_do_not_depend_on_modes(name, monkeypatch):
+    """By themselves, without a probe around them: made outside or inside, on vectors made outside or inside."""
+    monkeypatch.setitem(MODES, "float64", float64)
+    loss = network()
+    start = loss.position()
+    outside = {what: (op, op @ torch.ones(op.shape[0])) for what, op in operators(loss, start).items()}
+    with mode(name):
+        made = operators(loss, start.clone())
+    for what, (operator, product) in outside.items():
+        assert float(product.abs().max()) > 1e-3, what
+        ones = torch.ones(len(product))
+        with mode(name):
+            own = torch.ones(len(product), dtype=torch.float32)
+            columns = operator @ torch.eye(len(ones))
+            found = {
+                "product": operator @ ones, "own vector": operator @ own, "made inside": made[what] @ ones,
+                "columns": columns.sum(1),
+                "sum": (operator + 2 * operator).shifted(1.0) @ ones / 3 - ones / 3,
+                "scipy": torch.as_tensor(operator.to_scipy() @ np.ones(len(ones))),
+            }  # fmt: skip
+        for how, one in found.items():
+            assert torch.allclose(one.double(), product.double(), rtol=1e-5, atol=1e-5), (
+                what,
+                how,
+            )
+
+
+@contextlib.contextmanager
+def float64():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_products_beside_the_package_do_depend_on_modes():
+    """The control: the same product by torch's own derivatives has other digits within autocast."""
+    loss = network()
+    module, (x, y), v = loss.module, (loss.inputs, loss.targets), torch.ones(loss.dim)
+
+    def product():
+        weights = list(module.parameters())
+        slopes = torch.autograd.grad(nn.functional.cross_entropy(module(x), y), weights, create_graph=True)
+        at = torch.cat([one.reshape(-1) for one in slopes]) @ v
+        return torch.cat([one.reshape(-1) for one in torch.autograd.grad(at, weights)])
+
+    outside = product()
+    with MODES["autocast"]():
+        inside = product()
+    assert float((inside - outside).abs().max() / outside.abs().max()) > 5e-4
+
+
+@pytest.mark.parametrize("name", ["inference", "no_grad", "autocast"])
+@pytest.mark.parametrize("inside", ["nothing", "module", "data"])
+def test_losses_may_be_made_within_modes(name, inside):
+    """Weights and data made in inference mode are copied; `load` writes to the user's module all the same."""
+    truth = network()
+    gradient, start = truth.gradient(truth.position()), truth.position()
+    with mode(name):
+        copied = inside == "module"
+        module = nn.Sequential(nn.Linear(4, 5), nn.GELU(), nn.Linear(5, 3)) if copied else truth.module
+        module.load_state_dict(truth.module.state_dict())
+        data = [one.clone() if inside == "data" else one for one in (truth.inputs, truth.targets)]
+        loss = NetworkLoss(module, *data, dtype=torch.float32)
+        assert torch.equal(loss.position(), start)
+    assert torch.allclose(loss.gradient(loss.position()), gradient, atol=1e-7) and float(gradient.norm()) > 0.01
+    run = ls.simulate(loss, ls.SGD(lr=0.1), steps=2)
+    assert np.allclose(run.last_position, ls.simulate(truth, ls.SGD(lr=0.1), steps=2).last_position, atol=1e-6)
+    loss.load(start + 1.0)
+    assert torch.equal(loss.position(), start + 1.0)
+    assert torch.equal(torch.cat([one.detach().reshape(-1) for one in module.parameters()]), start + 1.0)
+
+
+def strict(x):
+    torch.use_deterministic_algorithms(True)
+    return x.square().sum(-1)
+
+
+def test_deterministic_algorithms_are_left_as_found():
+    bowl = Function(strict, 2)
+    for wanted in (False, True):
+        torch.use_deterministic_algorithms(wanted)
+        try:
+            assert bowl.gradient([1.0, 2.0]).tolist() == [2.0, 4.0]
+            ls.simulate(bowl, ls.EulerMaruyama(0.1), temperature=1.0, steps=2, start=[1.0, 2.0])
+            assert torch.are_deterministic_algorithms_enabled() == wanted
+        finally:
+            torch.use_deterministic_algorithms(False)
+    strict(torch.ones(2))  # the control: by itself it changes the flag
+    assert torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
