@@ -118,7 +118,7 @@ def grid(*, replicas: int = 1, **settings: Sequence[float]) -> Grid:
     Raises
     ------
     ConfigError
-        If `replicas` is not a positive integer, or there is no setting.
+        If `replicas` is not a positive integer, a value is not finite, or there is no setting.
     ShapeError
         If a setting is not a sequence of numbers.
 
@@ -139,6 +139,9 @@ def grid(*, replicas: int = 1, **settings: Sequence[float]) -> Grid:
     if "replica" in settings:
         raise ConfigError("'replica' numbers the chains of a combination: say replicas=n instead")
     values = [np.atleast_1d(numbers(name, value)) for name, value in settings.items()]
+    for name, given in zip(settings, values, strict=True):
+        if not np.isfinite(given).all():
+            raise ConfigError(f"the values of {name} in a grid must be finite, got {given.tolist()}")
     table = np.array(list(itertools.product(*values, range(replicas))))
     columns = {name: ("chain", table[:, i]) for i, name in enumerate(settings)}
     numbering = {"chain": np.arange(len(table)), "replica": ("chain", table[:, -1].astype(int))}

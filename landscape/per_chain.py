@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, ShapeError
+from landscape.potentials.positions import unmasked
 
 __all__ = ["count_chains", "numbers", "per_chain"]
 
@@ -59,7 +60,7 @@ def numbers(name: str, value: Any) -> NDArray[np.float64]:
     if isinstance(value, Mapping | str | bytes):
         raise ConfigError(f"{name} must be a number or one number per chain, got {value!r}")
     try:
-        array = np.asarray(value, dtype=np.float64)
+        array = unmasked(value).astype(np.float64)
     except (TypeError, ValueError):
         raise ConfigError(f"{name} must be a number or one number per chain, got {value!r}") from None
     if array.ndim > 1 or (array.ndim == 1 and not len(array)):

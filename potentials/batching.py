@@ -12,7 +12,7 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.modes import called, plain_modes
 from landscape.potentials.module_trials import close_to_rounding, undisturbed
 
-__all__ = ["check_batched", "numpy_hint", "one_by_one", "over_positions"]
+__all__ = ["check_batched", "numpy_hint", "one_by_one", "over_positions", "trial_points"]
 
 
 def numpy_hint(what: str, error: Exception) -> ConfigError | None:
@@ -69,7 +69,7 @@ returned shape (2,), expected (3,); reduce over the last dimension only (x[..., 
 Function(..., batched=False)
     """
     count = 3 if dim == 2 else 2
-    points = [_trial(count, dim, bounds).requires_grad_(differentiable) for _ in range(arguments)]
+    points = [trial_points(count, dim, bounds).requires_grad_(differentiable) for _ in range(arguments)]
 
     def at(rows: int | slice) -> Any:
         return called(what, function, *(one[rows] for one in points))
@@ -117,7 +117,7 @@ def _check_apart(what: str, at: Callable[[int | slice], Any], together: Tensor) 
         )
 
 
-def _trial(count: int, dim: int, bounds: Mapping[str, tuple[float, float]]) -> Tensor:
+def trial_points(count: int, dim: int, bounds: Mapping[str, tuple[float, float]]) -> Tensor:
     """Different positions ``(count, dim)`` between the walls."""
     points = 0.3 + 0.4 * torch.linspace(0.0, 1.0, count * dim, dtype=torch.float64).reshape(count, dim)
     for d, (low, high) in enumerate(bounds.values()) if len(bounds) == dim else ():

@@ -14,8 +14,9 @@ from landscape.arguments import guarded_class
 from landscape.codec import python_object
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
-from landscape.potentials.batching import check_batched, numpy_hint, one_by_one, over_positions
+from landscape.potentials.batching import check_batched, numpy_hint, one_by_one, over_positions, trial_points
 from landscape.potentials.checks import true_or_false
+from landscape.potentials.derivative_trials import check_derivative
 from landscape.potentials.modes import called
 from landscape.potentials.names import check_different
 
@@ -51,7 +52,8 @@ class Function(Potential):
     ------
     ConfigError
         If `dim` is not positive, the names do not fit it, `hvp` is given without `gradient`, or a value at one position
-        depends on the others of a batch. On use, if torch can differentiate no energy that varies, or a callable writes
+        depends on the others of a batch, or torch sees a part of the energy only (what is behind `detach` has no
+        force). On use, if torch can differentiate no energy that varies, or a callable writes
         into its argument.
     ShapeError
         If a callable takes one position only, which is tried; on use, if it does not return one energy, or one vector,
@@ -99,12 +101,15 @@ class Function(Potential):
         self.coordinates = names
         self.bounds = check_bounds(bounds, names)
         self.batched = true_or_false("batched", batched)
+        walls = {name: self.bounds.get(name, (-math.inf, math.inf)) for name in names}
         if batched:
-            walls = {name: self.bounds.get(name, (-math.inf, math.inf)) for name in names}
             check_batched("energy function", energy, dim, walls, vector=False, differentiable=gradient is None)
             for name, given, arguments in (("gradient", gradient, 1), ("hvp", hvp, 2)):
                 if given is not None:
                     check_batched(name, given, dim, walls, vector=True, arguments=arguments)
+
+        if gradient is None:
+            check_derivative(partial(self._called, "energy function", energy), trial_points(3, dim, walls))
 
     def _called(self, what: str, function: Callable[..., Any], *positions: Tensor) -> Any:
         """What a callable gives at many positions."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from landscape.errors import ShapeError
 from landscape.potentials.names import spelled
 
-__all__ = ["aligned", "alike", "array_dims", "labelled", "one_position", "ordered", "plain_array", "stored"]
+__all__ = ["aligned", "alike", "array_dims", "labelled", "one_position", "ordered", "plain_array", "stored", "unmasked"]
 
 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
@@ -47,7 +47,7 @@ def plain_array(values: Any, what: str = "positions") -> NDArray[Any]:
     landscape.errors.ShapeError: positions must be real numbers in rows of equal length
     """
     try:
-        found = values.detach().cpu().numpy() if hasattr(values, "detach") else _unmasked(values)
+        found = values.detach().cpu().numpy() if hasattr(values, "detach") else unmasked(values)
     except (TypeError, ValueError):
         raise ShapeError(f"{what} must be real numbers in rows of equal length") from None
     if found.dtype.kind not in "fiu":
@@ -55,7 +55,14 @@ def plain_array(values: Any, what: str = "positions") -> NDArray[Any]:
     return found
 
 
-def _unmasked(values: Any) -> NDArray[Any]:
+def unmasked(values: Any) -> NDArray[Any]:
+    """Values as a NumPy array, with NaN for what is masked, which settings and data are then refused for.
+
+    Examples
+    --------
+    >>> unmasked(np.ma.masked_array([1, 2], mask=[False, True])), unmasked([1, 2])
+    (array([ 1., nan]), array([1, 2]))
+    """
     parts = values if isinstance(values, list | tuple) else [values]
     if not any(np.ma.isMaskedArray(one) for one in parts):
         return np.asarray(values)

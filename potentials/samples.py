@@ -16,6 +16,7 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.batch import Batch, Inputs, batch_of
 from landscape.potentials.modes import out_of_inference
 from landscape.potentials.module_trials import undisturbed
+from landscape.potentials.positions import unmasked
 
 __all__ = ["Samples", "gather_samples"]
 
@@ -225,7 +226,7 @@ def _as_tensor(name: str, values: Any) -> Tensor:
     if isinstance(values, Tensor):
         return out_of_inference(values.detach())
     try:
-        array = np.asarray(values)
+        array = unmasked(values)
     except ValueError as error:
         raise ShapeError(
             f"{name} cannot be made into an array: {error}; several inputs of a module are a tuple of tensors"

@@ -9,6 +9,7 @@ import scipy.linalg
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError
+from landscape.potentials.positions import unmasked
 from landscape.probes._series import FloatArray
 
 __all__ = ["Sampling", "batch_temperature", "check_sampling", "noise_factor"]
@@ -100,7 +101,7 @@ def batch_temperature(
     array([0.0037, 0.0182])
     """
     check_sampling(sampling)
-    k = np.asarray(curvature, dtype=np.float64)
+    k = unmasked(curvature).astype(np.float64)
     for name, value in (("curvature", k), ("lr", np.asarray(lr)), ("noise", np.asarray(noise))):
         if not (np.isfinite(value).all() and ((value > 0) | ((value == 0) & (name == "noise"))).all()):
             raise ConfigError(f"got {name}={value!r}; expected positive numbers")

@@ -19,6 +19,7 @@ from landscape.noise.base import Noise
 from landscape.noise.thermal import ThermalNoise
 from landscape.noise.two_point import TwoPointNoise
 from landscape.potentials.base import Potential
+from landscape.potentials.positions import unmasked
 from landscape.schedules import Schedule, as_schedule, piecewise
 from landscape.step_context import Memory, StepContext
 
@@ -212,7 +213,7 @@ def check_fraction(name: str, value: Any, *, one: bool = False) -> None:
 
 def _numbers(name: str, value: Any) -> NDArray[np.float64]:
     try:
-        given = np.asarray(value.cpu() if isinstance(value, Tensor) else value)
+        given = unmasked(value.cpu() if isinstance(value, Tensor) else value)
         numbers = given.astype(float) if given.dtype.kind in "fiu" else None
     except (TypeError, ValueError):
         numbers = None

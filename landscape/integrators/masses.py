@@ -13,6 +13,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
+from landscape.potentials.positions import unmasked
 from landscape.step_context import StepContext
 
 __all__ = ["Mass", "Stretch", "check_dim", "check_mass", "couples", "inverse_mass", "lightest", "rows", "stretch_of"]
@@ -31,7 +32,7 @@ def check_mass(mass: Mass, *, matrix: bool = False) -> None:
         return
     kinds = "a number or one per coordinate" + (", or a matrix" if matrix else "")
     try:
-        values = np.asarray(mass.cpu() if isinstance(mass, Tensor) else mass, dtype=np.float64)
+        values = unmasked(mass.cpu() if isinstance(mass, Tensor) else mass).astype(np.float64)
     except (TypeError, ValueError):
         raise ConfigError(f"mass must be {kinds}, got {mass!r}") from None
     if isinstance(mass, bool) or values.ndim > 1 + matrix or not values.size:

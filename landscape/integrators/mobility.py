@@ -20,6 +20,7 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import one_of
 from landscape.potentials.expression import Expression, timeless
+from landscape.potentials.positions import unmasked
 from landscape.potentials.tape import compile_tape
 
 __all__ = ["FormulaField", "Mobility", "MobilityField", "Terms"]
@@ -109,7 +110,7 @@ class Mobility(Described):
                 raise ConfigError("a callable keeps its own parameters: give none")
             return
         if isinstance(self.matrix, np.ndarray | Tensor):
-            object.__setattr__(self, "matrix", np.asarray(self.matrix).tolist())
+            object.__setattr__(self, "matrix", unmasked(self.matrix).tolist())
         numbers = self._numbers()
         if numbers is not None:
             lowest = np.linalg.eigvalsh(numbers).min() if numbers.ndim == 2 else numbers.min()
@@ -122,7 +123,7 @@ class Mobility(Described):
         """The whole of M as an array, None where formulas are among it."""
         given = list(self.matrix.values()) if isinstance(self.matrix, Mapping) else self.matrix
         try:
-            values = np.asarray(given)
+            values = unmasked(given)
         except ValueError:
             raise ShapeError(f"the rows of a mobility must have equal lengths, got {self.matrix!r}") from None
         if values.ndim > 2 or (values.ndim == 2 and values.shape[0] != values.shape[1]) or not values.size:

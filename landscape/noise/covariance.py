@@ -14,6 +14,7 @@ from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
 from landscape.noise.base import Noise, check_precision, standard_normals
 from landscape.potentials.base import Potential
+from landscape.potentials.positions import unmasked
 from landscape.random import Precision
 from landscape.step_context import Memory, StepContext
 
@@ -55,7 +56,7 @@ class CovarianceNoise(Noise):
     def __post_init__(self) -> None:
         check_precision(self.precision)
         try:
-            matrix = np.array(self.matrix, dtype=np.float64)
+            matrix = np.array(unmasked(self.matrix), dtype=np.float64)
         except (TypeError, ValueError):
             raise ConfigError(f"the covariance must be a matrix of numbers, got {self.matrix!r}") from None
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:

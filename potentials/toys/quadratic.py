@@ -14,6 +14,7 @@ from torch import Tensor
 
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
+from landscape.potentials.positions import unmasked
 from landscape.potentials.quadrature import Array
 from landscape.potentials.toys._closed_forms import Law, Toy, per_temperature, per_value, symbol
 
@@ -190,7 +191,7 @@ def stiff_names(count: int) -> list[str]:
 
 
 def _check_stiffness(stiffness: Any) -> tuple[float, ...]:
-    values = np.asarray(stiffness)
+    values = unmasked(stiffness)
     if values.ndim != 1 or values.size == 0 or values.dtype.kind not in "fiu":
         raise ConfigError(f"stiffness must be a sequence of at least one number, got {stiffness!r}")
     if not np.all(np.isfinite(values) & (values >= 0.0)) or not np.any(values > 0.0):

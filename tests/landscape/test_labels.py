@@ -8,6 +8,7 @@ import torch
 import xarray as xr
 
 import landscape as ls
+from landscape import potentials
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
 from landscape.potentials import Expression, Function
 from landscape.potentials.positions import ordered, plain_array
@@ -108,6 +109,34 @@ def test_masks():
     assert np.isnan(found["mean"][1])
     assert abs(found["mean"][0]) < 1.0
     assert fluctuations.summary(np.where(mask, 1e6, series))["mean"][1] > 1e3  # the control: without its mask
+
+
+HALF = np.ma.masked_array([0.1, 5.0], mask=[False, True])
+SQUARE = np.ma.masked_array(np.eye(2), mask=[[0, 0], [0, 1]])
+PAIRS = np.ma.masked_array([[1.0, 2.0], [3.0, 1e6]], mask=[[0, 0], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda m: ls.simulate(WELL, ls.EulerMaruyama(dt=0.01), temperature=m(HALF), steps=1),
+        lambda m: ls.EulerMaruyama(dt=m(HALF)),
+        lambda m: ls.BAOAB(dt=0.1, friction=m(HALF)),
+        lambda m: ls.BAOAB(dt=0.1, friction=1.0, mass=m(HALF)),
+        lambda m: ls.noise.CovarianceNoise(m(SQUARE)),
+        lambda m: potentials.Quadratic(m(HALF)),
+        lambda m: potentials.Expression("k*x**2", ["x"], {"k": m(HALF)}),
+        lambda m: ls.piecewise({0: 1.0, 1.0: m(HALF)}),
+        lambda m: ls.grid(temperature=m(HALF)),
+        lambda m: potentials.NetworkLoss(torch.nn.Linear(2, 1), m(PAIRS), np.zeros((2, 1)), loss="mse"),
+        lambda m: potentials.NetworkLoss(torch.nn.Linear(2, 2), np.ones((2, 2)), m(PAIRS), loss="mse"),
+    ],
+)
+def test_masked_settings_and_data_are_refused(make):
+    """What lies under a mask was taken for a temperature, a step, a stiffness or a sample."""
+    make(lambda masked: masked.data)  # the control
+    with pytest.raises((ConfigError, ShapeError), match=r"nan|finite|positive|masked"):
+        make(lambda masked: masked)
 
 
 def test_ragged_lists_and_words():

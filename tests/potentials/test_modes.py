@@ -145,6 +145,55 @@ def test_functions_that_write_into_their_argument():
     assert float(copies.energy([1.0, 2.0])) == 20.0
 
 
+def hides(x):
+    return x.detach()[..., 0] ** 2 + x[..., 1] ** 2
+
+
+def hides_data(x):
+    return x.data.square().sum(-1) + 0.0 * x.sum(-1)
+
+
+def hides_in_inference_mode(x):
+    with torch.inference_mode():
+        part = x[..., 0].square()
+    return part.clone() + x[..., 1].square()
+
+
+class Straight(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.square()
+
+    @staticmethod
+    def backward(ctx, slope):
+        return slope  # that of x
+
+
+@pytest.mark.parametrize("energy", [hides, hides_data, hides_in_inference_mode, lambda x: Straight.apply(x).sum(-1)])
+@pytest.mark.parametrize("batched", [True, False])
+def test_energies_of_which_torch_sees_a_part(energy, batched):
+    """The forces would be those of another landscape; with a gradient of one's own nothing is asked."""
+    if energy is hides_in_inference_mode or (not batched and energy is not hides):
+        batched = True  # torch.vmap has errors of its own for these
+    with pytest.raises(ConfigError, match=r"does not see all.*gradient="):
+        Function(energy, 2, batched=batched)
+    own = Function(energy, 2, gradient=lambda x: 2.0 * x)
+    assert own.gradient([1.0, 2.0]).tolist() == [2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    "energy",
+    [
+        lambda x: x.float().square().sum(-1).double(), lambda x: x.abs().sum(-1), lambda x: (50 * x).sin().sum(-1),
+        lambda x: x.round().square().sum(-1), lambda x: torch.relu(x - 0.35).sum(-1), lambda x: 1e8 + x.sum(-1),
+        lambda x: x.square().sum(-1) + 0.1 * torch.rand(x.shape[:-1]), lambda x: torch.log(x - 0.31).sum(-1),
+        lambda x: 0.0 * x.sum(-1), lambda x: x.square().sum(-1).bfloat16().double(),
+    ],
+)  # fmt: skip
+def test_functions_with_kinks_noise_or_few_digits_are_taken(energy):
+    Function(energy, 2)
+
+
 # -- what a user's module, loss or optimiser may not do ---------------------------------------------------------------
 
 
