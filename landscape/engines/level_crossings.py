@@ -24,7 +24,8 @@ Metric = Callable[[Tensor], Tensor]
 
 def _value_alone(level: Level, walls: Walls, position: Tensor) -> Tensor:
     """q ``(n,)`` of unfolded positions."""
-    return level.field.energy(walls.apply(position)[0] if walls.folds else position).double()
+    q: Tensor = level.field.energy(walls.apply(position)[0] if walls.folds else position)
+    return q.double()
 
 
 def _value(level: Level, walls: Walls, position: Tensor) -> tuple[Tensor, Tensor]:
