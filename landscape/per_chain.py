@@ -60,7 +60,7 @@ def numbers(name: str, value: Any) -> NDArray[np.float64]:
     if isinstance(value, Mapping | str | bytes):
         raise ConfigError(f"{name} must be a number or one number per chain, got {value!r}")
     try:
-        array = unmasked(value).astype(np.float64)
+        array = unmasked(value, np.float64)
     except (TypeError, ValueError):
         raise ConfigError(f"{name} must be a number or one number per chain, got {value!r}") from None
     if array.ndim > 1 or (array.ndim == 1 and not len(array)):

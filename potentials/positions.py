@@ -55,7 +55,7 @@ def plain_array(values: Any, what: str = "positions") -> NDArray[Any]:
     return found
 
 
-def unmasked(values: Any) -> NDArray[Any]:
+def unmasked(values: Any, dtype: Any = None) -> NDArray[Any]:
     """Values as a NumPy array, with NaN for what is masked, which settings and data are then refused for.
 
     Examples
@@ -65,12 +65,12 @@ def unmasked(values: Any) -> NDArray[Any]:
     """
     parts = values if isinstance(values, list | tuple) else [values]
     if not any(np.ma.isMaskedArray(one) for one in parts):
-        return np.asarray(values)
+        return np.asarray(values, dtype=dtype)
     masked: Any = np.ma.array(values)
     if not np.ma.is_masked(masked):
-        return np.asarray(masked.data)
+        return np.asarray(masked.data, dtype=dtype)
     whole = masked if masked.dtype.kind == "f" else masked.astype(np.float64)
-    return np.asarray(whole.filled(np.nan))
+    return np.asarray(whole.filled(np.nan), dtype=dtype)
 
 
 def array_dims(array: xr.DataArray) -> tuple[str, ...]:

@@ -101,7 +101,7 @@ def batch_temperature(
     array([0.0037, 0.0182])
     """
     check_sampling(sampling)
-    k = unmasked(curvature).astype(np.float64)
+    k = unmasked(curvature, np.float64)
     for name, value in (("curvature", k), ("lr", np.asarray(lr)), ("noise", np.asarray(noise))):
         if not (np.isfinite(value).all() and ((value > 0) | ((value == 0) & (name == "noise"))).all()):
             raise ConfigError(f"got {name}={value!r}; expected positive numbers")

@@ -32,7 +32,7 @@ def check_mass(mass: Mass, *, matrix: bool = False) -> None:
         return
     kinds = "a number or one per coordinate" + (", or a matrix" if matrix else "")
     try:
-        values = unmasked(mass.cpu() if isinstance(mass, Tensor) else mass).astype(np.float64)
+        values = unmasked(mass.cpu() if isinstance(mass, Tensor) else mass, np.float64)
     except (TypeError, ValueError):
         raise ConfigError(f"mass must be {kinds}, got {mass!r}") from None
     if isinstance(mass, bool) or values.ndim > 1 + matrix or not values.size:

@@ -56,7 +56,7 @@ class CovarianceNoise(Noise):
     def __post_init__(self) -> None:
         check_precision(self.precision)
         try:
-            matrix = np.array(unmasked(self.matrix), dtype=np.float64)
+            matrix = np.array(unmasked(self.matrix, np.float64))
         except (TypeError, ValueError):
             raise ConfigError(f"the covariance must be a matrix of numbers, got {self.matrix!r}") from None
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
