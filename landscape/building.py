@@ -105,7 +105,8 @@ def build(table: Mapping[str, Any], group: str, where: str = "") -> Any:
     try:
         return make(**{key: _inside(key, value, f"{where}.{key}") for key, value in options.items()})
     except TypeError as error:
-        raise ConfigError(f"{where}: {kind} {error}".replace("__init__() ", "")) from None
+        told = str(error).rpartition("__init__() ")[2]
+        raise ConfigError(f"{where}: {kind} {told}") from None
 
 
 def is_known(kind: Any, group: str) -> bool:

@@ -495,6 +495,8 @@ def _explain(error: ValidationError, model: type[_Strict]) -> str:
             meant = _as_meant("list_type", given)
             lines.append(f"record.observables: expected a list of names and tables, got {given!r}{meant}")
             continue
+        if problem["type"] == "dict_type" and problem["loc"][0] in _UNIONS and isinstance(given, list):
+            continue  # what is wrong with the list is said
         where = ".".join(str(part) for part in problem["loc"])
         if problem["type"] in _EXPECTED:
             wanted = _EXPECTED[problem["type"]]
@@ -505,5 +507,6 @@ def _explain(error: ValidationError, model: type[_Strict]) -> str:
         elif problem["type"] == "missing":
             lines.append(f"the key {where!r} is missing")
         else:
-            lines.append(f"{where}: {problem['msg']}, got {given!r}{_as_meant(problem['type'], given)}")
+            told = problem["msg"].replace("Input should be", "expected")
+            lines.append(f"{where}: {told}, got {given!r}{_as_meant(problem['type'], given)}")
     return "; ".join(dict.fromkeys(lines))

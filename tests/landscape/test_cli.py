@@ -242,6 +242,13 @@ def test_warnings_are_one_line_without_the_code_that_gave_them(tmp_path, monkeyp
         (["simulate", "CONFIG", "--set", "steps=many"], 2, "steps: expected a whole number, got 'many'"),
         (["simulate", "CONFIG", "--set", "potential=Valley"], 2, "potential: expected a table, such as { kind ="),
         (["simulate", "CONFIG", "--set", "potential={}"], 2, "potential: the table needs a kind"),
+        (
+            ["simulate", "CONFIG", "--set", "backend=gpu"],
+            2,
+            "backend: expected 'auto', 'compiled' or 'batched', got 'gpu'",
+        ),
+        (["simulate", "CONFIG", "--set", 'start=["a"]'], 2, "error: start: expected a list of numbers"),
+        (["simulate", "CONFIG", "--set", 'constraint={kind="Reflect"}'], 2, "constraint: Reflect missing 1 required"),
         (["simulate", "CONFIG", "--set", "record.observables=energy"], 2, "got 'energy': write ['energy']"),
     ],
 )
