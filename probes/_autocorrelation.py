@@ -11,10 +11,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError
+from landscape.observers.few import NORMAL
 from landscape.probes._correlation import combine, long_run, products
 from landscape.probes._describe import describe
 from landscape.probes._equilibration import starts
-from landscape.probes._estimation import Correlations, Moments, correlation_errors, correlations, fitted_gamma, moments
+from landscape.probes._estimation import (
+    Correlations,
+    Moments,
+    correlation_errors,
+    correlations,
+    fitted_gamma,
+    interpolation_gap,
+    moments,
+)
 from landscape.probes._influence import between_chains, masked
 from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray, as_series, bundles, grouping
 
@@ -186,19 +195,27 @@ def _lagged_products(y: FloatArray, bins: int, width: int, span: IntArray, size:
 def half_time_columns(
     bundle: Bundle, m: Moments, c: Correlations, factor: FloatArray, spacing: FloatArray
 ) -> dict[str, NDArray[Any]]:
-    """Integrated and half time with errors, in units of time; NaN where the run is too short for them."""
+    """Integrated and half time with errors, in units of time; NaN where the run is too short for them.
+
+    `fine` is False where the correlation falls to one half before the next draw.
+    """
     time_error, half_error = correlation_errors(bundle, m, c, factor)
     half = np.where(c.resolved, c.half.value, np.nan)
     # Below the spacing of draws a half time rests on rho_1 alone, which must then stand out of its own noise.
     with np.errstate(divide="ignore", invalid="ignore"):
         noise = half_error.stderr / np.abs(c.half.right)
-    half = np.where((c.half.lag == 1) & ~(c.run.correlation[:, 1] > 2.0 * noise), np.nan, half)
+    below = (c.half.lag == 1) & (c.run.correlation[:, 1] < 0.5)
+    half = np.where(below & ~(c.run.correlation[:, 1] > 2.0 * noise), np.nan, half)
+    # Below the spacing all that may happen between two draws has to be held; further on it is half of that at most.
+    gap = interpolation_gap(c.run.correlation, c.half, half_error.stderr)
+    error = np.where(below, half_error.stderr + gap / NORMAL, np.hypot(half_error.stderr, 0.5 * gap))
     return {
         "autocorrelation_time": np.where(c.resolved, c.run.time, np.nan) * spacing,
         "autocorrelation_time_stderr": np.where(c.resolved, time_error.stderr, np.nan) * spacing,
         "half_time": half * spacing,
-        "half_time_stderr": np.where(np.isfinite(half), half_error.stderr, np.nan) * spacing,
+        "half_time_stderr": np.where(np.isfinite(half), error, np.nan) * spacing,
         "resolved": c.resolved,
+        "fine": ~below,
         "correlation_times": c.correlation_times,
     }
 
@@ -256,7 +273,7 @@ def half_time(
         for name, values in found.items():
             columns.setdefault(name, np.full(groups.count, np.nan))[bundle.groups] = values
     return describe(
-        columns | {"resolved": columns["resolved"].astype(bool)},
+        columns | {name: columns[name].astype(bool) for name in ("resolved", "fine")},
         groups,
         series,
         title="Half time",

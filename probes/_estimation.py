@@ -9,6 +9,7 @@ import numpy as np
 import scipy.signal
 
 from landscape.probes._correlation import LongRun, Variance, combine, fft_size, long_run, power, products, taper, widen
+from landscape.probes._crossings import TIMES_PER_CROSSING, crossings
 from landscape.probes._gamma import GammaFit, fit_gamma, tail_factor
 from landscape.probes._influence import Influence, between_chains, masked
 from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray
@@ -23,6 +24,7 @@ __all__ = [
     "fitted_gamma",
     "half_crossing",
     "halves",
+    "interpolation_gap",
     "moments",
 ]
 
@@ -135,9 +137,36 @@ def half_crossing(rho: FloatArray) -> HalfTime:
     return HalfTime(value, lag.astype(np.intp), np.where(lag > 1, left, 0.0), right)
 
 
+def interpolation_gap(rho: FloatArray, half: HalfTime, stderr: FloatArray) -> FloatArray:
+    """How far, in draws, the crossing may be off the chord along which it was interpolated; `stderr` is that of it.
+
+    A correlation that is no single exponential bends between two draws. What relaxes without oscillating has a convex
+    ln(rho): it is below the chord and above the lines through the two draws before it and the two after it. Where
+    ln(rho) is concave it is the other way round, so that the nearer of the two crossings is a bound. Below the spacing
+    of draws only the later line is left, and nothing but the spacing where noise hides it.
+    """
+    rows, here = np.arange(rho.shape[0]), half.lag
+    before, after = here - 1, np.minimum(here + 1, rho.shape[1] - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        noise = stderr / np.abs(half.left + half.right)
+        seen = (after > here) & (rho[rows, after] > 2.0 * noise)
+        # One error is added: a value that comes out low would bring the line close to the chord.
+        first, second = np.log(rho[rows, here]), np.log(np.where(seen, rho[rows, after] + noise, np.nan))
+        later = here - (first + np.log(2.0)) / (second - first)
+        first, second = np.log(rho[rows, np.maximum(here - 2, 0)]), np.log(rho[rows, before])
+        earlier = np.where(here > 1, before - (second + np.log(2.0)) / (second - first), np.nan)
+    lines = [np.clip(line, before, here) for line in (later, earlier)]
+    nearest = np.fmin(*(np.abs(line - half.value) for line in lines))
+    return np.where(np.isfinite(nearest), nearest, np.fmax(half.value - before, here - half.value))
+
+
 @dataclass(frozen=True, slots=True)
 class Correlations:
-    """Autocorrelation of each group with what follows from it; times in draws."""
+    """Autocorrelation of each group with what follows from it; times in draws.
+
+    `correlation_times` is the length of all chains in correlation times, or as their crossings between two levels tell
+    it where these are few.
+    """
 
     run: LongRun
     half: HalfTime
@@ -156,7 +185,8 @@ def correlations(bundle: Bundle, m: Moments, max_lag: int | None = None) -> Corr
     with np.errstate(divide="ignore", invalid="ignore"):
         lengths = m.draws / doubtful
     resolved = run.closed & (lengths * m.chains > _LONGER_THAN) & (lengths > _EACH_LONGER_THAN) & (m.chains > 0)
-    return Correlations(run, half, resolved, lengths * m.chains)
+    times = np.minimum(lengths * m.chains, TIMES_PER_CROSSING * crossings(bundle, resolved))
+    return Correlations(run, half, resolved & (times >= _LONGER_THAN), times)
 
 
 def longer_needed(times: FloatArray | float, chains: FloatArray | int) -> FloatArray:

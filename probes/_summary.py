@@ -33,7 +33,7 @@ CONVENTIONS = (
     "k_B = 1; autocorrelation_time = spacing * (1/2 + sum_k rho_k), effective_sample_size = N / (2 tau); "
     "Gamma law with location 0; +-1.96 standard errors cover 95 %"
 )
-_FLAGS = ("resolved", "stationary", "chains_agree")
+_FLAGS = ("resolved", "stationary", "chains_agree", "fine")
 _COUNTS = ("discarded", "chains_used", "chains_dropped")
 _STATIONARY = 3.0
 
