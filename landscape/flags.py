@@ -6,6 +6,7 @@ name of an estimate, such as ``trace_converged``, which then speaks of that esti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -27,6 +28,12 @@ REMARKS = {
     "plateau": "no plateau",
     "reached": "not reached",
 }
+
+_NEEDS = {
+    "resolved": "steps_needed",
+    "fine": "every_needed",
+    "reached": "steps_needed",
+}  # what a result says beside a flag of what is needed
 
 
 def flags(dataset: xr.Dataset, of: Iterable[str] | None = None) -> dict[str, str]:
@@ -65,7 +72,8 @@ def flags(dataset: xr.Dataset, of: Iterable[str] | None = None) -> dict[str, str
 def remarks(dataset: xr.Dataset, at: Mapping[str, int] | None = None, *, of: Iterable[str] | None = None) -> list[str]:
     """What the flags of a result say against it, or against its entry at some indices.
 
-    A flag that varies along dimensions without an index is counted: "not resolved at 2 of 12".
+    A flag that varies along dimensions without an index is counted: "not resolved at 2 of 12". Where the result knows
+    how many steps are needed, or how many between two draws, that is said too, of the worst entry.
 
     Parameters
     ----------
@@ -85,6 +93,8 @@ def remarks(dataset: xr.Dataset, at: Mapping[str, int] | None = None, *, of: Ite
     >>> found = xr.Dataset({"mean": ("chain", [1.0, 2.0]), "resolved": ("chain", [True, False])})
     >>> remarks(found), remarks(found, {"chain": 1}), remarks(found, {"chain": 0})
     (['not resolved at 1 of 2'], ['not resolved'], [])
+    >>> remarks(found.assign(steps_needed=("chain", [np.nan, 12_345.0])))
+    ['not resolved at 1 of 2: needs about 1.2e+04 steps']
     """
     found = []
     for name, text in flags(dataset, of).items():
@@ -92,8 +102,29 @@ def remarks(dataset: xr.Dataset, at: Mapping[str, int] | None = None, *, of: Ite
         flag = flag.isel({dim: index for dim, index in (at or {}).items() if dim in flag.dims})
         wrong = int((~flag.to_numpy().astype(bool)).sum())
         if wrong:
-            found.append(text if wrong == flag.size else f"{text} at {wrong} of {flag.size}")
+            text = text if wrong == flag.size else f"{text} at {wrong} of {flag.size}"
+            found.append(text + _needed(dataset, name, flag, at or {}))
     return found
+
+
+def _needed(dataset: xr.Dataset, name: str, flag: xr.DataArray, at: Mapping[str, int]) -> str:
+    """What the entries whose flag is false would need, where that is known."""
+    key = _NEEDS.get(name)
+    if key is None or key not in dataset or not set(dataset[key].dims) <= set(dataset[name].dims):
+        return ""
+    amounts = dataset[key].isel({dim: index for dim, index in at.items() if dim in dataset[key].dims})
+    values = amounts.broadcast_like(flag).to_numpy()[~flag.to_numpy().astype(bool)]
+    units = str(dataset[key].attrs.get("units", "steps"))
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return ""
+    if key == "every_needed":
+        if units != "steps":
+            return f": {known.min():.2g} of the distance would do"
+        return f": every {int(known.min())} steps would do" if known.min() >= 1 else ": a shorter time step is needed"
+    if math.isinf(known.min()):
+        return f": too short to tell how many {units} it needs"
+    return f": needs about {known[np.isfinite(known)].max():.2g} {units}"
 
 
 def estimate(dataset: xr.Dataset, name: str) -> str:

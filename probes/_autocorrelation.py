@@ -25,6 +25,7 @@ from landscape.probes._estimation import (
     moments,
 )
 from landscape.probes._influence import between_chains, masked
+from landscape.probes._needed import Length, every_needed, in_units, steps_needed
 from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray, as_series, bundles, grouping
 
 __all__ = ["autocorrelation", "half_time", "half_time_columns"]
@@ -98,7 +99,8 @@ def autocorrelation(
     groups = grouping(series, by)
     if max_lag is not None and (isinstance(max_lag, bool) or not 1 <= max_lag < series.draws):
         raise ConfigError(f"got max_lag={max_lag!r}; expected a number of draws from 1 to {series.draws - 1}")
-    values, errors, resolved = [], [], np.zeros(groups.count, dtype=bool)
+    values, errors, resolved, needed = [], [], np.zeros(groups.count, dtype=bool), np.full(groups.count, np.nan)
+    length = Length.of(series.values)
     lags: int | None = max_lag
     for bundle in bundles(series, groups):
         start, _ = starts(bundle, discard)
@@ -112,13 +114,15 @@ def autocorrelation(
         known &= np.isfinite(values[-1])
         errors.append(np.where(known, factor[:, None] * _errors(bundle, m, c, lags), np.nan))
         resolved[bundle.groups] = c.resolved
+        needed[bundle.groups] = steps_needed(c.resolved, c.correlation_times, length, m.chains)
     lag = np.arange(values[0].shape[1])
     dims = (groups.dim, "lag")
-    return describe(
+    dataset = describe(
         {
             "autocorrelation": (dims, np.concatenate(values)),
             "autocorrelation_stderr": (dims, np.concatenate(errors)),
             "resolved": resolved,
+            "steps_needed": needed,
         },
         groups,
         series,
@@ -127,6 +131,7 @@ def autocorrelation(
         cost="FFTs of the series; no gradients",
         lag=lag,
     )
+    return in_units(dataset, length)
 
 
 def _errors(bundle: Bundle, m: Moments, c: Correlations, lags: int) -> FloatArray:
@@ -197,8 +202,9 @@ def half_time_columns(
 ) -> dict[str, NDArray[Any]]:
     """Integrated and half time with errors, in units of time; NaN where the run is too short for them.
 
-    `fine` is False where the correlation falls to one half before the next draw.
+    `fine` is False where the correlation falls to one half before the next draw. What would be needed is beside it.
     """
+    length = Length.of(bundle.series.values)
     time_error, half_error = correlation_errors(bundle, m, c, factor)
     half = np.where(c.resolved, c.half.value, np.nan)
     # Below the spacing of draws a half time rests on rho_1 alone, which must then stand out of its own noise.
@@ -215,7 +221,9 @@ def half_time_columns(
         "half_time": half * spacing,
         "half_time_stderr": np.where(np.isfinite(half), error, np.nan) * spacing,
         "resolved": c.resolved,
+        "steps_needed": steps_needed(c.resolved, c.correlation_times, length, m.chains),
         "fine": ~below,
+        "every_needed": every_needed(~below, half, length),
         "correlation_times": c.correlation_times,
     }
 
@@ -227,7 +235,8 @@ def half_time(
     r"""Time at which the connected autocorrelation has fallen to 1/2.
 
     The first crossing, linear in ln(rho) between draws, so that it is exact for an exponential at any spacing: for
-    the energy of one direction of stiffness k, rho = exp(-2 k t) and the half time is ln(2) / (2 k).
+    the energy of one direction of stiffness k, rho = exp(-2 k t) and the half time is ln(2) / (2 k). What else
+    ln(rho) may do between draws, as the draws before and after bound it, is part of the error.
 
     Parameters
     ----------
@@ -240,8 +249,10 @@ def half_time(
     -------
     xarray.Dataset
         `half_time` and `autocorrelation_time` with their errors, in units of the coordinate `time` (draws without
-        it); `resolved`; `correlation_times`, the length of the run in autocorrelation times. Times are NaN where
-        `resolved` is False, and the half time where it is below the spacing of draws and lost in noise.
+        it); `resolved`; `correlation_times`, the length of the run in autocorrelation times; `steps_needed` where it is
+        not resolved. `fine` is False where the half time is below the spacing of draws: its error then holds all that
+        an autocorrelation may do between two draws, and `every_needed` are the steps between draws that would do. Times
+        are NaN where `resolved` is False, and the half time where it is not `fine` and lost in noise.
 
     Raises
     ------
@@ -272,11 +283,14 @@ def half_time(
         found = half_time_columns(bundle, m, c, factor, groups.spacing[bundle.groups])
         for name, values in found.items():
             columns.setdefault(name, np.full(groups.count, np.nan))[bundle.groups] = values
-    return describe(
-        columns | {name: columns[name].astype(bool) for name in ("resolved", "fine")},
-        groups,
-        series,
-        title="Half time",
-        conventions="first crossing of 1/2 of the connected autocorrelation; tau = spacing * (1/2 + sum_k rho_k)",
-        cost="three passes over the series, two FFTs of each chain; no gradients",
+    return in_units(
+        describe(
+            columns | {name: columns[name].astype(bool) for name in ("resolved", "fine")},
+            groups,
+            series,
+            title="Half time",
+            conventions="first crossing of 1/2 of the connected autocorrelation; tau = spacing * (1/2 + sum_k rho_k)",
+            cost="three passes over the series, two FFTs of each chain; no gradients",
+        ),
+        Length.of(series.values),
     )

@@ -15,6 +15,7 @@ from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.probes._describe import annotate
 from landscape.probes._diffusion import first_kept
+from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._pairs import refuse_pairs
 from landscape.probes._series import FloatArray, as_series
 from landscape.probes.free_energy.averages import FEWEST_CHAINS, FEWEST_TIMES, by_correlations, clusters, resolution
@@ -128,7 +129,7 @@ def current(
     found: dict[str, Any] = dict(once.estimates(times >= FEWEST_TIMES))
     found["fine"] = _agree(once, twice)
     found |= {"resolved": resolved, "chains_agree": agree, "correlation_times": times}
-    return _dataset(names, edges, found)
+    return with_steps_needed(_dataset(names, edges, found), Length.of(run), len(columns[0]))
 
 
 def _columns(

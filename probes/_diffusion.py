@@ -14,6 +14,7 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.probes._describe import annotate, describe
 from landscape.probes._displacements import FEW_CHAINS, PIECES, Displacements, halves_agree, pieces
 from landscape.probes._distance import unwrapped_points
+from landscape.probes._needed import Length, in_units
 from landscape.probes._series import IntArray, Series, as_series, bundles, grouping
 
 __all__ = ["diffusion"]
@@ -161,6 +162,7 @@ def _one(series: Series, by: str, discard: Any, fit: Any) -> xr.Dataset:
     curves = ("mean_squared_displacement", "displacement_variance")
     rows = {f"{name}{end}": np.full(shape, np.nan) for name in curves for end in ("", "_stderr")}
     flags = {name: np.zeros(groups.count, bool) for name in ("resolved", "stationary")}
+    length, needed = Length.of(series.values), np.full(groups.count, np.nan)
     counts = {name: np.zeros(groups.count, np.int64) for name in ("chains_used", "chains_dropped")}
     for bundle in bundles(series, groups):
         for place, g in enumerate(bundle.groups):
@@ -174,6 +176,9 @@ def _one(series: Series, by: str, discard: Any, fit: Any) -> xr.Dataset:
                 rows[name][g], rows[f"{name}_stderr"][g] = value, error
             window = moves.window(fit)
             flags["resolved"][g] = window is not None and moves.trusted(window)
+            if not flags["resolved"][g]:  # without a window the slope has not settled in all of the run
+                longer = np.inf if window is None else moves.longer(window)
+                needed[g] = length.count * longer if longer > 1 else np.nan
             if flags["resolved"][g] and window is not None:
                 found["diffusion"][g], found["diffusion_stderr"][g] = moves.coefficient(window)
                 found["fit_start"][g], found["fit_end"][g] = (lag * groups.spacing[g] for lag in window)
@@ -183,7 +188,11 @@ def _one(series: Series, by: str, discard: Any, fit: Any) -> xr.Dataset:
                 found["velocity_stderr"][g] = spread
             flags["stationary"][g] = halves_agree(values, window, float(groups.spacing[g]))
     dataset = describe(
-        found | flags | counts | {name: ((groups.dim, "lag"), values) for name, values in rows.items()},
+        found
+        | flags
+        | counts
+        | {"steps_needed": needed}
+        | {name: ((groups.dim, "lag"), values) for name, values in rows.items()},
         groups,
         series,
         title="Displacements, mean velocity and diffusion",
@@ -191,7 +200,7 @@ def _one(series: Series, by: str, discard: Any, fit: Any) -> xr.Dataset:
         cost="about 2 log2(draws) passes over the positions; no gradients",
         lag=lags,
     )
-    return _with_units(dataset, series)
+    return in_units(_with_units(dataset, series), length)
 
 
 def _with_units(dataset: xr.Dataset, series: Series) -> xr.Dataset:

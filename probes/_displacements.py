@@ -168,8 +168,12 @@ class Displacements:
 
     def trusted(self, window: tuple[int, int]) -> bool:
         """Whether the coefficient is known well enough that its error can be believed."""
+        return 0 < self.longer(window) <= 1
+
+    def longer(self, window: tuple[int, int]) -> float:
+        """How many times as long as they are chains would have to be for that; infinite where it cannot be told."""
         mean, error = self._mean(self.slopes([window])[:, 0])
-        return bool(0 < error <= MOST_ERROR * mean)
+        return float((error / (MOST_ERROR * mean)) ** 2) if mean > 0 and np.isfinite(error) else np.inf
 
 
 def halves_agree(values: FloatArray, window: tuple[int, int] | None, spacing: float) -> bool:

@@ -16,6 +16,7 @@ from landscape.probes._describe import describe
 from landscape.probes._equilibration import starts
 from landscape.probes._estimation import correlations, moments
 from landscape.probes._influence import Influence, between_chains
+from landscape.probes._needed import Length, in_units, steps_needed
 from landscape.probes._series import Bundle, FloatArray, as_series, bundles, grouping
 
 __all__ = ["participation_ratio"]
@@ -91,7 +92,9 @@ def participation_ratio(
     variables = {"participation_ratio": mean, "participation_ratio_stderr": error}
     variables |= {"participating_fraction": mean / samples, "participating_fraction_stderr": error / samples}
     result = describe(
-        variables | {name: columns[name].astype(bool) for name in ("resolved", "chains_agree")},
+        variables
+        | {name: columns[name].astype(bool) for name in ("resolved", "chains_agree")}
+        | {"steps_needed": columns["steps_needed"]},
         groups,
         series,
         title="Participation ratio",
@@ -99,26 +102,29 @@ def participation_ratio(
         cost="two passes over the series; no gradients",
     )
     result.attrs["samples"] = samples
-    return result
+    return in_units(result, Length.of(series.values))
 
 
 def _average(bundle: Bundle, discard: str | float | int) -> dict[str, FloatArray]:
     """Mean and error of each group; too few draws to correlate leave the scatter between chains."""
     if bundle.series.draws >= _ENOUGH:
         m = moments(bundle, starts(bundle, discard)[0])
-        resolved = correlations(bundle, m).resolved
+        found = correlations(bundle, m)
+        resolved, times = found.resolved, found.correlation_times
         average = Influence(bundle, m.start)
         for rows, values, owner in bundle.blocks():
             average.add(rows, values, owner)
-        found = average.variance(resolved, m)
-        error, agree = found.stderr, found.agree
+        variance = average.variance(resolved, m)
+        error, agree = variance.stderr, variance.agree
     else:
         m = moments(bundle, np.zeros(bundle.size, dtype=np.intp))
         resolved, agree = np.zeros(bundle.size, dtype=bool), np.ones(bundle.size, dtype=bool)
-        unknown = np.full(bundle.size, np.nan)
+        unknown, times = np.full(bundle.size, np.nan), np.zeros(bundle.size)
         between = between_chains(m.chain_mean, bundle.owner, bundle.size)
         error = combine(unknown, np.ones(bundle.size), between, m.chains).stderr
-    return {"mean": m.mean, "error": np.where(m.chains > 0, error, np.nan), "resolved": resolved, "chains_agree": agree}
+    needed = steps_needed(resolved, times, Length.of(bundle.series.values), m.chains)
+    error = np.where(m.chains > 0, error, np.nan)
+    return {"mean": m.mean, "error": error, "resolved": resolved, "chains_agree": agree, "steps_needed": needed}
 
 
 def _with_axes(losses: Any) -> xr.DataArray:

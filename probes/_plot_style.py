@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
@@ -16,7 +16,10 @@ from landscape.flags import remarks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["OKABE_ITO", "abscissa", "along", "axes", "chosen", "flagged", "label", "shades", "trust"]
+__all__ = [
+    "OKABE_ITO", "abscissa", "along", "axes", "beside", "chosen", "flagged", "label", "name_ticks", "names_along",
+    "shades", "trust",
+]  # fmt: skip
 
 P = ParamSpec("P")
 
@@ -118,6 +121,28 @@ def along(ax: Axes, name: str, logarithmic: bool, *, whole: bool) -> None:
 
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel(name)
+
+
+def names_along(dataset: xr.Dataset, dim: str) -> list[str] | None:
+    """Names of the entries of a dimension that has names and no numbers, such as layers; else None."""
+    if dim not in dataset.coords or dataset.coords[dim].dims != (dim,):
+        return None
+    values = dataset.coords[dim].to_numpy()
+    return [str(value) for value in values] if values.dtype.kind in "OSU" else None
+
+
+def beside(number: int, count: int) -> float:
+    """Shift of one of several points that share a name on the axis."""
+    return 0.6 * ((number + 0.5) / count - 0.5)
+
+
+def name_ticks(ax: Axes, names: Sequence[str]) -> None:
+    """Names at 0, 1, 2, ... of the abscissa, slanted where they are many or long."""
+    slanted = len(names) > 6 or sum(map(len, names)) > 60
+    ax.set_xticks(
+        np.arange(len(names)), list(names), rotation=45 if slanted else 0, ha="right" if slanted else "center",
+    )  # fmt: skip
+    ax.set_xlim(-0.6, len(names) - 0.4)
 
 
 def trust(dataset: xr.Dataset, count: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from landscape.errors import ConfigError
 from landscape.observers.few import NORMAL
 from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
+from landscape.probes._needed import Length, every_needed, in_units
 from landscape.probes._pairs import means_of_pairs
 from landscape.probes._projected import FloatArray, Projected, first_zero
 
@@ -20,6 +21,7 @@ __all__ = ["relaxation"]
 _NAMES = {
     "relaxation_time": ("time in which the mean distance from the target falls by e", "{t}"),
     "effective_relaxation_time": ("relaxation time divided by 1 - momentum", "{t}"),
+    "fine": ("whether the relaxation lasts longer than the time between projections", "1"),
     "reached": ("whether the distance fell that far", "1"),
     "relative_distance": ("mean distance from the target in units of that at the start", "1"),
     "time": ("time since the start", "{t}"),
@@ -50,7 +52,9 @@ def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = Non
         On `temperature`: `relaxation_time` (NaN where it was not reached in the run) and its error, a 1.96th of
         the way to the farther end of the times at which 1/e lies within 1.96 errors of r (NaN where it still does at
         the end of the run), `effective_relaxation_time` = relaxation_time / (1 - momentum), in which heavy-ball and
-        plain descent can be compared (NaN for a run that does not say its momentum), `reached`, `target`,
+        plain descent can be compared (NaN for a run that does not say its momentum), `reached`, with `steps_needed`
+        where it is not, as the rest of the distance tells, `fine`, False where it is shorter than the time to the first
+        projection (the error then holds that time), with `every_needed`, `target`,
         `chains_used` and `chains_dropped`; `relative_distance (temperature, projection)` with its error from the
         scatter between chains, and its `time`.
 
@@ -85,6 +89,8 @@ def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = Non
     found = {name: np.full(len(groups), np.nan) for name in _NAMES if name.endswith("_time")}
     found |= {"relaxation_time_stderr": np.full(len(groups), np.nan), "target": np.full(len(groups), np.nan)}
     found["effective_relaxation_time_stderr"] = np.full(len(groups), np.nan)
+    found |= {name: np.full(len(groups), np.nan) for name in ("steps_needed", "every_needed")}
+    fine, length = np.ones(len(groups), dtype=bool), _length(run)
     curve, error, time = (np.full((len(groups), steps), np.nan) for _ in range(3))
     used = np.zeros((len(groups), 2), dtype=np.int64)
     for row, (temperature, chains) in enumerate(groups):
@@ -104,6 +110,13 @@ def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = Non
         time[row] = series.time[own[0]] - series.time[own[0], 0]
         curve[row], error[row] = _ratio(distance)
         passage, scatter = _passage(distance, time[row])
+        if np.isfinite(passage):
+            first = time[row, 1] - time[row, 0]
+            fine[row] = passage >= first
+            found["every_needed"][row] = every_needed(fine[row], passage / first, length)
+        else:
+            left = curve[row, -1]
+            found["steps_needed"][row] = length.count / -np.log(left) if 0 < left < 1 else np.inf
         scale = 1 / (1 - series.momentum[own[0]])
         found["target"][row] = goal
         found["relaxation_time"][row], found["relaxation_time_stderr"][row] = passage, scatter
@@ -111,6 +124,7 @@ def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = Non
         found["effective_relaxation_time_stderr"][row] = scatter * scale
     variables: dict[str, Any] = {name: ("temperature", values) for name, values in found.items()}
     variables["reached"] = ("temperature", np.isfinite(found["relaxation_time"]))
+    variables["fine"] = ("temperature", fine)
     variables |= {"chains_used": ("temperature", used[:, 0]), "chains_dropped": ("temperature", used[:, 1])}
     both = ("temperature", "projection")
     dataset = xr.Dataset(
@@ -118,7 +132,16 @@ def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = Non
         {"temperature": [t for t, _ in groups], "time": (both, time)},
         {"title": "Relaxation along a path", "conventions": "distance along the path, averaged over chains"},
     )
-    return annotate(dataset, time_units="time", names=_NAMES)
+    return in_units(annotate(dataset, time_units="time", names=_NAMES), length)
+
+
+def _length(run: Any) -> Length:
+    """In steps, as far as projections know them."""
+    step = run.coords.get("projection_step") if isinstance(run, xr.Dataset) else None
+    if step is None or step.dims != ("projection",) or step.size < 2:
+        return Length(float("nan"), "projections")
+    steps = step.to_numpy().astype(float)
+    return Length(float(steps[-1] - steps[0]), "steps", float(np.diff(steps).min()))
 
 
 def _goal(target: Any, arc: FloatArray, length: float) -> float:
@@ -155,7 +178,17 @@ def _passage(distance: FloatArray, time: FloatArray) -> tuple[float, float]:
     ratio, error = _ratio(distance)
     bands = np.stack([ratio - NORMAL * error, ratio + NORMAL * error]) - np.exp(-1)
     early, late = first_zero(bands, np.broadcast_to(time, bands.shape))
-    return float(passage), float(np.fmax(late - passage, passage - early) / NORMAL) if np.isfinite(late) else np.nan
+    if not np.isfinite(late):
+        return float(passage), np.nan
+    # The curve bends between projections; before the first one it may do anything.
+    after = max(int(np.searchsorted(time, passage)), 1)
+    step = time[after] - time[after - 1]
+    bends = np.abs(np.diff(ratio, 2))[max(after - 2, 0) : after]
+    fall = max(float(ratio[after - 1] - ratio[after]), 1e-300)
+    between = (
+        step * min(float(bends.max(initial=0.0)) / (8.0 * fall), 1.0) if after > 1 else max(passage, step - passage)
+    )
+    return float(passage), float((np.fmax(late - passage, passage - early) + between) / NORMAL)
 
 
 def _first(curves: FloatArray, time: FloatArray) -> FloatArray:

@@ -25,6 +25,7 @@ from landscape.probes._estimation import (
 )
 from landscape.probes._gamma import GammaFit, bias_moments, bias_rate, bias_shape, influence
 from landscape.probes._influence import Influence, masked
+from landscape.probes._needed import Length, in_units
 from landscape.probes._series import Bundle, FloatArray, as_series, bundles, grouping
 
 __all__ = ["CONVENTIONS", "summary"]
@@ -81,14 +82,17 @@ def summary(
         * `autocorrelation_time` tau = spacing (1/2 + sum rho_k), `half_time`, `effective_sample_size` = N / (2 tau),
           less where chains contradict each other;
         * flags `resolved` (all chains together longer than 50 tau and each longer than 20 tau, with one standard
-          error of tau added), `stationary` (|drift| within 3 standard errors), `chains_agree` (scatter between chains
-          not larger than correlations allow, or where these are not known than what each chain explores, F test at
-          1 %);
+          error of tau added, and twenty crossings or more between two levels, such as those of two wells, where the
+          series has them), `fine` (half time not below the spacing of draws), `stationary` (|drift| within 3 standard
+          errors), `chains_agree` (scatter between chains not larger than correlations allow, or where these are not
+          known than what each chain explores, F test at 1 %);
+        * `steps_needed` and `every_needed`: steps, and steps between draws, where the flags say that these do not do;
         * `correlation_times`, `length`, `discarded`, `chains_used`, `chains_dropped`, `mean_variance_correlation`.
 
-        Where `resolved` is False both times are NaN, and so are standard errors unless four or more chains give them
-        by their scatter, which chains that rest at the same value do not. Gamma quantities are NaN where an energy is
-        not positive.
+        A well that no chain has visited cannot be known of, and one that was visited for less than some thousandths of
+        the run is not seen. Where `resolved` is False both times are NaN, and so are standard errors unless four or
+        more chains give them by their scatter, which chains that rest at the same value do not. Gamma quantities are
+        NaN where an energy is not positive, and without error where their bias is not known.
 
     Raises
     ------
@@ -137,7 +141,7 @@ def summary(
         name: v.astype(bool) if name in _FLAGS else v.astype(np.int64) if name in _COUNTS else v
         for name, v in columns.items()
     }
-    return describe(
+    dataset = describe(
         variables,
         groups,
         series,
@@ -145,6 +149,7 @@ def summary(
         conventions=CONVENTIONS,
         cost="four passes over the series, two FFTs of each chain; no gradients",
     )
+    return in_units(dataset, Length.of(series.values))
 
 
 def _rows(bundle: Bundle, discard: str | float | int, t: FloatArray, spacing: FloatArray) -> dict[str, NDArray[Any]]:
@@ -200,16 +205,20 @@ def _gamma_columns(fit: GammaFit, errors: dict[str, Variance], m: Moments) -> di
     shape_bias = bias_shape(fit, mean, shape)
     rate_bias = bias_rate(fit, shape_bias, mean, shape, rate)
     moments_bias, shared = bias_moments(fit, mean, variance, by_moments)
-    alpha = fit.shape - np.nan_to_num(shape_bias)
-    stderr = {name: np.where(np.isfinite(getattr(fit, _SOURCE[name])), errors[name].stderr, np.nan) for name in _GAMMA}
+    # Without its bias an estimate is what it is to first order, and has no error.
+    bias = {"gamma_shape": shape_bias, "gamma_rate": rate_bias, "gamma_shape_moments": moments_bias}
+    known = {name: np.isfinite(getattr(fit, _SOURCE[name]) - bias[name]) for name in _GAMMA}
+    stderr = {name: np.where(known[name], errors[name].stderr, np.nan) for name in _GAMMA}
+    bias = {name: np.where(known[name], bias[name], 0.0) for name in _GAMMA}
+    alpha = fit.shape - bias["gamma_shape"]
     return {
         "gamma_shape": alpha,
         "gamma_shape_stderr": stderr["gamma_shape"],
         "constrained_directions": 2.0 * alpha,
         "constrained_directions_stderr": 2.0 * stderr["gamma_shape"],
-        "gamma_rate": fit.shape / m.mean - np.nan_to_num(rate_bias),
+        "gamma_rate": fit.shape / m.mean - bias["gamma_rate"],
         "gamma_rate_stderr": stderr["gamma_rate"],
-        "gamma_shape_moments": fit.shape_moments - np.nan_to_num(moments_bias),
+        "gamma_shape_moments": fit.shape_moments - bias["gamma_shape_moments"],
         "gamma_shape_moments_stderr": stderr["gamma_shape_moments"],
         "mean_variance_correlation": shared,
     }

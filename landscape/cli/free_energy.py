@@ -16,7 +16,6 @@ from landscape.errors import ConfigError
 from landscape.flags import remarks
 from landscape.opening import open as open_run
 from landscape.probes import free_energy
-from landscape.probes._estimation import longer_needed
 from landscape.storage.files import read_spec, save
 
 __all__ = ["probe_free_energy", "profile_table"]
@@ -43,21 +42,9 @@ def probe_free_energy(
     if len(names) == 1:
         console.print(profile_table(found, names[0], _theory(table, found, names[0], heat)))
     for text in remarks(found):
-        console.print(text + (_steps_needed(chosen, found) if text.startswith("not resolved") else ""))
+        console.print(text)
     save(found, target)
     console.print(f"wrote [bold]{target}[/bold]")
-
-
-def _steps_needed(run: xr.Dataset, found: xr.Dataset) -> str:
-    """For how many steps a run would have to go on that is too short, at least, as its own correlations tell."""
-    times = float(found.correlation_times)
-    if "step" not in run.coords:
-        return ""
-    if not times > 0:
-        return f": {int(run.step[-1])} steps are too few to tell how many would be needed"
-    chains = run.sizes.get("chain", 1)
-    steps = int(run.step[-1]) * float(longer_needed(times, chains))
-    return f": {times / chains:.2g} correlation times in each chain; enough would take about {steps:.1g} steps, or more"
 
 
 def _of_hills(

@@ -98,10 +98,9 @@ def escape_table(found: xr.Dataset) -> Table:
     for heat in range(found.sizes["temperature"]):
         for number, estimator in enumerate(found.estimator.to_numpy()):
             one = found.isel(temperature=heat, estimator=number)
-            counted = one if estimator == "survival" else one.drop_vars("resolved")  # which speaks of counts
             table.add_row(
                 f"{float(one.temperature):.3g}", str(estimator),
                 *(measured(float(one.rate.sel(core=core)), float(one.rate_stderr.sel(core=core))) for core in cores),
-                measured(float(one.relaxation_rate), float(one.relaxation_rate_stderr)), ", ".join(remarks(counted)),
+                measured(float(one.relaxation_rate), float(one.relaxation_rate_stderr)), ", ".join(remarks(one)),
             )  # fmt: skip
     return table

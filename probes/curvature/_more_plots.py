@@ -8,7 +8,18 @@ import numpy as np
 import xarray as xr
 
 from landscape.arguments import guarded
-from landscape.probes._plot_style import OKABE_ITO, along, axes, chosen, flagged, label, shades
+from landscape.probes._plot_style import (
+    OKABE_ITO,
+    along,
+    axes,
+    beside,
+    chosen,
+    flagged,
+    label,
+    name_ticks,
+    names_along,
+    shades,
+)  # fmt: skip
 from landscape.probes.curvature.plots import _entry, _need, _path
 
 if TYPE_CHECKING:
@@ -65,8 +76,7 @@ def plot_diagonal(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     for i, (color, row) in enumerate(zip(shades(len(kept)), kept, strict=True)):
         name = _entry(dataset, dims, int(row)) or None
         if layers:
-            shift = 0.6 * ((i + 0.5) / len(kept) - 0.5)
-            _by_layer(ax, dataset, rows[row], shift, color, name)
+            _by_layer(ax, dataset, rows[row], beside(i, len(kept)), color, name)
         else:
             _in_order(ax, rows[row], errors[row], color, name)
     _scale(ax, rows[kept][np.isfinite(rows[kept])])
@@ -118,20 +128,25 @@ def plot_sharpness(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         order, lines = (*dims, "radius"), dims
     else:
         (x, text), order, lines = _path(dataset, dims), tuple(dims), dims[:-1]
+    ticks = names_along(dataset, dims[-1]) if dims and not several else None
     good = dataset["converged"].transpose(*order).to_numpy().reshape(-1, x.size)
     kept = chosen(len(good), _MOST_POSITIONS)
-    for color, name in zip(OKABE_ITO, names, strict=False):
+    for place, (color, name) in enumerate(zip(OKABE_ITO, names, strict=False)):
         values = dataset[name].transpose(*order).to_numpy().reshape(-1, x.size)
         errors = 1.96 * dataset[f"{name}_stderr"].transpose(*order).to_numpy().reshape(-1, x.size)
-        for style, row in zip(("-", "--", "-.", ":"), kept, strict=False):
+        for line, row in zip(("-", "--", "-.", ":"), kept, strict=False):
             legend = ", ".join(filter(None, [_RISES[name], _entry(dataset, lines, int(row))]))
             trusted = good[row] if name == "maximum" else np.isfinite(errors[row])
-            _rise(ax, x, values[row], errors[row], trusted, color, style, legend, upwards=name == "maximum")
+            at = x + beside(place, len(names)) if ticks else x
+            style = "none" if ticks else line
+            _rise(ax, at, values[row], errors[row], trusted, color, style, legend, upwards=name == "maximum")
     if "first_order" in dataset:
         values = dataset["first_order"].transpose(*order).to_numpy().reshape(-1, x.size)
         for number, row in enumerate(kept):
             ax.plot(x, values[row], "x", color="0.35", ms=5, label=_RISES["first_order"] if number == 0 else None)
     along(ax, text, logarithmic=False, whole=x.dtype.kind == "i")
+    if ticks:
+        name_ticks(ax, ticks)
     heights = [dataset[name].to_numpy() for name in names]
     if several and x.max() > 20 * x.min() and all((values[np.isfinite(values)] > 0).all() for values in heights):
         ax.set_xscale("log")
@@ -153,7 +168,7 @@ def _rise(
     *,
     upwards: bool,
 ) -> None:
-    ax.plot(x, values, style, color=color, lw=1.2, label=legend)
+    ax.plot(x, values, ls=style, marker="o" if style == "none" else None, ms=4, color=color, lw=1.2, label=legend)
     for part, face in ((good, color), (~good, "white")):
         below = np.zeros_like(errors) if upwards else errors
         ax.errorbar(
@@ -186,12 +201,7 @@ def _by_layer(ax: Axes, dataset: xr.Dataset, row: np.ndarray, shift: float, colo
     ax.vlines(x, quantiles[0], quantiles[4], color=color, lw=1.0)
     ax.vlines(x, quantiles[1], quantiles[3], color=color, lw=4.0)
     ax.plot(x, quantiles[2], "o", color=color, mec="white", ms=6, label=name)
-    ax.set_xticks(
-        np.arange(len(known)),
-        [texts[number] if number < len(texts) else str(number) for number in known],
-        rotation=45 if len(known) > 6 else 0,
-        ha="right" if len(known) > 6 else "center",
-    )
+    name_ticks(ax, [texts[number] if number < len(texts) else str(number) for number in known])
     ax.set_xlabel("layer")
 
 

@@ -9,7 +9,18 @@ import xarray as xr
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError
-from landscape.probes._plot_style import OKABE_ITO, along, axes, chosen, flagged, label, shades
+from landscape.probes._plot_style import (
+    OKABE_ITO,
+    along,
+    axes,
+    beside,
+    chosen,
+    flagged,
+    label,
+    name_ticks,
+    names_along,
+    shades,
+)
 from landscape.probes.curvature.scaling import ROUNDING
 
 if TYPE_CHECKING:
@@ -274,11 +285,12 @@ def _need(dataset: xr.Dataset, *names: str) -> None:
 
 
 def _lines(dataset: xr.Dataset, names: dict[str, str], text: str, ax: Axes | None) -> Axes:
-    """Values against the last dim, a line for each entry of the others."""
+    """Values against the last dim, a line for each entry of the others; points beside each other where it has names."""
     _need(dataset, *names)
     ax = axes(ax)
     dims = [str(d) for d in dataset[next(iter(names))].dims]
     x, name = _path(dataset, dims)
+    ticks = names_along(dataset, dims[-1]) if dims else None
     several = len(names) > 1
     for i, (key, own) in enumerate(names.items()):
         values = np.atleast_1d(dataset[key].to_numpy()).reshape(-1, x.size)
@@ -289,16 +301,19 @@ def _lines(dataset: xr.Dataset, names: dict[str, str], text: str, ax: Axes | Non
         half, good = half.reshape(values.shape), dataset["converged"].to_numpy().reshape(values.shape)
         kept = chosen(len(values), _MOST_LINES)
         colors = [OKABE_ITO[i]] * len(kept) if several else [OKABE_ITO[j % len(OKABE_ITO)] for j in range(len(kept))]
-        for color, row in zip(colors, kept, strict=True):
+        for number, (color, row) in enumerate(zip(colors, kept, strict=True)):
             entry = _entry(dataset, dims[:-1], int(row))
             legend = ", ".join(filter(None, [own if several else "", entry]))
-            ax.plot(x, values[row], color=color, lw=1.2, label=legend or None)
+            at = x + beside(number, len(kept)) if ticks else x
+            ax.plot(at, values[row], "o" if ticks else "-", ms=4, color=color, lw=1.2, label=legend or None)
             for part, face in ((good[row], color), (~good[row], "white")):
                 ax.errorbar(
-                    x[part], values[row][part], half[row][part],
+                    at[part], values[row][part], half[row][part],
                     fmt="o", ms=4, color=color, mfc=face, elinewidth=0.9, capsize=2, lw=0,
                 )  # fmt: skip
     along(ax, name, logarithmic=False, whole=x.dtype.kind == "i")
+    if ticks:
+        name_ticks(ax, ticks)
     ax.set_ylabel(text)
     if ax.get_legend_handles_labels()[1]:
         ax.legend(frameon=False, fontsize="small")

@@ -20,6 +20,7 @@ _NAMES = {
     "negative_fraction": ("share of eigenvalues that are negative", "1"),
     "zero_fraction": ("share of eigenvalues that are zero within rounding", "1"),
     "snapshots": ("number of spectra", "1"),
+    "snapshots_dropped": ("spectra left out because an eigenvalue is not finite", "1"),
     "exponent": ("exponent p of the median positive eigenvalue, median ~ T^p", "1"),
     "scaled_distance": ("largest distance between distributions of lambda / T at different T", "1"),
     "distance": ("largest distance between distributions of lambda at different T", "1"),
@@ -45,7 +46,8 @@ def temperature_scaling(spectrum: xr.Dataset) -> xr.Dataset:
     -------
     xarray.Dataset
         On `temperature`: `median` of the eigenvalues above 1e-12 of a spectrum's largest with `median_stderr`,
-        `negative_fraction`, `zero_fraction`, `snapshots`. Numbers: `exponent` with `exponent_stderr`,
+        `negative_fraction`, `zero_fraction`, `snapshots`, and `snapshots_dropped`: spectra with an eigenvalue that is
+        not finite are left out. Numbers: `exponent` with `exponent_stderr`,
         `scaled_distance`, `distance` (largest over pairs of temperatures).
 
     Raises
@@ -75,19 +77,20 @@ def temperature_scaling(spectrum: xr.Dataset) -> xr.Dataset:
     (1.0, 0.0)
     """
     levels, rows = _by_temperature(spectrum)
-    medians, errors, negative, zero, pooled, counts = [], [], [], [], [], []
-    for chains in rows:
-        flat = chains.reshape(-1, chains.shape[-1])
-        top = np.nanmax(np.abs(flat), axis=1, keepdims=True)
+    medians, errors, negative, zero, pooled, counts, dropped = [], [], [], [], [], [], []
+    for chains, lost in rows:
+        flat = np.concatenate(chains)
+        top = np.abs(flat).max(axis=1, keepdims=True)
         positive = np.where(flat > ROUNDING * top, flat, np.nan)
-        own = np.nanmedian(positive, axis=1).reshape(chains.shape[:2])
-        independent = own.mean(axis=1) if len(own) > 1 else own[0]
+        own = np.split(np.nanmedian(positive, axis=1), np.cumsum([len(one) for one in chains])[:-1])
+        independent = np.array([one.mean() for one in own]) if len(own) > 1 else own[0]
         medians.append(independent.mean())
         errors.append(_stderr(independent))
         negative.append(np.mean(flat < -ROUNDING * top))
         zero.append(np.mean(np.abs(flat) <= ROUNDING * top))
         pooled.append(positive[np.isfinite(positive)])
-        counts.append(own.size)
+        counts.append(len(flat))
+        dropped.append(lost)
     exponent, error = _slope(np.log(levels), np.log(medians), np.array(errors) / np.array(medians))
     dataset = xr.Dataset(
         {
@@ -96,6 +99,7 @@ def temperature_scaling(spectrum: xr.Dataset) -> xr.Dataset:
             "negative_fraction": ("temperature", negative),
             "zero_fraction": ("temperature", zero),
             "snapshots": ("temperature", counts),
+            "snapshots_dropped": ("temperature", dropped),
             "exponent": ((), exponent),
             "exponent_stderr": ((), error),
             "scaled_distance": ((), _distance([v / t for v, t in zip(pooled, levels, strict=True)])),
@@ -111,8 +115,8 @@ def temperature_scaling(spectrum: xr.Dataset) -> xr.Dataset:
     return annotate(dataset, names=_NAMES)
 
 
-def _by_temperature(spectrum: xr.Dataset) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Temperatures, and the spectra of each as ``(chain, snapshot, eigenvalue)`` without those of lost chains."""
+def _by_temperature(spectrum: xr.Dataset) -> tuple[np.ndarray, list[tuple[list[np.ndarray], int]]]:
+    """Temperatures; the whole spectra of each, ``(snapshot, eigenvalue)`` of every chain, and how many were lost."""
     if not isinstance(spectrum, xr.Dataset):
         raise ConfigError(f"expected what curvature.eigenvalues returns, got {type(spectrum).__name__}")
     if "eigenvalue" not in spectrum or "temperature" not in spectrum.coords or spectrum.temperature.dims != ("chain",):
@@ -122,12 +126,19 @@ def _by_temperature(spectrum: xr.Dataset) -> tuple[np.ndarray, list[np.ndarray]]
         )
     values: Any = spectrum["eigenvalue"].transpose("chain", ..., "eigenvalue").to_numpy()
     values = values.reshape(len(values), -1, values.shape[-1])
-    kept = np.isfinite(values).any(axis=(1, 2))
+    whole = np.isfinite(values).all(axis=2)
+    kept = whole.any(axis=1)
     temperature = spectrum.temperature.to_numpy().astype(float)
     levels = np.unique(temperature[kept & (temperature > 0)])
     if levels.size < 2:
         raise ConfigError(f"a slope needs two or more positive temperatures, got {levels.tolist()}")
-    return levels, [values[kept & (temperature == level)] for level in levels]
+    return levels, [
+        (
+            [values[chain][whole[chain]] for chain in np.flatnonzero(kept & (temperature == level))],
+            int((~whole[temperature == level]).sum()),
+        )
+        for level in levels
+    ]
 
 
 def _stderr(samples: np.ndarray) -> float:

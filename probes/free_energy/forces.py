@@ -16,6 +16,7 @@ from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
 from landscape.potentials.modes import plain_modes
+from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve
 from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.sampling import REACHED, inside, onto, place
@@ -129,7 +130,7 @@ def mean_force(
     found = averages(force, walk.rounding.reshape(len(at), chains).amax(dim=1).cpu().numpy())
     whole = integrate(at, force.mean(axis=2), bends(force, change, t), found.known)
     name = coordinate if isinstance(coordinate, str) and coordinate.isidentifier() else "q"
-    return curve(
+    dataset = curve(
         at,
         name,
         {
@@ -145,6 +146,7 @@ def mean_force(
         },
         {"temperature": t, "method": "mean force at frozen coordinate", "zero": "first value", "seed": seed},
     )
+    return with_steps_needed(dataset, Length(steps), chains)
 
 
 @dataclass(eq=False)

@@ -18,6 +18,7 @@ from landscape.potentials import Expression
 from landscape.potentials.positions import plain_array
 from landscape.probes._balance import refuse_biased, refuse_driven
 from landscape.probes._correlation import student_factor
+from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._pairs import refuse_pairs
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import (
@@ -104,9 +105,9 @@ def profile(
     xarray.Dataset
         ``free_energy`` (of differences to the zero), ``density`` and ``count`` with standard errors, on bin centres
         named after the coordinates (of bins that are cut: of the part inside); ``resolved`` and ``correlation_times``
-        of all chains together; ``chains_agree``, whether they scatter no more than correlations allow (of counts: each
-        is longer than 20 correlation times as they scatter). Empty bins are NaN. Errors are NaN below 50 correlation
-        times.
+        of all chains together, and the ``steps_needed`` where they are too few; ``chains_agree``, whether they scatter
+        no more than correlations allow (of counts: each is longer than 20 correlation times as they scatter). Empty
+        bins are NaN. Errors are NaN below 50 correlation times.
 
     Raises
     ------
@@ -208,7 +209,7 @@ def profile(
     dataset["chains_agree"] = ((), counts.agree, {"long_name": "chains scatter as correlations allow", "units": "1"})
     about = {"long_name": "length of all chains in correlation times", "units": "1"}
     dataset["correlation_times"] = ((), counts.times, about)
-    return dataset
+    return with_steps_needed(dataset, Length.of(samples), len(fraction))
 
 
 def _values(

@@ -16,6 +16,7 @@ from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
 from landscape.potentials.expression import Expression
+from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve
 from landscape.probes.free_energy.quadrature import bends, integrate
@@ -122,7 +123,7 @@ def thermodynamic_integration(
     each = np.stack(slopes)
     found = averages(each)
     whole = integrate(at, each.mean(axis=2), bends(each, np.stack(seconds), t), found.known)
-    return curve(
+    dataset = curve(
         at,
         parameter or "lambda",
         {
@@ -138,6 +139,7 @@ def thermodynamic_integration(
         },
         {"temperature": t, "method": "thermodynamic integration", "zero": "first value", "seed": seed},
     )
+    return with_steps_needed(dataset, Length(steps), chains)
 
 
 def _over_temperature(
@@ -160,7 +162,7 @@ def _over_temperature(
     entropy, entropy_error = (found.mean - free_energy) / at, (found.stderr + stderr) / at
     deviations = (energies - found.mean[:, None, None]) ** 2
     spread = averages(deviations)
-    return curve(
+    dataset = curve(
         at,
         "temperature",
         {
@@ -180,6 +182,7 @@ def _over_temperature(
         },
         {"method": "thermodynamic integration over temperature", "reference": reference, "seed": seed},
     )
+    return with_steps_needed(dataset, Length(steps), chains)
 
 
 class Mixture(Potential):

@@ -156,7 +156,7 @@ def entropy(
             stderr,
             {"long_name": f"standard error of the {text}", "units": units},
         )
-    dataset["resolved"] = means["resolved"]
+    dataset["resolved"], dataset["steps_needed"] = means["resolved"], means["steps_needed"]
     return dataset.assign_attrs(method="(<V> - F) / T")
 
 

@@ -20,6 +20,7 @@ from landscape.potentials.expression import Expression
 from landscape.potentials.positions import one_position
 from landscape.probes._correlation import error_of_mean, widen
 from landscape.probes._estimation import longer_needed
+from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._series import BoolArray, FloatArray
 from landscape.probes.free_energy.averages import averages, check_temperature
 from landscape.record import Record
@@ -127,6 +128,7 @@ def local_learning_coefficient(
     # Along directions that V leaves free the spring is slow, and V may change with them: the distance knows.
     far = averages(distance[None, :, kept] ** 2)
     settled = not localization or bool(far.resolved[0])
+    times = float(found.correlation_times[0])
     resolved = bool(found.resolved[0]) and settled and left.mean() <= MOST_LEFT
     value, error = float(found.mean[0]), float(found.stderr[0])
     if not settled or left.mean() > MOST_LEFT:
@@ -142,19 +144,22 @@ def local_learning_coefficient(
         {"trace": (("chain", "draw"), trace), "distance": (("chain", "draw"), distance)}
         | {"chain_coefficient": ("chain", trace[:, kept].mean(axis=1)), "left": ("chain", left), "below": ((), below)}
         | {"resolved": ((), resolved), "chains_agree": ((), bool(found.agree[0]))}
-        | {"correlation_times": ((), float(found.correlation_times[0]))}
+        | {"correlation_times": ((), times if settled else min(times, float(far.correlation_times[0])))}
         | {"local_learning_coefficient": ((), value), "local_learning_coefficient_stderr": ((), error)},
         {"step": ("draw", every * np.arange(1, trace.shape[1] + 1))},
         {"temperature": t, "localization": localization, "dt": dt, "steps": steps, "seed": seed,
          "energy_at_start": lowest, "method": type(rule).__name__, "discard": discard,
          "warnings": "; ".join(notes) or "none"},
     )  # fmt: skip
+    dataset = with_steps_needed(dataset, Length(steps), chains)
+    units = str(dataset.steps_needed.attrs["units"])
     for name, (change, change_error) in sensitivities.items():
         dataset = dataset.assign({name: ((), change), f"{name}_stderr": ((), change_error)})
     for name in map(str, dataset.data_vars):
         base = name.removesuffix("_stderr").replace("_", " ")
         text = f"standard error of the {base}" if name.endswith("_stderr") else base
         dataset[name].attrs = {"long_name": text, "units": "length" if name == "distance" else "1"}
+    dataset.steps_needed.attrs["units"] = units
     return dataset
 
 

@@ -12,6 +12,7 @@ from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials.checks import whole_number
 from landscape.probes._correlation import student_factor
+from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import FEWEST_CHAINS, FEWEST_TIMES, check_temperature, clusters, resolution
 
@@ -150,7 +151,7 @@ def metadynamics(
         "title": "Free energy from metadynamics", "temperature": t, "method": "well-tempered metadynamics, reweighted",
         "bias_factor": about["bias_factor"], "zero": "mean over the bins that were visited",
     })  # fmt: skip
-    return _labelled(dataset, names)
+    return with_steps_needed(_labelled(dataset, names), Length.of(run), groups)
 
 
 def _at_temperature(run: xr.Dataset, temperature: float | None) -> tuple[Any, float]:

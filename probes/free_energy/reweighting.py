@@ -12,6 +12,7 @@ import xarray as xr
 from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
+from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import FEWEST_TIMES, Resolution
 from landscape.probes.free_energy.histograms import limits_of_run, zero_of
@@ -171,7 +172,7 @@ def mbar(
     if not tied.all():
         length = Resolution(length.resolved & tied, np.where(tied, length.times, 0.0), length.agree)
     found = _of_states(pool, length, states, reference)
-    found = found.assign(_of_goals(pool, length, goals, read, zero))
+    found = with_steps_needed(found, Length.of(runs)).assign(_of_goals(pool, length, goals, read, zero))
     if goals and goals[0].several:
         found = found.assign_coords({name: ("target", np.array([goal.labels[name] for goal in goals]))
                                      for name in goals[0].labels})  # fmt: skip

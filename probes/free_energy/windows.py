@@ -12,6 +12,7 @@ from landscape.arguments import guarded
 from landscape.errors import ConfigError, OverlapError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
+from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import (
     Resolution,
@@ -161,6 +162,7 @@ def umbrella(
         {"temperature": t, "method": "umbrella sampling, MBAR", "stiffness": float(k[0]) if (k == k[0]).all() else k,
          "width": width, "zero": "first value", "seed": seed} | ({"period": turn} if turn else {}),
     )  # fmt: skip
+    dataset = with_steps_needed(dataset, Length(steps), chains)
     about = {"long_name": "overlap of the windows' laws", "units": "1"}
     return dataset.assign(overlap_matrix=(("window", "neighbor"), matrix, about))
 

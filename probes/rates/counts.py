@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from landscape.arguments import guarded
 from landscape.probes._describe import annotate
+from landscape.probes._needed import Length, every_needed, in_units
 from landscape.probes.rates.followed import Row, by_temperature, followed, stacked
 from landscape.probes.rates.intervals import overdispersion, rate_interval
 
@@ -33,7 +34,10 @@ NAMES = {
     "survival_time": ("age of a dwell", "{t}"),
     "spread": ("scatter of counts between chains beyond Poisson's", "1"),
     "missed": ("estimated fraction of the transitions between two samples", "1"),
-    "resolved": ("samples close enough to miss less than 5 % of the transitions", "1"),
+    "resolved": ("samples close enough to miss less than 5 % of the transitions, as far as any were seen", "1"),
+    "fine": ("samples miss less than 5 % of the transitions that were seen", "1"),
+    "every_needed": ("steps between draws that would be close enough", "1"),
+    "steps_needed": ("steps of each chain that would be needed, or more", "1"),
     "exponential": ("rate of leaving does not depend on the age", "1"),
     "core": ("core", ""),
     "next_core": ("next core", ""),
@@ -71,10 +75,10 @@ def core_sets(run: Any, cores: Mapping[str, Any] | str | None = None, *, of: Any
         interval, which cover for few events too; ``transitions``; on ``(temperature, core)`` the ``time`` that belongs
         to it, ``exit_rate``, ``mean_dwell_time``, ``late_rate``, with errors, ``exponential``; ``survival
         (temperature, core, octave)`` at ``survival_time``, from the life table; ``missed (temperature)`` and
-        ``resolved``.
+        ``resolved`` and ``fine``, with ``steps_needed`` and ``every_needed`` where these are False.
 
         Without transitions the rate is NaN and ``rate_high`` = 3.69/t its bound. `resolved` is False where the record
-        is too coarse, or nothing was seen by which that could be judged.
+        is too coarse, which `fine` says too, or nothing was seen by which that could be judged.
 
     Raises
     ------
@@ -112,13 +116,20 @@ def core_sets(run: Any, cores: Mapping[str, Any] | str | None = None, *, of: Any
         (heat, _rates({name: values[own] for name, values in columns.items()}))
         for heat, own in by_temperature(run, counts.sizes["chain"])
     ]
+    length = Length.of(run)
     dataset = stacked(rows, {"core": counts.core.to_numpy(), "next_core": counts.next_core.to_numpy()})
     dataset.attrs = {
         "title": "Rates between core sets",
         "conventions": "a chain belongs to the core that it was in last; 95 % intervals",
         "cost": "no gradients",
     }
-    return annotate(dataset, time_units="time", names=NAMES)
+    missed, fine, seen = (dataset[name].to_numpy() for name in ("missed", "fine", "transitions"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        every = every_needed(fine, (MISSED / missed) ** 2, length)  # what is missed goes with the root of the spacing
+    # At an unknown rate, of which zero events are seen, no number of steps is known to be enough.
+    longer = np.where(dataset["resolved"] | ~fine | (seen.sum(axis=(1, 2)) > 0), np.nan, np.inf)
+    dataset = dataset.assign(every_needed=("temperature", every), steps_needed=("temperature", longer))
+    return in_units(annotate(dataset, time_units="time", names=NAMES), length)
 
 
 def _rates(counts: Mapping[str, NDArray[Any]]) -> Row:
@@ -150,6 +161,7 @@ def _rates(counts: Mapping[str, NDArray[Any]]) -> Row:
         "mean_dwell_time_stderr": (one, dwell_error),
         "missed": ((), missed),
         "resolved": ((), bool(missed <= MISSED)),
+        "fine": ((), not missed > MISSED),
     }
     table = _life_table(counts, dwell)
     late, late_error = table["late_rate"][1], table["late_rate_stderr"][1]

@@ -14,6 +14,7 @@ from landscape.errors import ConfigError
 from landscape.observers import CoreSets
 from landscape.probes._correlation import student_factor, widen
 from landscape.probes._describe import annotate
+from landscape.probes._needed import Length, every_needed, in_units
 from landscape.probes.rates.counts import NAMES, core_sets
 from landscape.probes.rates.followed import Row, by_temperature, recorded, stacked
 
@@ -56,7 +57,10 @@ def escape_rate(run: Any, cores: Mapping[str, Any], *, of: Any = None) -> xr.Dat
         ``rate (temperature, estimator, core)`` of leaving each, ``relaxation_rate (temperature, estimator)`` = lambda,
         with errors; ``agree (temperature)``: the two lambda differ by less than 3 errors; ``exponential (temperature,
         estimator)``: of survival as `core_sets` has it, of the correlation that both halves of its decay give one
-        lambda; ``correlation (temperature, lag)`` at ``lag_time``, and its error; ``resolved`` as of `core_sets`.
+        lambda; ``correlation (temperature, lag)`` at ``lag_time``, and its error; ``resolved (temperature,
+        estimator)``: of survival as `core_sets` has it, of the autocovariance whether it has an error, with
+        ``steps_needed`` where ten transitions were not seen; ``fine (temperature, estimator)``, False where samples,
+        or draws of the correlation, are too far apart, with ``every_needed``.
 
     Raises
     ------
@@ -91,13 +95,14 @@ def escape_rate(run: Any, cores: Mapping[str, Any], *, of: Any = None) -> xr.Dat
     state = _last_core(observer.labels(samples))
     columns = {str(name): counts[name].to_numpy() for name in counts.data_vars}
     rows: list[tuple[float, Row]] = []
+    length = Length.of(run)
     for number, (heat, own) in enumerate(by_temperature(run, len(state))):
         if np.ptp(spacing[own] if len(spacing) > 1 else spacing) > 1e-9 * spacing.max():
             raise ConfigError(
                 f"chains at temperature {heat:g} have different times between draws: give one kind at once"
             )
         step = float(spacing[own[0]] if len(spacing) > 1 else spacing[0])
-        rows.append((heat, _both({name: values[number] for name, values in columns.items()}, state[own], step)))
+        rows.append((heat, _both({name: values[number] for name, values in columns.items()}, state[own], step, length)))
     coords = {"estimator": ["survival", "autocovariance"], "core": counts.core.to_numpy(), "lag": _lags(state.shape[1])}
     dataset = stacked(rows, coords).set_coords("lag_time")
     dataset.attrs = {
@@ -105,12 +110,14 @@ def escape_rate(run: Any, cores: Mapping[str, Any], *, of: Any = None) -> xr.Dat
         "conventions": "rho(t) = P(B, t | B, 0) - P(B, t | A, 0), a chain belonging to the core that it was in last",
         "cost": "no gradients",
     }
-    return annotate(dataset, time_units="time", names=NAMES | _NAMES)
+    return in_units(annotate(dataset, time_units="time", names=NAMES | _NAMES), length)
 
 
 _NAMES = {
     "rate": ("rate of leaving the state", "{t}^-1"),
     "relaxation_rate": ("slowest rate, the sum of both", "{t}^-1"),
+    "resolved": ("enough was seen, close enough to each other", "1"),
+    "fine": ("draws close enough for the estimator", "1"),
     "agree": ("both methods agree within 3 standard errors", "1"),
     "exponential": ("one rate at short and at long times", "1"),
     "correlation": ("correlation of the state", "1"),
@@ -127,7 +134,7 @@ def _last_core(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(np.cumsum(labels < -1, axis=1) > 0, -1, state)
 
 
-def _both(counts: Mapping[str, NDArray[Any]], state: NDArray[np.int64], step: float) -> Row:
+def _both(counts: Mapping[str, NDArray[Any]], state: NDArray[np.int64], step: float, length: Length) -> Row:
     """Both methods for the chains of one temperature."""
     lags = _lags(state.shape[1])
     blocks = _blocks(state, lags)
@@ -147,6 +154,12 @@ def _both(counts: Mapping[str, NDArray[Any]], state: NDArray[np.int64], step: fl
         rate[1], stderr[1] = found[:2], scatter[:2]
         slow[1], slow_error[1] = found[2], scatter[2]
         single = bool(abs(found[3]) <= AGREE * scatter[3] + 0.05 * abs(found[2]))
+    seen = int(counts["transitions"].sum())
+    # Three lags of a decay that falls to 0.38: the first is one draw, at which no more than to 0.8 is to be lost.
+    coarse = chosen is None and bool(np.isfinite(rho[0])) and rho[0] <= HIGH and seen >= LEAST
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.log(HIGH) / np.log(max(float(rho[0]), 1e-3)) if coarse else np.nan
+    longer = length.count * LEAST / seen if seen else np.inf
     close = abs(slow[1] - slow[0]) <= AGREE * float(np.hypot(*slow_error))
     return {
         "rate": (("estimator", "core"), rate),
@@ -155,7 +168,13 @@ def _both(counts: Mapping[str, NDArray[Any]], state: NDArray[np.int64], step: fl
         "relaxation_rate_stderr": (("estimator",), slow_error),
         "agree": ((), bool(close)),
         "exponential": (("estimator",), [bool(counts["exponential"].all()), single]),
-        "resolved": ((), bool(counts["resolved"])),
+        "resolved": (("estimator",), [bool(counts["resolved"]), bool(np.isfinite(stderr[1]).all())]),
+        "steps_needed": (("estimator",), [float(counts["steps_needed"]), longer if seen < LEAST else np.nan]),
+        "fine": (("estimator",), [bool(counts["fine"]), not coarse]),
+        "every_needed": (
+            ("estimator",),
+            [float(counts["every_needed"]), float(every_needed(not coarse, ratio, length))],
+        ),
         "correlation": (("lag",), rho),
         "correlation_stderr": (("lag",), error),
         "lag_time": (("lag",), lags * step),

@@ -10,8 +10,9 @@ import pytest
 import xarray as xr
 
 import landscape as ls
-from landscape.cli.free_energy import _steps_needed
 from landscape.errors import ConfigError
+from landscape.flags import remarks
+from landscape.probes._needed import Length, with_steps_needed
 
 SPEC = {"potential": {"kind": "Quadratic", "stiffness": [1.0]}, "steps": 20, "backend": "batched", "seed": 1,
         "integrator": {"kind": "EulerMaruyama", "dt": 0.1}}  # fmt: skip
@@ -190,11 +191,15 @@ def test_wrong_values_of_a_specification_say_what_to_write(given, said):
 
 def test_what_is_not_resolved_says_how_many_steps_would_be_needed():
     """50 correlation times: of 25 in 1000 steps twice as many; none where nothing is known of them."""
-    run = xr.Dataset(coords={"step": ("draw", [500, 1000])})
-    assert "about 2e+03 steps" in _steps_needed(run, xr.Dataset({"correlation_times": 25.0}))
-    assert "about 1e+04 steps" in _steps_needed(run, xr.Dataset({"correlation_times": 5.0}))
-    assert "too few to tell" in _steps_needed(run, xr.Dataset({"correlation_times": 0.0}))
+    length = Length.of(xr.Dataset(coords={"step": ("draw", [500, 1000])}))
+
+    def said(times, resolved=False, chains=1):
+        found = xr.Dataset({"correlation_times": times, "resolved": resolved, "chains_used": chains})
+        return remarks(with_steps_needed(found, length))
+
+    assert said(25.0) == ["not resolved: needs about 2e+03 steps"]
+    assert said(5.0) == ["not resolved: needs about 1e+04 steps"]
+    assert said(0.0) == ["not resolved: too short to tell how many steps it needs"]
+    assert said(25.0, True) == []
     # 1000 correlation times of 100 chains are 10 in each, where 20 are wanted
-    several = run.assign_coords(chain=range(100))
-    assert "10 correlation times in each chain" in _steps_needed(several, xr.Dataset({"correlation_times": 1000.0}))
-    assert "about 2e+03 steps" in _steps_needed(several, xr.Dataset({"correlation_times": 1000.0}))
+    assert said(1000.0, chains=100) == ["not resolved: needs about 2e+03 steps"]
