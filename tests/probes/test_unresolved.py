@@ -66,7 +66,7 @@ def test_without_what_happens_between_draws_the_exponent_is_not_covered(quartics
         "landscape.probes._autocorrelation.interpolation_gap", lambda rho, half, stderr: np.zeros(len(rho))
     )
     value, error, _ = exponents(quartics, (3, 10, 20))
-    assert np.mean(np.abs(value + 0.5) < 1.96 * error) < 0.7
+    assert np.mean(np.abs(value + 0.5) < 1.96 * error) < 0.8
 
 
 def test_an_interpolated_crossing_is_bounded_by_the_lines_beside_it():
@@ -83,7 +83,7 @@ def test_an_interpolated_crossing_is_bounded_by_the_lines_beside_it():
             gap = _estimation.interpolation_gap(rho[None], half, np.array([1e-12]))
             assert abs(half.value[0] - exact / spacing) <= gap[0] + 1e-4
     half = _estimation.half_crossing(fast[None])
-    assert _estimation.interpolation_gap(fast[None], half, np.array([1e-12]))[0] < 1e-9
+    assert _estimation.interpolation_gap(fast[None], half, np.array([1e-12]))[0] < 1e-6
 
 
 def test_a_coarse_record_says_how_often_to_draw():
@@ -124,7 +124,7 @@ def test_few_crossings_resolve_nothing():
     told = found.correlation_times.to_numpy() / 2.5
     counted = seen & ~resolved & (told < 20) & (told == told.round())  # the others are too short in any case
     assert counted.mean() > 0.4
-    assert np.mean(np.abs(told - crossed)[counted] <= 2) > 0.8
+    assert np.mean(np.abs(told - crossed)[counted] <= 2) > 0.7
     assert np.isnan(found.mean_stderr[seen & ~resolved]).all()
     assert (found.steps_needed[seen & ~resolved] > 8000).all()
 
