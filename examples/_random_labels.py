@@ -20,12 +20,15 @@ def network(seed: int) -> potentials.NetworkLoss:
 
 
 def half_times(energy: xr.DataArray, draws: int) -> xr.DataArray:
-    """Draws after which the autocorrelation of each chain first falls below one half, within so many; else NaN."""
+    """Draws after which the autocorrelation of each chain first falls below one half, within so many; else NaN.
+
+    NaN as well where it falls so far before the next draw: no time below the spacing of draws is known.
+    """
     rho = probes.fluctuations.autocorrelation(energy, draws, by="chain").autocorrelation.to_numpy()
     below = (rho < 0.5).argmax(axis=1)
     rows = np.arange(below.size)
     left, right = rho[rows, below - 1], rho[rows, below]
-    lag = np.where(below > 0, below - 1 + (left - 0.5) / (left - right), np.nan)
+    lag = np.where(below > 1, below - 1 + (left - 0.5) / (left - right), np.nan)
     return xr.DataArray(lag, dims="chain", coords={"temperature": energy.temperature})
 
 

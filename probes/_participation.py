@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from landscape.arguments import guarded
 from landscape.errors import ShapeError
@@ -17,7 +17,7 @@ from landscape.probes._equilibration import starts
 from landscape.probes._estimation import correlations, moments
 from landscape.probes._influence import Influence, between_chains
 from landscape.probes._needed import Length, in_units, steps_needed
-from landscape.probes._series import Bundle, FloatArray, as_series, bundles, grouping
+from landscape.probes._series import Bundle, as_series, bundles, grouping
 
 __all__ = ["participation_ratio"]
 
@@ -84,7 +84,7 @@ def participation_ratio(
     samples = int(losses.sizes["sample"])
     series = as_series(_ratio(losses), temperature, shortest=1)
     groups = grouping(series, by)
-    columns: dict[str, FloatArray] = {}
+    columns: dict[str, NDArray[Any]] = {}
     for bundle in bundles(series, groups):
         for name, column in _average(bundle, discard).items():
             columns.setdefault(name, np.full(groups.count, np.nan))[bundle.groups] = column
@@ -105,7 +105,7 @@ def participation_ratio(
     return in_units(result, Length.of(series.values))
 
 
-def _average(bundle: Bundle, discard: str | float | int) -> dict[str, FloatArray]:
+def _average(bundle: Bundle, discard: str | float | int) -> dict[str, NDArray[Any]]:
     """Mean and error of each group; too few draws to correlate leave the scatter between chains."""
     if bundle.series.draws >= _ENOUGH:
         m = moments(bundle, starts(bundle, discard)[0])

@@ -16,7 +16,6 @@ from landscape.errors import ConfigError
 from landscape.flags import REMARKS, estimate, remarks
 from landscape.opening import open as open_run
 from landscape.probes import curvature, fluctuations
-from landscape.probes._estimation import longer_needed
 from landscape.storage.files import read_spec, save
 
 __all__ = ["curvature_table", "probe_curvature", "probe_diffusion", "probe_fluctuations", "summary_table"]
@@ -103,17 +102,8 @@ def summary_table(summary: xr.Dataset) -> Table:
         for name, power in _COLUMNS.values():
             unit = float(one[row]) ** power if thermal else 1.0
             cells.append(measured(float(one[name]) / unit, float(one[f"{name}_stderr"]) / unit))
-        against = [_with_length(text, one) for text in remarks(one)]
-        table.add_row(f"{float(one[row]):.3g}", *cells, ", ".join(against))
+        table.add_row(f"{float(one[row]):.3g}", *cells, ", ".join(remarks(one)))
     return table
-
-
-def _with_length(remark: str, one: xr.Dataset) -> str:
-    """The remark that a row is not resolved, with how much longer the run would have to be."""
-    if remark == REMARKS["resolved"] and {"correlation_times", "chains_used"} <= set(one.data_vars):
-        longer = float(longer_needed(float(one.correlation_times), int(one.chains_used)))
-        return f"{remark}: {longer:.2g} times the steps needed" if longer > 1 else remark
-    return remark
 
 
 def scan_table(scan: xr.Dataset) -> Table:
