@@ -223,7 +223,7 @@ def half_time_columns(
         "resolved": c.resolved,
         "steps_needed": steps_needed(c.resolved, c.correlation_times, length, m.chains),
         "fine": ~below,
-        "every_needed": every_needed(~below, half, length),
+        "every_needed": every_needed(~below, 0.5 * half, length),
         "correlation_times": c.correlation_times,
     }
 

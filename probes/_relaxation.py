@@ -113,7 +113,7 @@ def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = Non
         if np.isfinite(passage):
             first = time[row, 1] - time[row, 0]
             fine[row] = passage >= first
-            found["every_needed"][row] = every_needed(fine[row], passage / first, length)
+            found["every_needed"][row] = every_needed(fine[row], 0.5 * passage / first, length)
         else:
             left = curve[row, -1]
             found["steps_needed"][row] = length.count / -np.log(left) if 0 < left < 1 else np.inf

@@ -93,7 +93,7 @@ def test_a_coarse_record_says_how_often_to_draw():
         coords={"step": ("draw", 10 * np.arange(1, 4001))},
     )
     found = half_time(run, by="temperature", temperature=1.0)
-    assert remarks(found) == ["draws too far apart: every 5 steps would do"]  # 10 ln(0.5)/ln(0.3) = 5.8
+    assert remarks(found) == ["draws too far apart: every 2 steps would do"]  # half of 10 ln(0.5)/ln(0.3) = 5.8
     smooth = run.copy(data=ar1(np.random.default_rng(3), (4, 4000), 0.9))
     assert remarks(half_time(smooth, by="temperature", temperature=1.0)) == []
 
