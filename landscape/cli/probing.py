@@ -13,7 +13,7 @@ from landscape.building import build_potential
 from landscape.cli.console import console, measured, no_overwrite
 from landscape.cli.estimates import estimate_tables
 from landscape.errors import ConfigError
-from landscape.flags import REMARKS, estimate, remarks
+from landscape.flags import estimate, remarks
 from landscape.opening import open as open_run
 from landscape.probes import curvature, fluctuations
 from landscape.storage.files import read_spec, save

@@ -15,6 +15,7 @@ from landscape.cli.estimates import estimate_tables
 from landscape.cli.probing import curvature_table, summary_table
 from landscape.flags import REMARKS, estimate, flags, remarks
 from landscape.probes import confinement, curvature, fluctuations, free_energy, rates
+from landscape.probes._needed import Length, with_steps_needed
 
 SPEC = {
     "potential": {"kind": "Quadratic", "stiffness": [1.0, 2.0]},
@@ -75,9 +76,9 @@ def test_tables_of_the_command_line():
     assert "not resolved" in cells(summary_table(summary))
     assert "not" not in cells(summary_table(summary.assign(resolved=("chain", [True]))))
     # 80 correlation times of eight chains: 10 in each, where 20 are wanted; 20 of one chain, where 50 are wanted
-    for times, chains, longer in ((80.0, 8, "2 times the steps needed"), (20.0, 1, "2.5 times the steps needed")):
+    for times, chains, longer in ((80.0, 8, "2e+03 steps"), (20.0, 1, "2.5e+03 steps")):
         counted = summary.assign(correlation_times=("chain", [times]), chains_used=("chain", [chains]))
-        assert f"not resolved: {longer}" in cells(summary_table(counted))
+        assert f"not resolved: needs about {longer}" in cells(summary_table(with_steps_needed(counted, Length(1000))))
     found = xr.Dataset({"trace": ("chain", [1.0, 2.0]), "trace_stderr": ("chain", [0.1, 0.1])})
     found = found.assign(converged=("chain", [True, False]))
     assert "not converged" in cells(curvature_table(found, "trace", "trace_stderr"))
