@@ -33,6 +33,7 @@ __all__ = ["autocorrelation", "half_time", "half_time_columns"]
 _DEFAULT_LAGS = 10_000
 _BINS = 128
 _ROOM = 2**21
+_EACH_LONGER_THAN = 10.0  # correlation times, for errors from the scatter between chains
 
 
 @guarded
@@ -71,7 +72,7 @@ def autocorrelation(
     xarray.Dataset
         `autocorrelation` and `autocorrelation_stderr` with dims ``(chain or temperature, lag)``; coordinates `lag`
         (draws) and `lag_time` (in units of `time`); `resolved` as in `summary`. The error is NaN where that is False,
-        unless there are four chains or more.
+        unless there are four chains or more, each longer than 10 correlation times.
 
     Raises
     ------
@@ -112,6 +113,9 @@ def autocorrelation(
         known = np.arange(lags + 1) < m.draws[:, None]
         values.append(np.where(known, c.run.correlation[:, : lags + 1], np.nan))
         known &= np.isfinite(values[-1])
+        # The mean of a chain that is short against its correlations takes them along, which no scatter shows.
+        with np.errstate(invalid="ignore"):
+            known &= (c.correlation_times > _EACH_LONGER_THAN * m.chains)[:, None]
         errors.append(np.where(known, factor[:, None] * _errors(bundle, m, c, lags), np.nan))
         resolved[bundle.groups] = c.resolved
         needed[bundle.groups] = steps_needed(c.resolved, c.correlation_times, length, m.chains)

@@ -9,8 +9,8 @@ import xarray as xr
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
+from landscape.observers.few import error_of_mean
 from landscape.potentials.positions import alike, labelled, plain_array, stored
-from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
 
 __all__ = ["distance", "unwrapped_points"]
@@ -35,10 +35,10 @@ def distance(position: Any, reference: Any) -> xr.Dataset:
     -------
     xarray.Dataset
         `distance` with the dims of `position` without `coordinate`: a value of each position, without error. With a
-        dim `chain`, also `mean_distance` over chains and `mean_distance_stderr` from the scatter between them (NaN
-        for one chain), for each temperature on `scan_temperature` where chains have temperatures. The distance of a
-        position that is not finite (a chain that was dropped) is NaN: means are over the others, and the attribute
-        `dropped_chains` counts the chains that have such positions.
+        dim `chain`, also `mean_distance` over chains and `mean_distance_stderr` from the scatter between them,
+        lengthened where they are few or skewed (NaN for one chain), for each temperature on `scan_temperature` where
+        chains have temperatures. The distance of a position that is not finite (a chain that was dropped) is NaN:
+        means are over the others, and the attribute `dropped_chains` counts the chains that have such positions.
 
     Raises
     ------
@@ -155,11 +155,15 @@ def _mean_over_chains(values: xr.DataArray) -> xr.Dataset:
 def _mean(values: xr.DataArray) -> xr.Dataset:
     array = values.transpose("chain", ...).to_numpy()
     array = np.where(np.isfinite(array), array, np.nan)
-    count = np.isfinite(array).sum(axis=0)
-    safe = np.maximum(count, 1)
-    mean = np.where(count > 0, np.nansum(array, axis=0) / safe, np.nan)
-    spread = np.nansum((array - mean) ** 2, axis=0) / np.maximum(count - 1, 1)
-    error = np.where(count > 1, np.sqrt(spread / safe) * student_factor(np.maximum(count - 1.0, 1.0)), np.nan)
+    finite = np.isfinite(array)
+    count = finite.sum(axis=0)
+    mean = np.where(count > 0, np.nansum(array, axis=0) / np.maximum(count, 1), np.nan)
+    flat, kept = array.reshape(len(array), -1).T, finite.reshape(len(array), -1).T
+    error = np.full(len(flat), np.nan)
+    for which in np.unique(kept, axis=0):  # the same chains at a time
+        rows = (kept == which).all(axis=1)
+        error[rows] = error_of_mean(flat[rows][:, which], positive=True, least=2)
+    error = error.reshape(mean.shape)
     dims = tuple(d for d in values.dims if d != "chain")
     coords = {name: c for name, c in values.coords.items() if "chain" not in c.dims}
     counts = {"chains_used": (dims, count), "chains_dropped": (dims, len(array) - count)}

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from landscape.arguments import guarded
+from landscape.observers.few import lengthen
 from landscape.probes._autocorrelation import half_time_columns
 from landscape.probes._balance import is_driven
 from landscape.probes._correlation import Variance, widen
@@ -191,8 +192,9 @@ def _fit(bundle: Bundle, m: Moments, c: Correlations) -> tuple[GammaFit, dict[st
     errors = {name: s.variance(c.resolved, m) for name, s in series.items()}
     for name in ("variance", "gamma_shape_moments"):
         errors[name] = replace(errors[name], stderr=errors[name].stderr * factor)
-    # Half of it: the tail factor has done the rest.
-    longer = widen(fit.variance, errors["variance"].stderr, share=0.5)
+    # Half of it: the tail factor has done the rest. Of few chains whose scatter is all there is, more is needed.
+    own = errors["variance"].stderr
+    longer = np.where(c.resolved, widen(fit.variance, own, share=0.5), lengthen(fit.variance, own))
     errors["variance"] = replace(errors["variance"], stderr=longer)
     return fit, errors, factor
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from landscape.arguments import guarded_class
 from landscape.observers.base import Accumulator, FloatArray, Observer, Source, Variables, check_observer, units_of
 from landscape.observers.blocking import level_sums, standard_error
+from landscape.observers.few import lengthen
 
 __all__ = ["Moments"]
 
@@ -48,9 +49,10 @@ class Moments(Observer):
     -----
     Samples are averaged in pairs, pairs in pairs and so on, which keeps rounding errors at the logarithm of n. The
     spread of the averages on every level gives the errors (Flyvbjerg and Petersen 1989; level chosen as in Lee et al.
-    2011, see `landscape.observers.blocking`), the error of a covariance being that of the mean of (x - <x>)(y - <y>).
-    Errors are NaN where the run is too short to tell. Memory: 5 numbers per column and level, of which there are
-    log2(n), and 7 per pair of columns with `covariance`. No gradients.
+    2011, see `landscape.observers.blocking`), the error of a covariance being that of the mean of (x - <x>)(y - <y>),
+    with what it is low by; that of a variance is lengthened by 1 + r, r its relative error, and as for a quantity whose
+    logarithm is normal. Errors are NaN where the run is too short to tell, also where it is for the mean. Memory: 5
+    numbers per column and level, of which there are log2(n), and 7 per pair of columns with `covariance`. No gradients.
 
     References
     ----------
@@ -128,30 +130,41 @@ class MomentsAccumulator(Accumulator):
         centre, squares = mean[..., 0], sums[..., 0]
         shift = centre - self.state["origin"]
         spread = _spread(sums, (shift, shift), (squares, squares))
-        for kind, value, deviations, power in (
-            ("mean", centre, squares, 1),
-            ("variance", squares[0] / (samples or np.nan), spread, 2),
+        mean_error, variance = standard_error(samples, squares), squares[0] / (samples or np.nan)
+        variance_error = _of_products(standard_error(samples, spread), mean_error**2, variance)
+        for kind, value, error, power in (
+            ("mean", centre, mean_error, 1),
+            ("variance", variance, variance_error, 2),
         ):
-            error = standard_error(samples, deviations)
             shape = (self.chains, self.width) if dims else (self.chains,)
             both = value.reshape(shape), error.reshape(shape)
             variables |= self._described(f"{name}_{kind}", f"{kind} of {name}", ("chain", *dims), both, power)
         if self.observer.covariance:
-            variables |= self._covariance(name, dims[0] if dims else f"{name}_component", squares, spread, shift)
+            dim = dims[0] if dims else f"{name}_component"
+            variables |= self._covariance(name, dim, (variance, variance_error), mean_error, squares, shift)
             if dims and dims[0] in variables:
                 variables[f"{dims[0]}_2"] = ((f"{dims[0]}_2",), *variables[dims[0]][1:])
         about = {"long_name": f"number of samples of {name}", "units": "1"}
         return variables | {f"{name}_samples": (("chain",), np.full(self.chains, samples), about)}
 
-    def _covariance(self, name: str, dim: str, squares: FloatArray, spread: FloatArray, shift: FloatArray) -> Variables:
+    def _covariance(
+        self,
+        name: str,
+        dim: str,
+        diagonal: tuple[FloatArray, FloatArray],
+        mean_error: FloatArray,
+        squares: FloatArray,
+        shift: FloatArray,
+    ) -> Variables:
         """The matrix and its errors, from the sums on every level for single columns and for pairs of them."""
         samples, every, left, right = self.samples, np.arange(self.width), self.left, self.right
         _, sums = level_sums(samples, self.state["pair_pending"], self.state["pair_products"])
         mixed = _spread(sums, (shift[:, left], shift[:, right]), (squares[..., left], squares[..., right]))
         value, error = np.empty((2, self.chains, self.width, self.width))
-        for i, j, products, deviations in ((every, every, squares, spread), (left, right, sums[..., 0], mixed)):
-            value[:, i, j] = value[:, j, i] = products[0] / (samples or np.nan)
-            error[:, i, j] = error[:, j, i] = standard_error(samples, deviations)
+        value[:, every, every], error[:, every, every] = diagonal
+        value[:, left, right] = value[:, right, left] = sums[0, ..., 0] / (samples or np.nan)
+        bias = mean_error[:, left] * mean_error[:, right]
+        error[:, left, right] = error[:, right, left] = _of_products(standard_error(samples, mixed), bias)
         dims = ("chain", dim, f"{dim}_2")
         return self._described(f"{name}_covariance", f"covariance of {name}", dims, (value, error), 2)
 
@@ -163,6 +176,16 @@ class MomentsAccumulator(Accumulator):
             key: (dims, both[0], {"long_name": what, "units": units}),
             f"{key}_stderr": (dims, both[1], {"long_name": f"standard error of the {what}", "units": units}),
         }
+
+
+def _of_products(error: FloatArray, bias: FloatArray, scale: FloatArray | None = None) -> FloatArray:
+    """Error of an average of products about the sample means, with what these take off it; NaN where they have none.
+
+    That of a variance is lengthened as that of a mean of positive values.
+    """
+    if scale is not None:
+        error = lengthen(scale, error)
+    return np.hypot(error, bias)
 
 
 def _spread(

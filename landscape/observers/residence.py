@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.observers.base import Accumulator, Observer, Source, Variables, check_observer, units_of
-from landscape.observers.few import student_factor, widen
+from landscape.observers.few import lengthen, student_factor
 
 __all__ = ["Residence"]
 
@@ -120,7 +120,7 @@ class ResidenceAccumulator(Accumulator):
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = np.where(visits > 0, s["mean"], np.nan) * each
             scatter = np.sqrt(s["scatter"] / np.where(visits > 2, (visits - 1.0) * visits, np.nan)) * each
-            error = widen(mean, scatter * student_factor(visits - 1.0))
+            error = lengthen(mean, scatter * student_factor(visits - 1.0))
         exit_time = np.where(s["exited"] >= 0, s["exited"], np.nan) * step
         cell, units = f"{name}_cell", units_of(self.observer.of)
         lows, highs = np.array([-np.inf, *self.observer.edges]), np.array([*self.observer.edges, np.inf])

@@ -10,9 +10,9 @@ import xarray as xr
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError
+from landscape.observers.few import error_of_mean
 from landscape.potentials.checks import whole_number
 from landscape.potentials.modes import plain_modes
-from landscape.probes._correlation import student_factor
 from landscape.probes.curvature.lanczos import tridiagonalise
 from landscape.probes.curvature.linear import as_linear, settled, sign_probes
 from landscape.probes.curvature.positions import Sites
@@ -186,8 +186,7 @@ def _broaden(nodes: np.ndarray, weights: np.ndarray, points: int, width: float |
         grid[at] = np.linspace(low - 4 * s, high + 4 * s, points)
         gap = (grid[at] - np.nan_to_num(own)[..., None]) / s
         per_probe = (weights[at][..., None] * np.exp(-0.5 * gap**2)).sum(axis=1) / (s * np.sqrt(2 * np.pi))
-        count = len(per_probe)
         density[at] = per_probe.mean(axis=0)
-        error[at] = per_probe.std(axis=0, ddof=1) / np.sqrt(count) * student_factor(np.array(count - 1.0))
+        error[at] = error_of_mean(per_probe.T, positive=True, least=2)
         broadening[at] = s
     return grid, density, error, broadening

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.observers.few import error_of_mean
 from landscape.potentials import NetworkLoss
 from landscape.potentials.products import check_chunks
-from landscape.probes._correlation import student_factor
 from landscape.probes.curvature.ascent import SLIGHT, Landscape, climb
 from landscape.probes.curvature.ball import Ball
 from landscape.probes.curvature.lanczos import lanczos_ends
@@ -244,6 +244,6 @@ class Probe:
                 found[i, start : start + len(numbers)] = ((pairs[0] + pairs[1]) / 2).cpu().numpy() - at.energy
         found[~np.isfinite(found).all(1)] = np.nan
         mean = found.mean(1)
-        spread = found.std(1, ddof=1) / settings.pairs**0.5 * float(student_factor(np.array(settings.pairs - 1.0)))
+        spread = error_of_mean(found, least=2)
         rounding = np.asarray(landscape.rounding(np.abs(at.energy) + np.abs(mean)))
         return {"mean": mean, "mean_stderr": np.hypot(spread, rounding)}

@@ -115,9 +115,9 @@ def sharpness(
     maximum without being stationary: then it remains false, and the error says what the gradient leaves open.
 
     The mean is over points uniform in the ball (of the coordinates that move), in pairs e and -e, whose scatter makes
-    the standard error, widened by Student's factor. Of V = x K x / 2 at its minimum the maximum is rho^2 / 2 times the
-    largest eigenvalue of K, the mean rho^2 tr K / (2 (dim + 2)), over the sphere rho^2 tr K / (2 dim), in the box
-    rho^2 tr K / 6.
+    the standard error, widened by Student's factor and for skewness. Of V = x K x / 2 at its minimum the maximum is
+    rho^2 / 2 times the largest eigenvalue of K, the mean rho^2 tr K / (2 (dim + 2)), over the sphere rho^2 tr K /
+    (2 dim), in the box rho^2 tr K / 6.
 
     References
     ----------

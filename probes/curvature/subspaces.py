@@ -9,8 +9,9 @@ import xarray as xr
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
+from landscape.observers.few import error_of_mean
 from landscape.potentials.positions import labelled, plain_array
-from landscape.probes._correlation import combine, student_factor
+from landscape.probes._correlation import combine
 from landscape.probes._describe import annotate
 from landscape.probes._estimation import correlations, moments
 from landscape.probes._influence import Influence, between_chains
@@ -273,11 +274,7 @@ def _ratios(above: FloatArray, below: FloatArray, pair: Any) -> tuple[FloatArray
             return nothing, nothing, False, int((~kept).sum())
         value = a.mean(0) / b.mean()
         moves = (a - value * b[:, None]) / b.mean()
-        count = len(b)
-        if count < 2:
-            return value, nothing, False, int((~kept).sum())
-        error = moves.std(0, ddof=1) / np.sqrt(count) * student_factor(np.array(count - 1.0))
-        return value, error, count >= 2, int((~kept).sum())
+        return value, error_of_mean(moves.T, least=2), len(b) >= 2, int((~kept).sum())
     kept = finite.all((1, 2))
     a, b = above[kept].mean(2), below[kept].mean(2)
     lost = int((~kept).sum())

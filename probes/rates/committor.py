@@ -13,9 +13,9 @@ from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.integrators.base import Integrator
 from landscape.observers import CoreSets
+from landscape.observers.few import error_of_mean
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import whole_number
-from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
 from landscape.probes.curvature.positions import Places
 from landscape.probes.rates.intervals import NORMAL, fraction_interval
@@ -130,9 +130,8 @@ def _mean(time: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.fl
     count = there.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.where(there, time, 0.0).sum(axis=1) / count
-        square = np.where(there, (time - mean[:, None]) ** 2, 0.0).sum(axis=1) / (count - 1)
-        error = np.sqrt(square / count) * student_factor(np.maximum(count - 1.0, 1.0))
-    return np.where(count > 0, mean, np.nan), np.where(count > 1, error, np.nan)
+    error = [error_of_mean(row[use], positive=True, least=2) for row, use in zip(time, there, strict=True)]
+    return np.where(count > 0, mean, np.nan), np.array(error, dtype=np.float64)
 
 
 def _dataset(
@@ -190,7 +189,8 @@ def committor_test(found: xr.Dataset, *, bins: int = 10) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``mean``, ``variance`` and their errors, from leaving out positions one by one; ``spread``, the root of the
+        ``mean``, ``variance`` and their errors, from leaving out positions one by one and lengthened where they are
+        few or skewed; ``spread``, the root of the
         variance over that of 0 or 1 at the same mean: 0 for a perfect coordinate, 1 for one that says nothing (NaN
         where the variance came out negative); ``count (bin)`` on bin centres ``committor``.
 
@@ -227,15 +227,14 @@ def committor_test(found: xr.Dataset, *, bins: int = 10) -> xr.Dataset:
     variance = square.mean() - products
     less_products = ((q.sum() - q) ** 2 - ((q**2).sum() - q**2)) / ((count - 1.0) * (count - 2.0))
     less = (square.sum() - square) / (count - 1.0) - less_products
-    wide = float(student_factor(np.array(count - 1.0)))
-    error = np.sqrt((count - 1.0) / count * ((less - less.mean()) ** 2).sum()) * wide
+    error = float(error_of_mean(count * variance - (count - 1.0) * less))  # of the jackknife's pseudovalues
     mean = q.mean()
     whole = mean * (1.0 - mean)
     heights, edges = np.histogram(q, bins=bins, range=(0.0, 1.0))
     dataset = xr.Dataset(
         {
             "mean": mean,
-            "mean_stderr": q.std(ddof=1) / np.sqrt(count) * wide,
+            "mean_stderr": float(error_of_mean(q)),
             "variance": variance,
             "variance_stderr": error,
             "spread": np.sqrt(variance / whole) if variance >= 0 and whole > 0 else np.nan,
