@@ -117,7 +117,7 @@ def test_means_over_chains_by_temperature():
     marks = 1 + 1e-9 * np.arange(400)
     many = diffusion(rng, 1.0, 2000, 3, 2, 0.1).assign_coords(temperature=("chain", np.repeat(marks, 5)))
     means = distance(many, np.zeros(2)).isel(draw=2)
-    assert LOWEST < coverage(means, "mean_distance", np.sqrt(np.pi * 0.3)) < HIGHEST
+    assert LOWEST < coverage(means, "mean_distance", np.sqrt(np.pi * 0.3)) < 0.995  # of five: lengthened
 
 
 def test_kinds_of_positions():
