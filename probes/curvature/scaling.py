@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError
-from landscape.observers.few import error_of_mean
+from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
 
 __all__ = ["ROUNDING", "temperature_scaling"]
@@ -142,7 +142,9 @@ def _by_temperature(spectrum: xr.Dataset) -> tuple[np.ndarray, list[tuple[list[n
 
 
 def _stderr(samples: np.ndarray) -> float:
-    return float(error_of_mean(samples, positive=True, least=2))
+    if len(samples) < 2:
+        return float("nan")
+    return float(samples.std(ddof=1) / len(samples) ** 0.5 * student_factor(np.array(len(samples) - 1.0)))
 
 
 def _slope(x: np.ndarray, y: np.ndarray, errors: np.ndarray) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from landscape.arguments import guarded
 from landscape.probes._describe import annotate
 from landscape.probes._needed import Length, every_needed, in_units
 from landscape.probes.rates.followed import Row, by_temperature, followed, stacked
-from landscape.probes.rates.intervals import overdispersion, rate_interval
+from landscape.probes.rates.intervals import NORMAL, overdispersion, rate_interval
 
 __all__ = ["core_sets"]
 
@@ -150,7 +150,8 @@ def _rates(counts: Mapping[str, NDArray[Any]]) -> Row:
     }
     with np.errstate(divide="ignore", invalid="ignore"):
         dwell = 1.0 / exits[0]
-        dwell_error = dwell**2 * exits[1]
+        dwell_error = (1.0 / exits[2] - dwell) / NORMAL  # to the farther end of its interval
+        dwell_error = np.where(exits[2] > 0, dwell_error, np.nan)
     variables |= {
         "transitions": (both, total.astype(int)),
         "spread": (both, spread),

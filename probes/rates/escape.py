@@ -145,8 +145,9 @@ def _both(counts: Mapping[str, NDArray[Any]], state: NDArray[np.int64], step: fl
     single = False
     rate[0], stderr[0] = exits, errors
     slow[0], slow_error[0] = exits.sum(), np.hypot(*errors)
-    chosen = _window(rho)
-    if chosen is not None and int(counts["transitions"].sum()) >= LEAST:
+    chosen, enough = _window(rho), int(counts["transitions"].sum()) >= LEAST
+    error = np.where(enough, error, np.nan)
+    if chosen is not None and enough:
         part = blocks[:, chosen]
         times = lags[chosen] * step
         found, scatter = _jackknife(lambda sums: _decay(sums, times), part)

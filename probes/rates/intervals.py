@@ -49,7 +49,7 @@ def overdispersion(events: FloatArray, time: FloatArray) -> FloatArray:
 def fraction_interval(hits: Any, trials: Any) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Fraction of hits, standard error, and the ends of Jeffreys' 95 % interval; 0 and 1 are its ends without misses.
 
-    The error is half of the interval's length over 1.96, which does not vanish where all trials agree.
+    The error reaches to the farther end with 1.96 of it, and does not vanish where all trials agree.
     """
     k, n = np.broadcast_arrays(np.asarray(hits, dtype=float), np.asarray(trials, dtype=float))
     law = scipy.stats.beta(k + 0.5, n - k + 0.5)
@@ -58,5 +58,6 @@ def fraction_interval(hits: Any, trials: Any) -> tuple[FloatArray, FloatArray, F
     some = n > 0
     with np.errstate(divide="ignore", invalid="ignore"):
         value = np.where(some, k / n, np.nan)
-    error = np.where(some, (high - low) / (2.0 * NORMAL), np.nan)
+    with np.errstate(invalid="ignore"):
+        error = np.where(some, np.fmax(high - value, value - low) / NORMAL, np.nan)
     return value, error, np.where(some, low, np.nan), np.where(some, high, np.nan)

@@ -191,6 +191,14 @@ def test_intervals_of_fractions_cover(q):
     assert 0.93 < np.mean((low <= q) & (q <= high)) < 0.99
 
 
+def test_errors_of_small_fractions_cover():
+    """One shot in twenty arrives: none of thirty in a fifth of the cases, where half of the interval is too little."""
+    k = np.random.default_rng(1).binomial(30, 0.05, 20_000)
+    value, error, low, high = fraction_interval(k, 30)
+    assert 0.9 < np.mean(np.abs(value - 0.05) <= 1.96 * error) <= 1
+    assert np.mean(np.abs(value - 0.05) <= (high - low) / 2) < 0.85
+
+
 @pytest.fixture(scope="module")
 def repeated():
     """200 runs of 8 chains with some 40 transitions each, told apart by their temperature."""
@@ -204,6 +212,23 @@ def test_intervals_of_rates_cover(repeated):
     assert 0.90 <= np.mean((low <= 0.004) & (high >= 0.004)) <= 0.99
     wrong = np.mean((low <= 0.007) & (high >= 0.007))
     assert wrong < 0.4
+
+
+def test_errors_of_few_dwells_cover():
+    """Some five transitions in each run: a time whose far end is that of the rate's near one."""
+    x = telegraph(np.random.default_rng(8), 200, 1500, (0.004, 0.008))
+    found = rates.core_sets(as_run(x, np.arange(200.0)), {"A": "x < 0", "B": "x > 0"}).sel(core="A")
+    value, error = found.mean_dwell_time.to_numpy(), found.mean_dwell_time_stderr.to_numpy()
+    known = np.isfinite(error)
+    assert known.mean() > 0.9 and np.mean(np.abs(value - 250.0)[known] < 1.96 * error[known]) >= 0.9
+    symmetric = value**2 * found.exit_rate_stderr.to_numpy()
+    assert (error[known] > symmetric[known] - 1e-9).all()
+    few = rates.core_sets(as_run(x, np.arange(200.0)), {"A": "x < 0", "B": "x > 0"}).transitions
+    few = few.sum(["core", "next_core"]).to_numpy() < 10
+    correlated = rates.escape_rate(as_run(x, np.arange(200.0)), {"A": "x < 0", "B": "x > 0"}).correlation_stderr
+    assert 0.2 < few.mean() < 0.95
+    assert np.isnan(correlated.transpose("temperature", ...).to_numpy()[few]).all()
+    assert np.isfinite(correlated.transpose("temperature", ...).to_numpy()[~few]).any()
 
 
 def test_errors_of_escape_rates_cover(repeated):
