@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy.special import ndtr
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
@@ -33,7 +34,7 @@ def instability(values: Any, dim: str = "pivot", *, stderr: Any = None) -> xr.Da
     -------
     xarray.Dataset
         `difference`, `ratio` and `mean` along the dim, on the other dims, each with its `_stderr` where errors were
-        given (the maximum and minimum taken as where they are); `highest`, the value of the coordinate at the maximum.
+        given, with what noise is likely to have lifted the maximum by; `highest`, the coordinate at the maximum.
 
     Raises
     ------
@@ -42,7 +43,8 @@ def instability(values: Any, dim: str = "pivot", *, stderr: Any = None) -> xr.Da
     Notes
     -----
     The ratio, which is what Di Carlo et al. use, grows without bound as q goes to 0: of a loss that interpolates it
-    compares noise. It is NaN where q changes sign. The maximum of noisy values is biased upwards.
+    compares noise. It is NaN where q changes sign. The maximum of noisy values is biased upwards,
+    by about what its error adds for it.
 
     References
     ----------
@@ -79,9 +81,11 @@ def instability(values: Any, dim: str = "pivot", *, stderr: Any = None) -> xr.Da
         weight = (xr.DataArray(np.arange(q.sizes[dim]), dims=dim) == top) * 1.0
         weight[{dim: 0}] -= 0.5
         weight[{dim: -1}] -= 0.5
-        found["difference_stderr"] = ((weight * error) ** 2).sum(dim) ** 0.5
+        lifted, lowered = _chosen(q, error, top, dim), _chosen(q, error, low, dim)
+        found["difference_stderr"] = (((weight * error) ** 2).sum(dim) + lifted**2) ** 0.5
         above, below = (error.isel({dim: at}, drop=True) for at in (top, low))
-        found["ratio_stderr"] = abs(found["ratio"]) * ((above / highest) ** 2 + (below / lowest) ** 2) ** 0.5
+        squares = (above**2 + lifted**2) / highest**2 + (below**2 + lowered**2) / lowest**2
+        found["ratio_stderr"] = abs(found["ratio"]) * squares**0.5
         found["mean_stderr"] = (error**2).sum(dim) ** 0.5 / q.sizes[dim]
     units = str(q.attrs.get("units", "1"))
     names = {
@@ -95,6 +99,19 @@ def instability(values: Any, dim: str = "pivot", *, stderr: Any = None) -> xr.Da
     for variable in dataset.data_vars.values():
         variable.attrs.clear()
     return annotate(dataset, names=names)
+
+
+def _chosen(q: xr.DataArray, error: xr.DataArray, at: xr.DataArray, dim: str) -> xr.DataArray:
+    """How far noise has carried a value that was chosen for being extreme: by what others are likely to be beyond it.
+
+    The sum of the mean excess of each over it, s phi(g/s) - g Phi(-g/s) of a gap g with the error s.
+    """
+    extreme, own = (one.isel({dim: at}, drop=True) for one in (q, error))
+    gap, scatter = abs(extreme - q), (error**2 + own**2) ** 0.5
+    others = (xr.DataArray(np.arange(q.sizes[dim]), dims=dim) != at) & (scatter > 0)
+    far = gap / scatter.where(others, 1.0)
+    excess = scatter * np.exp(-0.5 * far**2) / (2.0 * np.pi) ** 0.5 - gap * ndtr(-far)
+    return excess.where(others, 0.0).sum(dim)
 
 
 def _labelled(values: Any, dim: str) -> xr.DataArray:

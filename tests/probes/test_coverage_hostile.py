@@ -6,7 +6,7 @@ import xarray as xr
 
 import landscape as ls
 from landscape.observers.few import lengthen, student_factor
-from landscape.probes import fluctuations, rates
+from landscape.probes import confinement, fluctuations, rates
 from tests.probes.processes import LOWEST, ar1, correlation, energies, labels
 
 REPEATS = 300
@@ -128,6 +128,19 @@ def test_visits_of_two_kinds():
         errors.append(float(found.x_residence_time_stderr[0, 0]))
     assert share(np.array(values), np.array(errors), 20.0) >= 0.86  # 0.83 once; of eight visits none may be long
     assert share(np.array(values), np.array(errors), 20.0, 1 / 4) < 0.8
+
+
+@pytest.mark.parametrize("count", [3, 9, 60])
+def test_maxima_of_noise_know_that_they_were_chosen(count):
+    noisy = 1.0 + 0.1 * np.random.default_rng(8).normal(size=(REPEATS, count))
+    found = confinement.instability(noisy, stderr=np.full(noisy.shape, 0.1))
+    for name, truth in (("difference", 0.0), ("ratio", 1.0), ("mean", 1.0)):
+        assert share(found[name].to_numpy(), found[f"{name}_stderr"].to_numpy(), truth) >= 0.88
+    clear = confinement.instability([1.0, 9.0, 2.0], stderr=[0.1, 0.3, 0.2])  # no other can be meant
+    assert float(clear.difference_stderr) == pytest.approx(np.sqrt(0.05**2 + 0.3**2 + 0.1**2), rel=1e-9)
+    plain = np.sqrt(0.1**2 + 2 * 0.05**2)
+    if count > 3:
+        assert share(found.difference.to_numpy(), np.full(REPEATS, plain), 0.0) < 0.85
 
 
 def test_lengthened_errors():

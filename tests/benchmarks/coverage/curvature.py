@@ -254,11 +254,18 @@ def _pairs(rng: Rng, size: int, repeats: int) -> dict[str, FloatArray]:
     return repeated(one, rng, repeats)
 
 
-@row("curvature.eigenvalues", "of 120, a bound of rounding", (0,), 60)
+@row("curvature.eigenvalues", "second differences of 120 points, a bound of rounding", (0,), 1)
 def _spectrum(rng: Rng, size: int, repeats: int) -> dict[str, FloatArray]:
-    def one(rng: Rng) -> dict[str, FloatArray]:
-        values = np.sort(rng.normal(size=120))
-        found = curvature.eigenvalues(_with(values))
-        return of_dataset(found, {"eigenvalue": values})
+    exact = 2 - 2 * np.cos(np.arange(1, 121) * np.pi / 121)
+    found = curvature.eigenvalues(2 * np.eye(120) - np.eye(120, k=1) - np.eye(120, k=-1))
+    return of_dataset(found, {"eigenvalue": exact})
 
-    return repeated(one, rng, repeats)
+
+@row("curvature.score_singular_values", "one linear layer and one output, a bound of rounding", (0,), 1)
+def _scores(rng: Rng, size: int, repeats: int) -> dict[str, FloatArray]:
+    loss, at = _loss(2.0)
+    found = curvature.score_singular_values(loss, at)
+    value, error = (found[f"singular_value{end}"].to_numpy() for end in ("", "_stderr"))
+    exact = float(curvature.fisher_trace(loss, at, labels="model").fisher_trace)
+    total, off = (value**2).sum(), 2 * (value * error).sum() + 1e-12 * exact  # their squares add up to the trace
+    return {"singular_value": hits(total, off, exact)}
