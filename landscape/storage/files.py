@@ -16,6 +16,7 @@ import xarray as xr
 from landscape.arguments import guarded
 from landscape.errors import ConfigError, StorageError
 from landscape.storage.file_times import clear_times
+from landscape.storage.library import one_thread
 
 __all__ = ["open_file", "path_of", "read_spec", "replacing", "save", "serialise", "write_atomically"]
 
@@ -72,7 +73,8 @@ def serialise(dataset: xr.Dataset, *, compress: bool = True) -> bytes:
         for name, variable in dataset.variables.items()
         if variable.dtype.kind in "fiu" and variable.size > 1
     }
-    content = bytearray(dataset.to_netcdf(engine="netcdf4", format="NETCDF4", encoding=encoding))  # type: ignore[arg-type]
+    with one_thread:
+        content = bytearray(dataset.to_netcdf(engine="netcdf4", format="NETCDF4", encoding=encoding))  # type: ignore[arg-type]
     clear_times(content)
     return bytes(content)
 
@@ -211,9 +213,10 @@ def open_file(path: str | os.PathLike[str]) -> xr.Dataset:
     if source.is_dir():
         raise StorageError(f"{str(source)!r} is a folder; expected a netCDF file (.nc)")
     try:
-        dataset = xr.open_dataset(source, engine="netcdf4")
-        for variable in dataset.variables.values():  # a truncated file opens, and fails only when it is read
-            variable[tuple(slice(-1, None) for _ in variable.dims)].load() if variable.size else None
+        with one_thread:
+            dataset = xr.open_dataset(source, engine="netcdf4")
+            for variable in dataset.variables.values():  # a truncated file opens, and fails only when it is read
+                variable[tuple(slice(-1, None) for _ in variable.dims)].load() if variable.size else None
     except Exception as error:
         raise StorageError(
             f"{str(source)!r} is not a readable netCDF-4 file ({type(error).__name__}: {error}); it is damaged, or "

@@ -15,6 +15,7 @@ from xarray.core import indexing
 from landscape.by_chain import by_chain
 from landscape.errors import CheckpointError, StorageError
 from landscape.notices import warn
+from landscape.storage.library import one_thread
 from landscape.storage.manifest import Entry, Manifest, generations, read_entry
 
 __all__ = ["OF_FOLDERS", "open_folder"]
@@ -124,13 +125,13 @@ class _Rows(BackendArray):  # type: ignore[misc]
         if entry.name not in self._checked:
             read_entry(self.folder, entry)
             self._checked.add(entry.name)
-        with xr.open_dataset(self.folder / entry.name, engine="netcdf4") as dataset:
+        with one_thread, xr.open_dataset(self.folder / entry.name, engine="netcdf4") as dataset:
             return np.asarray(dataset[self.name].variable.isel(where).values)
 
 
 def _decoded(content: bytes) -> xr.Dataset:
     try:
-        with xr.open_dataset(content, engine="netcdf4") as dataset:
+        with one_thread, xr.open_dataset(content, engine="netcdf4") as dataset:
             return dataset.load()
     except Exception as error:
         raise StorageError(f"a committed file is not netCDF-4 ({type(error).__name__}: {error})") from error
