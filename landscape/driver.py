@@ -27,6 +27,8 @@ __all__ = ["Driver", "Intervention", "Sink", "snapshot_steps"]
 NATIVE = ("position", "energy")  # what engines record on the way
 PIECE_BYTES = 1 << 25
 
+Advance = Callable[..., tuple[NDArray[Any], NDArray[np.float64]]]
+
 
 def snapshot_steps(steps: int, count: int | None) -> NDArray[np.int64]:
     """Steps at which snapshots are due: evenly spaced, the last at the end."""
@@ -75,8 +77,11 @@ class Intervention(Protocol):
     def apply(self, engine: Engine) -> None:
         """Change ``engine.state`` in place."""
 
+    def within(self, engine: Engine) -> Advance | None:
+        """`advance_recording` with the interventions that come before its last step; None where there is no such."""
+
     def observables(self) -> Mapping[str, NDArray[Any]]:
-        """Values ``(chains,)`` that every draw until the next intervention has."""
+        """Values ``(chains,)`` of every draw of the last piece, or of each ``(chains, draws)``."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All it remembers besides the series."""
@@ -154,6 +159,12 @@ class Driver:
             self._sources[key] = function
             cadence[key] = gcd(cadence.get(key, 0), observer.every or self.record.every)
         self._cadence = cadence
+        self._inner: Intervention | None = None
+        self._advance_inner: Advance | None = None
+        for one in self.interventions:
+            if self._inner is None and (advance := one.within(self.engine)) is not None:
+                self._inner, self._advance_inner = one, advance
+        self._most_steps: int | None = None
         self._inline = [key for key in cadence if key in NATIVE and self._sources[key] is None]
         self._pace = Pace()
 
@@ -181,12 +192,14 @@ class Driver:
             self.sink.commit(self)
         while self.done < self.steps:
             before = self.engine.state.copy()
+            held = {} if self._inner is None else self._inner.arrays()
             began = time.perf_counter()
             samples = self._advance()
             seconds = max(time.perf_counter() - began, 1e-9)
             made = self.engine.state.step - before.step
             self._pace.learn(made, seconds)
-            self._check(before, samples)
+            if self._check(before, samples, held):
+                continue
             self._keep(samples)
             self._note_exits(before)
             for intervention in self.interventions:
@@ -219,7 +232,7 @@ class Driver:
         cadences = [every for key, every in self._cadence.items() if key not in self._inline]
         stops = [(done // every + 1) * every for every in cadences]
         # counted from the very first step, so that a run in two parts is the whole run
-        stops += [done + one.every - step % one.every for one in self.interventions]
+        stops += [done + one.every - step % one.every for one in self.interventions if one is not self._inner]
         if isinstance(self.engine.plan.step_size, Schedule):
             stops.append((done // self.record.every + 1) * self.record.every)  # only the engine knows the time then
         stops.append((self.draws.count + max(self.draws.room, 1)) * self.record.every)  # a part ends there
@@ -232,12 +245,15 @@ class Driver:
         """One piece, and what was sampled on the way and at its end."""
         since, chains, dim = self.done, *self.start.shape
         cadences = {name: self._cadence[name] if name in self._inline else 0 for name in NATIVE}
-        densest = min((every for every in cadences.values() if every), default=PIECE_BYTES)
+        cadenced = [*cadences.values(), self.record.every if self._inner is not None else 0]
+        densest = min((every for every in cadenced if every), default=PIECE_BYTES)
         most = next(self.engine.plan.pieces(self._pace.steps))  # of which the times may have to be known
         steps = min(self._next_stop() - since, most, densest * max(1, PIECE_BYTES // (8 * chains * (dim + 1))))
-        values = self.engine.advance_recording(
-            steps, since, position_every=cadences["position"], energy_every=cadences["energy"]
-        )
+        advance = self._advance_inner or self.engine.advance_recording
+        values = advance(
+            min(steps, self._most_steps or steps), since, position_every=cadences["position"],
+            energy_every=cadences["energy"],
+        )  # fmt: skip
         samples: dict[Hashable, Samples] = {}
         for name, block in zip(NATIVE, values, strict=True):
             if every := cadences[name]:
@@ -260,7 +276,8 @@ class Driver:
                     self.draws.put(name, int(due.steps[0]) // every - 1, due.values)
         for one in self.interventions:
             for name, value in one.observables().items():
-                self.draws.put(name, known, np.repeat(value[:, None], made - known, axis=1))
+                of_draws = value if value.ndim == 2 else np.repeat(value[:, None], made - known, axis=1)
+                self.draws.put(name, known, of_draws[:, : made - known])
         self.draws.count = made
         potential = self.engine.plan.potential
         for number, (_, observer) in enumerate(self.observers):
@@ -322,8 +339,11 @@ class Driver:
                 f"the force at the start of chain {chain} is not finite: give another start", step=0, chain=chain
             )
 
-    def _check(self, before: State, samples: dict[Hashable, Samples]) -> None:
-        """Find chains that diverged since `before`; one that was dropped already does not count."""
+    def _check(self, before: State, samples: dict[Hashable, Samples], held: Mapping[str, NDArray[Any]]) -> bool:
+        """Find chains that diverged since `before`; one that was dropped already does not count.
+
+        Returns whether the piece was taken back for it, since interventions within made other chains of the chains.
+        """
         alive = self.dropped_step < 0
         finite = torch.isfinite(self.engine.state.position).all(dim=1).cpu().numpy()
         inline = [samples[name] for name in self._inline]
@@ -331,13 +351,20 @@ class Driver:
             finite &= np.isfinite(one.values).all(axis=tuple(range(1, one.values.ndim)))
         bad = np.flatnonzero(~finite & alive)
         if not len(bad):
-            return
+            return False
+        end = self.engine.state.step
+        if self._inner is not None and (end - 1) // self._inner.every > before.step // self._inner.every:
+            self._most_steps = max(1, (end - before.step) // 2)  # until none lies within
+            self.engine.state = before
+            self.engine.replaced()
+            self._inner.load(held)
+            return True
         found = {int(chain): self._locate(before, int(chain), inline) for chain in bad}
         stuck = self._stuck(before, found)
         if self.drop and not stuck:
             for chain, (step, _) in found.items():
                 self._mask(chain, step, samples)
-            return
+            return False
         worst = {chain: found[chain] for chain in stuck} or found
         chain, (step, coordinate) = min(worst.items(), key=lambda item: (item[1][0], item[0]))
         state = self._replay(before, step - 1)  # the last good state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from landscape import random
 from landscape.arguments import guarded
-from landscape.engines.base import Engine, Plan
+from landscape.driver import Advance
+from landscape.engines.base import Engine, Exchanger, draws_between
 from landscape.engines.choice import Backend
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, described
@@ -29,6 +31,7 @@ from landscape.storage.series import Series
 __all__ = ["replica_exchange"]
 
 DRAWN = 1 << 14  # variates of swaps that are drawn at once
+COUNTS = ("walker", "tried", "made", "last_end", "half_trips")
 
 
 @guarded
@@ -62,6 +65,11 @@ def replica_exchange(
     Momenta go along, rescaled by sqrt(T_new/T_old), as they are at the time of the position: that of `BAOAB` with the
     second half of its kick, the noise to come of `LeimkuhlerMatthews` less its bend by the force. Only so is it
     independent of the position, and the swap leaves the law as it is. All ladders are one batch.
+
+    An exchange takes one energy of each chain, and one gradient where the rule has a momentum or noise to come. With
+    formulas on the CPU it is made within the compiled loop, at the price of one or two steps of `EulerMaruyama`;
+    elsewhere (batched, networks, numbers of the formula that differ by chain) from outside, at about a millisecond.
+    Record positions and energies, or seldom: all else stops the loop at every draw.
 
     Parameters
     ----------
@@ -126,7 +134,7 @@ def replica_exchange(
     if plan.walls.absorbs:
         raise ConfigError("replica_exchange has no absorbing walls: a chain that left cannot exchange")
     check_seam(plan, initial.position, "replica_exchange")
-    swaps = _Swaps(swap_every, len(ladder), ladders)
+    swaps = _Swaps(swap_every, np.tile(ladder, ladders), ladders, record.every)
     spec |= {"task": "replica_exchange", "temperatures": ladder.tolist(), "swap_every": swap_every, "ladders": ladders}
     for name in ("temperature", "chains"):
         spec.pop(name)
@@ -181,28 +189,46 @@ class _Swaps:
 
     series: Series | None = None
 
-    def __init__(self, every: int, rungs: int, ladders: int) -> None:
-        self.every, self.rungs, self.ladders = every, rungs, ladders
-        chains = rungs * ladders
+    def __init__(self, every: int, temperature: NDArray[np.float64], ladders: int, draws_every: int) -> None:
+        chains, rungs = len(temperature), len(temperature) // ladders
+        self.every, self.rungs, self.ladders, self.draws_every = every, rungs, ladders, draws_every
+        self.gaps = np.append(1 / temperature[:-1] - 1 / temperature[1:], 0.0)
         self.walker = np.arange(chains)
         self.tried, self.made = np.zeros(chains, np.int64), np.zeros(chains, np.int64)
         self.last_end = np.where(np.arange(chains) % rungs == 0, 0, -1)  # which end each walker has seen last
         self.half_trips = np.zeros(chains, np.int64)
-        self.round = 0
-        self._of_rounds: list[tuple[NDArray[np.int64], NDArray[np.float64]]] | None = None
+        self.number = 0
         self._drawn: NDArray[np.float64] | None = None
         self._drawn_from = 0
+        self._kept: NDArray[np.int64] | None = None
         rung = np.arange(chains) % rungs
+        self.first = np.stack([(rung < rungs - 1) & (rung % 2 == odd) for odd in (0, 1)])
         self._ends = [(0, np.flatnonzero(rung == 0)), (1, np.flatnonzero(rung == rungs - 1))]
+
+    def within(self, engine: Engine) -> Advance | None:
+        """Steps and exchanges in one loop, where the engine has one."""
+        return None if engine.exchanger is None else partial(self._advance, engine.exchanger)
+
+    def _advance(
+        self, exchanger: Exchanger, steps: int, since: int, *, position_every: int, energy_every: int
+    ) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        self._kept = np.empty((len(self.walker), draws_between(since, steps, self.draws_every)), np.int64)
+        return exchanger.advance(
+            self, self._kept, steps, since, position_every=position_every, energy_every=energy_every,
+            walker_every=self.draws_every,
+        )  # fmt: skip
 
     def apply(self, engine: Engine) -> None:
         """Try to exchange every second pair of neighbours."""
-        low, gaps = self._pairs(engine.plan)[self.round % 2]
+        if engine.exchanger is not None:
+            engine.exchanger.exchange(self)
+            return
+        low = np.flatnonzero(self.first[self.number % 2])
         energy = engine.energies()
-        log_ratio = gaps * (energy[low] - energy[low + 1])
+        log_ratio = self.gaps[low] * (energy[low] - energy[low + 1])
         swapped = low[self._log_draws(engine)[low] < log_ratio]
         self.tried[low] += 1
-        self.round += 1
+        self.number += 1
         if len(swapped):
             self.made[swapped] += 1
             order = np.arange(len(self.walker))
@@ -210,15 +236,6 @@ class _Swaps:
             self._exchange(engine, torch.from_numpy(order).to(engine.plan.device))
             self.walker = self.walker[order]
         self._count_trips()
-
-    def _pairs(self, plan: Plan) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-        """First of the even and of the odd pairs, and 1/T less that of the second."""
-        if self._of_rounds is None:
-            chain, temperature = np.arange(len(self.walker)), np.asarray(plan.temperature)
-            first = chain % self.rungs < self.rungs - 1
-            lows = [np.flatnonzero(first & (chain % self.rungs % 2 == odd)) for odd in (0, 1)]
-            self._of_rounds = [(low, 1 / temperature[low] - 1 / temperature[low + 1]) for low in lows]
-        return self._of_rounds
 
     def _log_draws(self, engine: Engine) -> NDArray[np.float64]:
         """Logarithms of the uniform variates of all chains at this step, of which some rounds are drawn at once."""
@@ -258,18 +275,18 @@ class _Swaps:
         state.position.copy_(state.position[source])
 
     def observables(self) -> dict[str, NDArray[Any]]:
-        """The configuration that each chain holds."""
-        return {"walker": self.walker}
+        """The configuration that each chain holds, or held at the draws of the last piece."""
+        return {"walker": self.walker if self._kept is None else self._kept}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All there is to remember."""
-        names = ("walker", "tried", "made", "last_end", "half_trips")
-        return {name: getattr(self, name) for name in names} | {"round": np.array([self.round])}
+        return {name: getattr(self, name).copy() for name in COUNTS} | {"round": np.array([self.number])}
 
     def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Go on from what `arrays` returned."""
-        for name, value in arrays.items():
-            setattr(self, name, int(value[0]) if name == "round" else value)
+        self.number = int(arrays["round"][0])
+        for name in COUNTS:
+            setattr(self, name, np.array(arrays[name]))
 
     def _count_trips(self) -> None:
         for end, at in self._ends:

@@ -167,6 +167,9 @@ class Hills:
         self.temperature = torch.as_tensor(np.array(plan.temperature), device=plan.device)
         self.height = torch.as_tensor(per_chain("height", given.height, plan.chains), device=plan.device)
 
+    def within(self, engine: Engine) -> None:
+        """No engine has them in its loop."""
+
     def apply(self, engine: Engine) -> None:
         """Add a hill at every chain."""
         if self.given.stop is None or engine.state.step <= self.given.stop:

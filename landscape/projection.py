@@ -182,6 +182,9 @@ class Projector:
     def _cadence(self) -> int:
         return self.every * self.rule.record_every
 
+    def within(self, engine: Engine) -> None:
+        """No engine has them in its loop."""
+
     def apply(self, engine: Engine) -> None:
         """Put every chain on the path."""
         state, former = engine.state, self.s

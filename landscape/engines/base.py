@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from landscape.restraints import Restraints
 from landscape.schedules import Schedule
 from landscape.varying import Held, Numbers
 
-__all__ = ["CLOCK_ORIGIN", "Engine", "Plan", "Settings", "State", "draws_between"]
+__all__ = ["CLOCK_ORIGIN", "Engine", "Exchanger", "Ladders", "Plan", "Settings", "State", "draws_between"]
 
 PIECE_NUMBERS = 1 << 20  # settings of scheduled steps that are held at once
 CLOCK_ORIGIN = "clock_origin"  # in the memory: times ``(chains,)`` of step 0, where step sizes are constant
@@ -225,6 +225,50 @@ def draws_between(since: int, steps: int, every: int) -> int:
     return (since + steps) // every - since // every if every else 0
 
 
+class Ladders(Protocol):
+    """Ladders of chains whose neighbours exchange configurations after each `every` steps, and what became of it.
+
+    Arrays ``(chains,)`` that are counted up in place.
+
+    Attributes
+    ----------
+    every, rungs, number : int
+        Cadence, chains of a ladder, exchanges made; the even pairs of neighbours have the even numbers.
+    gaps : array of float64
+        1/T less that of the next chain.
+    first : array of bool ``(2, chains)``
+        Which are the first of the even pairs, and which of the odd ones.
+    walker, tried, made : arrays of int64
+        Configuration that each chain holds; exchanges with the next chain that were tried and made.
+    last_end, half_trips : arrays of int64
+        Of each configuration: the end of the ladder that it saw last (-1: none), and how often it went across.
+    """
+
+    every: int
+    rungs: int
+    number: int
+    gaps: NDArray[np.float64]
+    first: NDArray[np.bool_]
+    walker: NDArray[np.int64]
+    tried: NDArray[np.int64]
+    made: NDArray[np.int64]
+    last_end: NDArray[np.int64]
+    half_trips: NDArray[np.int64]
+
+
+class Exchanger(Protocol):
+    """An engine's loop that exchanges configurations of neighbours."""
+
+    def advance(
+        self, ladders: Ladders, walkers: NDArray[np.int64], steps: int, since: int, *, position_every: int,
+        energy_every: int, walker_every: int,
+    ) -> tuple[NDArray[Any], NDArray[np.float64]]:  # fmt: skip
+        """`Engine.advance_recording` with the exchanges before the last step; fills ``walkers (chains, draws)``."""
+
+    def exchange(self, ladders: Ladders) -> None:
+        """The exchange that is due now."""
+
+
 class Engine(ABC):
     """Advances a state. Bits depend on the plan and the state alone, never on how the steps are divided into calls."""
 
@@ -240,6 +284,11 @@ class Engine(ABC):
             times, _ = plan.clock(self.state, 1)
             self.held.hold(torch.as_tensor(plan.numbers.at(times[:1])[0], device=plan.device))
         return self.held
+
+    @property
+    def exchanger(self) -> Exchanger | None:
+        """What makes exchanges of neighbours within the loop; None where they are made from outside."""
+        return None
 
     @abstractmethod
     def advance(self, steps: int) -> None:

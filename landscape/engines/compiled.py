@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -130,6 +130,15 @@ class CompiledEngine(Engine):
         self, steps: int, since: int, *, position_every: int, energy_every: int
     ) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """Take `steps` steps, recording inside the compiled loop."""
+        return self.advance_blocks(
+            self.run_block, self.blocks_of(self.block_size), steps, since, position_every, energy_every
+        )
+
+    def advance_blocks(
+        self, run_block: Callable[..., None], blocks: list[slice], steps: int, since: int, position_every: int,
+        energy_every: int,
+    ) -> tuple[NDArray[Any], NDArray[np.float64]]:  # fmt: skip
+        """The same for given blocks and a given loop over each."""
         chains, dim = self.plan.chains, self.plan.potential.dim
         positions = np.empty((chains, draws_between(since, steps, position_every), dim), self.real)
         energies = np.empty((chains, draws_between(since, steps, energy_every)))
@@ -147,9 +156,9 @@ class CompiledEngine(Engine):
 
             def block(chains: slice, settings: Settings = settings, piece: int = piece, at: int = since + done) -> None:
                 parts = [part[chains] for part in of_piece]  # noqa: B023  # called before the next piece
-                self.run_block(chains, memory, settings, piece, (position_every, energy_every, at, *parts))
+                run_block(chains, memory, settings, piece, (position_every, energy_every, at, *parts))
 
-            self._map(block)
+            self._map(block, blocks)
             self.state.step += piece
             done += piece
             if self.plan.scheduled:
@@ -169,8 +178,7 @@ class CompiledEngine(Engine):
         """How many of the next `steps` steps one call of the kernel may take."""
         return next(self.plan.pieces(steps))
 
-    def _map(self, function: Callable[[slice], None]) -> None:
-        blocks = list(self._blocks())
+    def _map(self, function: Callable[[slice], None], blocks: list[slice]) -> None:
         if self.threads == 1 or len(blocks) == 1:
             for chains in blocks:
                 function(chains)
@@ -179,13 +187,14 @@ class CompiledEngine(Engine):
             self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="landscape")
         list(self._pool.map(function, blocks))
 
-    def _blocks(self) -> Iterator[slice]:
-        chains = self.plan.chains
-        count = -(-chains // self.block_size)
+    def blocks_of(self, size: int, unit: int = 1) -> list[slice]:
+        """All chains in blocks of about `size`, each of whole multiples of `unit` chains."""
+        chains, units = self.plan.chains, self.plan.chains // unit
+        count = -(-chains // size)
         if chains >= self.threads * 32:  # enough for every thread to have a block that is worth its while
             count = -(-count // self.threads) * self.threads
-        edges = np.linspace(0, chains, count + 1).astype(int)
-        return (slice(int(a), int(b)) for a, b in pairwise(edges) if b > a)
+        edges = unit * np.linspace(0, units, count + 1).astype(int)
+        return [slice(int(a), int(b)) for a, b in pairwise(edges) if b > a]
 
     def close(self) -> None:
         """Release the threads."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from landscape import random
 from landscape.dissipation import DISSIPATED, SUMS
 from landscape.engines.base import Plan, Settings, State
 from landscape.engines.compiled import CompiledEngine
+from landscape.engines.compiled_exchange import CompiledExchanger, exchanger_of
 from landscape.integrators.masses import rows as rows_of_mass
 from landscape.kernels.formula import run_block
 from landscape.kernels.metropolis import run_metropolis
@@ -98,9 +100,10 @@ class CompiledFormula(CompiledEngine):
         return int(np.clip(CACHE_BYTES // (8 * rows), NARROW, 512))
 
     def run_block(
-        self, chains: slice, memory: dict[str, NDArray[Any]], settings: Settings, steps: int, records: Any
-    ) -> None:
-        """Advance one block, held as rows ``(coordinates, chains)``."""
+        self, chains: slice, memory: dict[str, NDArray[Any]], settings: Settings, steps: int, records: Any,
+        loop: Callable[..., None] | None = None,
+    ) -> None:  # fmt: skip
+        """Advance one block, held as rows ``(coordinates, chains)``; `loop` is told what there is besides the steps."""
         plan, x = self.plan, self.positions()[chains]
         n, dim = x.shape
         code, constants, outputs, count = self.program
@@ -129,31 +132,46 @@ class CompiledFormula(CompiledEngine):
         # energies come afterwards, from the positions at which they are wanted
         apart = energy_every != every
         visited = np.empty((n, energies.shape[1] if apart else 0, dim))
-        kept = (every, energy_every if apart else 0), since, (positions, visited)
+        kept = (every, energy_every if apart else 0), (since, since), (positions, visited)
         program = *code, outputs
-        noises = drawing, drawn, shaping
+        noises: Any = (drawing, drawn, shaping)
+        flow: Any = None
+        proposals: Any = None
+        first, second, idle = (empty_rows((dim, n)) for _ in range(3))
+        m, v = self.rule_memory(chains)
+        first[:], second[:] = m.T, v.T
         if plan.integrator.metropolis:
             stretch = 1.0 / np.sqrt(rows_of_mass(self.mass, dim))
             counting = self.scheme, self.leapfrog, memory["accepted"][chains], stretch
             rows = dt, amplitude, temperature
-            run_metropolis(
-                dim, program, registers, *noises, rows, (*walls, turns), self._exits(chains, memory), counting, when,
-                kept,
+            exits = self._exits(chains, memory)
+            scratch = *(empty_rows((dim, n)) for _ in range(4)), *(np.empty(n) for _ in range(4))
+            proposals = (
+                dim, program, registers, *noises, rows, (*walls, turns), exits, counting,
+                (*scratch, np.empty((4, n), np.uint32)),
             )  # fmt: skip
         else:
-            m, v = self.rule_memory(chains)
-            first, second, idle = (empty_rows((dim, n)) for _ in range(3))
-            first[:], second[:] = m.T, v.T
             turned = first if plan.integrator.flips_on_reflection else idle
             remembers = self.scheme not in MEMORYLESS
             rule = self.scheme, np.ascontiguousarray(self.settings[:, chains]), np.empty(3)
-            run_block(
+            before = (
                 n if n > 1 else None, dim, program, registers, (first, second) if remembers else None, *noises,
                 (dt, amplitude), (*walls, turned, turns) if plan.walls.folds else None, self._exits(chains, memory),
-                rule, when, kept, numbers if plan.driven else None, self._work(chains, memory),
-                self._mobile(dim, n),
+                rule,
+            )  # fmt: skip
+            after = (
+                numbers if plan.driven else None, self._work(chains, memory), self._mobile(dim, n),
                 self._flux(chains, memory, temperature),
             )  # fmt: skip
+            flow = before, after
+        if loop is not None:
+            system = dim, program, registers, drawing[0]
+            loop(flow, proposals, when, kept, system, first, turns if plan.walls.winds else None)
+        elif flow is not None:
+            run_block(*flow[0], when, kept, *flow[1])
+        else:
+            run_metropolis(*proposals, when, kept)
+        if not plan.integrator.metropolis:
             m[:], v[:] = first.T, second.T
         x[:] = registers[:dim].T
         if plan.walls.winds:
@@ -207,6 +225,11 @@ class CompiledFormula(CompiledEngine):
         scratch = np.empty((dim, n)), np.empty((4, 1), np.uint32), np.empty((2, 1)), np.empty(dim)
         crossing = walls.exits, bool(self.bridge), step, wall, *scratch
         return crossing, (np.empty(n), np.empty((2, dim, n)))
+
+    @cached_property
+    def exchanger(self) -> CompiledExchanger | None:  # type: ignore[override]
+        """Exchanges within the loop, where the energy is the same for all chains at all times."""
+        return exchanger_of(self)
 
     def energies(self) -> NDArray[np.float64]:
         """Energy of every chain, by the same operations as inside the loop."""

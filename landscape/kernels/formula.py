@@ -14,7 +14,7 @@ from landscape.kernels.noise_rows import draw
 from landscape.kernels.tape import execute
 from landscape.kernels.update import DIFFUSION, LEIMKUHLER_MATTHEWS, OPEN, stages_of, update, wall, wander
 
-__all__ = ["keep", "perform", "put", "run_block", "until_next"]
+__all__ = ["keep", "made_by", "perform", "put", "run_block", "until_next"]
 
 
 @exact_inner
@@ -80,6 +80,12 @@ def until_next(every, since):  # type: ignore[no-untyped-def]
     return every - since % every if every > 0 else -1
 
 
+@exact_inline
+def made_by(every, origin, since):  # type: ignore[no-untyped-def]
+    """Records that were made in the steps from `origin` to `since`."""
+    return since // every - origin // every if every > 0 else int64(0)
+
+
 @partial(exact, _nrt=False)
 def run_block(  # type: ignore[no-untyped-def]
     chains, dim, program, registers, memory, drawing, drawn, shaping, rows, walls, exits, rule, when, records, numbers,
@@ -104,8 +110,8 @@ def run_block(  # type: ignore[no-untyped-def]
     drawing : (seed, refinement, scale, paired, shift, places)
         `paired` is 1 where the chains of a pair ride opposite noise, else 0; ``places (steps, variates, 3)`` says where
         in a block of 2^shift steps a variate lies.
-    drawn : (tile, words, made, noise)
-        Scratch of `noise_rows.rows_of`.
+    drawn : (tile, words, made, noise, tile_start)
+        Scratch of `noise_rows.rows_of`: a later call goes on with what is left of the tile.
     shaping : (factors, isotropic, mixing, scratch) or None
         ``factors`` are registers of factors on the noise of each coordinate (-1: `isotropic`), ``mixing`` a matrix on
         it; either may be empty. The scratch is ``(dim, n)``.
@@ -121,9 +127,9 @@ def run_block(  # type: ignore[no-untyped-def]
         See `update`.
     when : (chain, first_step, steps)
         Number of the first chain and of the first step, how many steps.
-    records : (every, since, positions)
-        Two cadences, the steps made before, and two arrays ``(n, draws, dim)`` that the positions go to after each so
-        many steps (never if 0).
+    records : (every, (origin, since), positions)
+        Two cadences, the steps made before the first draw and before this call, and two arrays ``(n, draws, dim)`` that
+        the positions go to after each so many steps (never if 0).
     numbers : array ``(steps + 1, numbers, 1 or n)``, or None
         Rows of the registers after the positions, at the start of each step and after the last.
     work : ((instructions, library, outputs), registers, total) or None
@@ -139,16 +145,20 @@ def run_block(  # type: ignore[no-untyped-def]
     (dt, amplitude), (scheme, settings, typed) = rows, rule
     seed, noise = drawing[0], drawn[3]
     chain, first_step, steps = when
-    (often, seldom), since, (kept, also_kept) = records
-    noisy = False
+    (often, seldom), (origin, since), (kept, also_kept) = records
+    moved = 0  # a sum of integers, which vectorises
     for k in range(amplitude.shape[0]):
         for i in range(n):
-            noisy = noisy or amplitude[k, i] != 0.0
+            moved += amplitude[k, i] != 0.0
+        if moved:
+            break
+    noisy = moved > 0
     tape = scheme != DIFFUSION or shaping is not None
     ahead = 1 if scheme == LEIMKUHLER_MATTHEWS else 0
-    tile_start = int64(-1)
+    tile_start = drawn[4][0]
     to_keep, to_keep_also = until_next(often, since), until_next(seldom, since)
-    draws, also_draws, at, inside = int64(0), int64(0), 0, n
+    draws, also_draws = made_by(often, origin, since), made_by(seldom, origin, since)
+    at, inside = 0, n
     # the very first step of the scheme averages its noise with that of the next: a step -1 only draws
     for k in range(-1 if ahead and first_step == 0 and noisy else 0, steps):
         step = first_step + k
@@ -233,6 +243,7 @@ def run_block(  # type: ignore[no-untyped-def]
             also_draws, to_keep_also = also_draws + 1, seldom
         if inside == 0:
             break
+    drawn[4][0] = tile_start
     # where all chains have left before the end, they stay where they are
     if exits is not None:
         for late in range(draws, kept.shape[1]):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
-from numba import int64
 
 from landscape import random
 from landscape.kernels.compilation import exact, exact_inline, exact_inner
 from landscape.kernels.crossing import absorb
-from landscape.kernels.formula import keep, until_next
+from landscape.kernels.formula import keep, made_by, until_next
 from landscape.kernels.noise_rows import draw
 from landscape.kernels.philox import fill_words, uniform
 from landscape.kernels.tape import execute
@@ -105,28 +106,29 @@ def _propose(  # type: ignore[no-untyped-def]
             accepted[i] += 1.0
 
 
-@exact
+@partial(exact, _nrt=False)
 def run_metropolis(  # type: ignore[no-untyped-def]
-    dim, program, registers, drawing, drawn, shaping, rows, walls, exits, rule, when, records
+    dim, program, registers, drawing, drawn, shaping, rows, walls, exits, rule, scratch, when, records
 ):
     """Advance a block of chains by `steps` proposals, with the arguments of `formula.run_block`.
 
     The program gives the gradient and then the energy; ``rule = (scheme, leapfrog, accepted, stretch)``, of which
     ``accepted (n,)`` counts and ``stretch (dim,)`` is 1/sqrt(M); ``rows = (dt, amplitude, temperature)``; ``walls =
-    (kinds, lows, highs, winding)``, of which the last ``(dim, n)`` counts periods.
+    (kinds, lows, highs, winding)``, of which the last ``(dim, n)`` counts periods; ``scratch`` are four arrays ``(dim,
+    n)``, four ``(n,)``, and words ``(4, n)``.
     """
     n = registers.shape[1]
     code, library, outputs = program
     (dt, amplitude, temperature), (kinds, lows, highs, winding) = rows, walls
     (scheme, leapfrog, accepted, stretch), (chain, first_step, steps) = rule, when
-    (often, seldom), since, (kept, also_kept) = records
-    seed, noise, counted = drawing[0], drawn[3], np.empty(n)
-    present, slopes, momentum, turns = np.empty((dim, n)), np.empty((dim, n)), np.empty((dim, n)), np.empty((dim, n))
-    energy, ratio, uniforms, chance = np.empty(n), np.empty(n), np.empty(n), np.empty((4, n), np.uint32)
+    (often, seldom), (origin, since), (kept, also_kept) = records
+    seed, noise = drawing[0], drawn[3]
+    present, slopes, momentum, turns, counted, energy, ratio, uniforms, chance = scratch
     _gradients(n, code, library, registers)
     _remember(n, dim, outputs, registers, present, slopes, energy)
     to_keep, to_keep_also = until_next(often, since), until_next(seldom, since)
-    tile_start, draws, also_draws, at = int64(-1), int64(0), int64(0), 0
+    draws, also_draws = made_by(often, origin, since), made_by(seldom, origin, since)
+    tile_start, at = drawn[4][0], 0
     for k in range(steps):
         step = first_step + k
         if dt.shape[0] > 1:
@@ -166,3 +168,4 @@ def run_metropolis(  # type: ignore[no-untyped-def]
         if to_keep_also == 0:
             keep(n, dim, registers, also_kept, also_draws)
             also_draws, to_keep_also = also_draws + 1, seldom
+    drawn[4][0] = tile_start

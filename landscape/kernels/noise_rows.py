@@ -30,8 +30,9 @@ def empty_rows(shape: tuple[int, ...], dtype: Any = np.float64) -> NDArray[Any]:
 
 def rows_of(
     n: int, places: NDArray[np.int64], drawn: np.dtype[Any], real: np.dtype[Any]
-) -> tuple[NDArray[Any], NDArray[np.uint32], NDArray[Any], NDArray[Any]]:
-    """Scratch for `draw`: the tile ``(blocks, words, calls, n)``, a row of words, the variates made of them; the noise.
+) -> tuple[NDArray[Any], NDArray[np.uint32], NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+    """Scratch for `draw`: the tile ``(blocks, words, calls, n)``, a row of words, the variates made of them; the noise;
+    where the tile starts, -1 for nowhere.
 
     `drawn` is the type of what is drawn (words where the variates are their bits), `real` that of the variates.
     """
@@ -40,7 +41,7 @@ def rows_of(
     noise = empty_rows((places.shape[1], n), real)
     noise[:] = 0.0
     tile = empty_rows((blocks, per_call, int(places[:, :, 1].max(initial=0)) + 1, n), drawn)
-    return tile, empty_rows((4, width), np.uint32), empty_rows((per_call, width), drawn), noise
+    return tile, empty_rows((4, width), np.uint32), empty_rows((per_call, width), drawn), noise, np.array([-1])
 
 
 @exact_inner
@@ -68,7 +69,7 @@ def _fill_tile(tile, words, made, seed, chain, first, paired):  # type: ignore[n
 def draw(n, at, noise_settings, tile_start, drawn, chain):  # type: ignore[no-untyped-def]
     """Fill the rows of ``noise`` with the variates of step `at`; returns where the tile now starts."""
     seed, refinement, scale, paired, shift, places = noise_settings
-    tile, words, made, noise = drawn
+    tile, words, made, noise, _ = drawn
     for fine in range(refinement):
         number = at * refinement + fine
         block, within = number >> shift, number & ((1 << shift) - 1)

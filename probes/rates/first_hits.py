@@ -210,6 +210,9 @@ class _Watch:
         self.held: dict[str, NDArray[Any]] = {}
         self.made = 0
 
+    def within(self, engine: Engine) -> None:
+        """No engine has them in its loop."""
+
     def apply(self, engine: Engine) -> None:
         """Note who has arrived in this step."""
         self.made += 1

@@ -103,6 +103,31 @@ def test_toy_of_one_chain():
     assert found["landscape"] > 2e7
 
 
+@pytest.mark.parametrize(
+    "rule", [ls.EulerMaruyama(0.01), ls.BAOAB(0.05, 1.0), ls.MALA(0.05)], ids=lambda r: type(r).__name__
+)
+def test_swaps_at_every_step(rule):
+    """Replica exchange of 16 ladders of eight rungs beside the same chains alone."""
+    steps, ladder = 20_000, np.geomspace(0.05, 0.4, 8)
+    well, record = potentials.Expression("(x**2 - 1)**2 + (y - x)**2", ["x", "y"]), ls.Record(100)
+
+    def swapping(every: int) -> Callable:
+        return lambda: ls.replica_exchange(well, rule, ladder, steps=steps, swap_every=every, ladders=16, record=record)
+
+    def alone() -> object:
+        return ls.simulate(well, rule, temperature=np.tile(ladder, 16), steps=steps, record=record)
+
+    chain_steps = 128 * steps
+    found = rates({
+        "alone": (chain_steps, alone), "every tenth step": (chain_steps, swapping(10)),
+        "every step": (chain_steps, swapping(1)),
+    })  # fmt: skip
+    report(f"swaps, {type(rule).__name__}, 128 chains", "particle-steps/s", found, "alone")
+    swaps = found["alone"] / found["every step"] - 1.0  # what all swaps take over what the steps take
+    assert swaps < 2.0
+    assert found["every tenth step"] > 0.6 * found["alone"]
+
+
 def test_two_cores(monkeypatch):
     import numba
 
