@@ -119,7 +119,7 @@ def _feed(digest: Any, value: Any) -> None:
                 _feed(digest, one)
         case np.ndarray():
             digest.update(np.ascontiguousarray(value).tobytes())
-        case _ if hasattr(value, "detach"):  # a tensor
+        case _ if hasattr(type(value), "detach"):  # a tensor
             _feed(digest, value.numpy(force=True))
         case None | bool() | int() | float() | complex() | str() | bytes():
             digest.update(repr(value).encode())

@@ -225,3 +225,10 @@ def test_a_class_of_ones_own_is_known_by_its_methods():
 
     assert made(2).spec() == made(2).spec() != made(4).spec()
     assert made(2).spec()["sha256"] != others().spec()["sha256"]
+
+
+def test_a_function_may_close_over_a_module():
+    def made(library, power):
+        return lambda x: library.pow(x, power)
+
+    assert plain(made(torch, 2)) == plain(made(torch, 2)) != plain(made(torch, 3))
