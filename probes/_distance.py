@@ -159,11 +159,11 @@ def _mean(values: xr.DataArray) -> xr.Dataset:
     count = finite.sum(axis=0)
     mean = np.where(count > 0, np.nansum(array, axis=0) / np.maximum(count, 1), np.nan)
     flat, kept = array.reshape(len(array), -1).T, finite.reshape(len(array), -1).T
-    error = np.full(len(flat), np.nan)
+    errors = np.full(len(flat), np.nan)
     for which in np.unique(kept, axis=0):  # the same chains at a time
         rows = (kept == which).all(axis=1)
-        error[rows] = error_of_mean(flat[rows][:, which], positive=True, least=2)
-    error = error.reshape(mean.shape)
+        errors[rows] = error_of_mean(flat[rows][:, which], positive=True, least=2)
+    error = errors.reshape(mean.shape)
     dims = tuple(d for d in values.dims if d != "chain")
     coords = {name: c for name, c in values.coords.items() if "chain" not in c.dims}
     counts = {"chains_used": (dims, count), "chains_dropped": (dims, len(array) - count)}

@@ -111,7 +111,8 @@ def _chosen(q: xr.DataArray, error: xr.DataArray, at: xr.DataArray, dim: str) ->
     others = (xr.DataArray(np.arange(q.sizes[dim]), dims=dim) != at) & (scatter > 0)
     far = gap / scatter.where(others, 1.0)
     excess = scatter * np.exp(-0.5 * far**2) / (2.0 * np.pi) ** 0.5 - gap * ndtr(-far)
-    return excess.where(others, 0.0).sum(dim)
+    carried: xr.DataArray = excess.where(others, 0.0).sum(dim)
+    return carried
 
 
 def _labelled(values: Any, dim: str) -> xr.DataArray:

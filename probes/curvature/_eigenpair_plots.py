@@ -28,12 +28,6 @@ def plot_top_eigenpairs(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     ----------
     dataset : xarray.Dataset
         Result of `top_eigenpairs`; at several positions, a few of them.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------

@@ -45,12 +45,6 @@ def plot_diagonal(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     ----------
     dataset : xarray.Dataset
         Result of `diagonal`; at several positions, a few of them.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -97,12 +91,6 @@ def plot_sharpness(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     ----------
     dataset : xarray.Dataset
         Result of `sharpness`; of several positions and radii, the first few positions.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------

@@ -50,12 +50,6 @@ def plot_largest_eigenvalue(dataset: xr.Dataset, ax: Axes | None = None) -> Axes
     ----------
     dataset : xarray.Dataset
         Result of `largest_eigenvalue` or `extreme_eigenvalues`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -69,17 +63,6 @@ def plot_largest_eigenvalue(dataset: xr.Dataset, ax: Axes | None = None) -> Axes
 @flagged
 def plot_extreme_eigenvalues(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Largest and smallest eigenvalue along a path or run, with their residuals as bars.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `extreme_eigenvalues`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -96,17 +79,6 @@ def plot_extreme_eigenvalues(dataset: xr.Dataset, ax: Axes | None = None) -> Axe
 def plot_trace(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Trace of the Hessian along a path or run, with 95 % bars.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `trace`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
-
     Raises
     ------
     ConfigError
@@ -119,17 +91,6 @@ def plot_trace(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 @flagged
 def plot_fisher_trace(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Trace of the Fisher matrix along a path or run, with 95 % bars; the axis says which labels.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `fisher_trace`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -150,14 +111,8 @@ def plot_eigenvalues(dataset: xr.Dataset, ax: Axes | None = None, *, scaled: boo
     dataset : xarray.Dataset
         Result of `eigenvalues`. Chains of equal `temperature` and all other dims are pooled; without temperatures
         there is a line for each entry of the last leading dim.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
     scaled : bool, optional
         Whether to divide by the temperature: by default where there are several.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -192,17 +147,6 @@ def plot_score_singular_values(dataset: xr.Dataset, ax: Axes | None = None) -> A
     """Singular values of the score matrix against their rank, a line for each pivot or snapshot.
 
     Values below their rounding error are left out.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `score_singular_values`.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
@@ -240,12 +184,6 @@ def plot_spectral_density(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     ----------
     dataset : xarray.Dataset
         Result of `spectral_density`; at several positions, a few of them.
-    ax : matplotlib axes, optional
-        Where to draw; new axes by default.
-
-    Returns
-    -------
-    matplotlib axes
 
     Raises
     ------
