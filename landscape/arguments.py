@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections.abc
 import functools
 import inspect
+import itertools
 import os
 import sys
 import types
@@ -65,6 +66,9 @@ def guarded_class(made: C) -> C:
 
 def _guard(function: Any, explain: Callable[..., LandscapeError | None]) -> Any:
     def call(*arguments: Any, **named: Any) -> Any:
+        wrong = another_kind(function, arguments, named)
+        if wrong is not None:
+            raise wrong
         try:
             return function(*arguments, **named)
         except own:
@@ -75,10 +79,49 @@ def _guard(function: Any, explain: Callable[..., LandscapeError | None]) -> Any:
                 raise
             raise ours from error
 
-    own, any_other = LandscapeError, Exception
+    own, any_other, another_kind = LandscapeError, Exception, _another_kind
     # with the globals of the module that it is written in, or doctest takes it for one of another module
     twin = types.FunctionType(call.__code__, function.__globals__, function.__name__, None, call.__closure__)
     return functools.update_wrapper(twin, function)
+
+
+def _another_kind(function: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> ConfigError | None:
+    """What is neither a word nor a flag where one of these is meant: unseen, it would pass for a true flag.
+
+    Which words there are the function itself says.
+    """
+    for name, (place, hint, kinds) in _choices(function).items():
+        value = named.get(name, arguments[place] if place < len(arguments) else None)
+        if value is not None and not any(_plain(value, kind) for kind in kinds):
+            wanted = "True or False" if hint is bool else _in_words(hint)
+            return ConfigError(f"{name} = {_shown(value)} is not {wanted}")
+    return None
+
+
+@functools.cache
+def _choices(function: Any) -> dict[str, tuple[int, Any, tuple[type, ...]]]:
+    """Arguments that are words or flags: their place, annotation and the kinds of value that they take."""
+    found = {}
+    hints = _hints(function)
+    for place, name in enumerate(inspect.signature(function).parameters):
+        kinds = _kinds(hints.get(name, Any))
+        if kinds is not None:
+            found[name] = place, hints[name], tuple(kinds)
+    return found
+
+
+def _kinds(hint: Any) -> set[type] | None:
+    """Of an annotation made of words, flags and None alone: which of these; None for others."""
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if hint in (str, bool) or hint is type(None):
+        return {hint} - {type(None)}
+    if origin is Literal:
+        kinds = {type(one) for one in inside} - {type(None)}
+        return kinds if kinds <= {str, bool} else None
+    if origin in (Union, types.UnionType):
+        parts = [_kinds(one) for one in inside]
+        return None if None in parts else set().union(*parts)  # type: ignore[arg-type]
+    return None
 
 
 def explained(
@@ -140,7 +183,7 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is tuple and Ellipsis not in inside:
         return _listed(value) and len(value) == len(inside) and all(map(fits, value, inside))
     if origin in (list, tuple, collections.abc.Sequence, collections.abc.Collection, collections.abc.Iterable):
-        return _listed(value) and all(fits(one, inside[0]) for one in list(value[:_MOST_ELEMENTS]))
+        return _listed(value) and all(fits(one, inside[0]) for one in _elements(value))
     if origin in (dict, collections.abc.Mapping):
         return isinstance(value, Mapping) and all(
             fits(key, inside[0]) and fits(one, inside[1]) for key, one in value.items()
@@ -165,9 +208,16 @@ def _plain(value: Any, hint: type) -> bool:
 
 
 def _listed(value: Any) -> bool:
-    return (
-        not isinstance(value, str | bytes | Mapping) and hasattr(value, "__getitem__") and getattr(value, "ndim", 1) > 0
-    )
+    axes = getattr(value, "ndim", 0)
+    return isinstance(value, list | tuple | range) or (isinstance(axes, int) and axes > 0)
+
+
+def _elements(value: Any) -> list[Any]:
+    """The first of a sequence; of a tensor that cannot be walked through itself, which is no element."""
+    try:
+        return list(itertools.islice(value, _MOST_ELEMENTS))
+    except (RuntimeError, TypeError):
+        return [value]
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -183,7 +184,7 @@ class Absorb(Described):
             return
         if not given:
             raise ConfigError("Absorb of a function needs a level: give above, below or both")
-        if any(isinstance(one, bool) or not isinstance(one, Real) or not np.isfinite(one) for one in given):
+        if any(isinstance(one, bool) or not isinstance(one, Real) or not math.isfinite(one) for one in given):
             raise ConfigError(f"above and below must be finite numbers, got {self.above!r} and {self.below!r}")
         if len(given) == 2 and not self.below < self.above:  # type: ignore[operator]
             raise ConfigError(f"below = {self.below} must be less than above = {self.above}: chains live between them")

@@ -21,6 +21,7 @@ from landscape.hills import Axis, Bias
 from landscape.integrators.base import described
 from landscape.per_chain import per_chain
 from landscape.potentials.base import Potential
+from landscape.potentials.positions import plain_array
 from landscape.restraints import Coordinate, scalar_field
 from landscape.schedules import Schedule
 from landscape.storage.series import Series
@@ -122,6 +123,11 @@ class Metadynamics(Described):
                 raise ConfigError(f"Metadynamics({name}=...) must be more than {above:g}, got {getattr(self, name)!r}")
         if not 1 <= len(self.coordinates) <= 2:
             raise ConfigError(f"Metadynamics takes one collective coordinate or two, got {self.coordinate!r}")
+        for q in self.coordinates:
+            if not isinstance(q, str | int) and not callable(q) and not isinstance(q, Potential):
+                plain_array(q, "a coordinate as a vector")
+        if self.range is not None:
+            plain_array(self.range, "the range of Metadynamics")
 
     @property
     def coordinates(self) -> tuple[Coordinate, ...]:

@@ -61,7 +61,7 @@ def numbers(name: str, value: Any) -> NDArray[np.float64]:
         raise ConfigError(f"{name} must be a number or one number per chain, got {value!r}")
     try:
         array = unmasked(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"{name} must be a number or one number per chain, got {value!r}") from None
     if array.ndim > 1 or (array.ndim == 1 and not len(array)):
         raise ShapeError(f"{name} must be a number or a list of numbers, got an array of shape {array.shape}")

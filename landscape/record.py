@@ -102,8 +102,10 @@ class Record:
 
     def __post_init__(self) -> None:
         for name, value in (("every", self.every), ("snapshots", self.snapshots)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**63):
                 raise ConfigError(f"Record({name}=...) must be a positive integer, got {value!r}")
+        if hasattr(self.observables, "ndim"):
+            raise ConfigError(f"observables must be names and observers, got {type(self.observables).__name__}")
         if isinstance(self.observables, str):
             raise ConfigError(f'observables must be a sequence of names: write ["{self.observables}"]')
 

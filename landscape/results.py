@@ -36,8 +36,15 @@ def global_attributes(title: str, spec: dict[str, Any]) -> dict[str, Any]:
         "source": f"landscape {package_version()}",
         "history": f"{now} {spec.get('task', 'simulate')}",
         "references": REFERENCES,
-        "spec": json.dumps(spec, sort_keys=True),
+        "spec": json.dumps(spec, sort_keys=True, default=_as_python),
     }
+
+
+def _as_python(value: Any) -> Any:
+    """A number of NumPy's as one of Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is no plain data")
 
 
 def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Dataset:

@@ -16,6 +16,7 @@ from landscape.engines.choice import Backend
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.notices import warn
+from landscape.per_chain import numbers
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import one_of, whole_number
 from landscape.record import Record
@@ -148,7 +149,7 @@ def _checked(integrator: Integrator, temperature: Any, steps: Any, target: Any, 
         )
     if as_schedule("the step size", integrator.step_size) is not None:
         raise ConfigError("warm_up finds the step size: give a number as the first guess, not a schedule")
-    if as_schedule("temperature", temperature) is not None or not np.all(np.asarray(temperature, dtype=float) > 0):
+    if as_schedule("temperature", temperature) is not None or not np.all(numbers("temperature", temperature) > 0):
         raise ConfigError(f"warm_up needs a temperature above 0 that does not change in time, got {temperature!r}")
     if mass is not None:
         one_of("mass", mass, ("diagonal", "dense"))

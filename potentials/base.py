@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
@@ -303,9 +304,9 @@ class Potential(ABC):
                 known = "none have names" if self.coordinates is None else f"expected one of {list(self.coordinates)}"
                 raise ConfigError(f"no coordinate {name!r}: {known}")
             return self.coordinates.index(own)
-        if not -self.dim <= name < self.dim:
+        if isinstance(name, bool) or not isinstance(name, Integral) or not -self.dim <= name < self.dim:
             raise ConfigError(f"no coordinate {name}: there are {self.dim}")
-        return name % self.dim
+        return int(name) % self.dim
 
     def coordinate_indices(self, name: str) -> list[int]:
         """Positions in the vector of all that a name stands for: one coordinate, or the entries of parameters.

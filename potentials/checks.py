@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Collection, Mapping
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 from landscape.errors import ConfigError
 from landscape.schedules import Schedule
 
-__all__ = ["known_options", "needs_energy", "one_of", "true_or_false", "whole_number"]
+__all__ = ["file_path", "known_options", "needs_energy", "one_of", "true_or_false", "whole_number"]
 
 
 def whole_number(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
@@ -46,6 +48,24 @@ def whole_number(name: str, value: Any, *, least: int = 1, most: int | None = No
     if number < least or (most is not None and number > most):
         raise ConfigError(f"{name} = {number} is not {wanted}: change {name}")
     return number
+
+
+def file_path(given: str | os.PathLike[str]) -> Path:
+    """A path, refused where no file can be called so.
+
+    Raises
+    ------
+    ConfigError
+
+    Examples
+    --------
+    >>> file_path("data").name
+    'data'
+    """
+    path = Path(given)
+    if "\0" in str(path):
+        raise ConfigError(f"{given!r} is no path: there is a null character in it")
+    return path
 
 
 def one_of(name: str, value: Any, choices: Collection[str]) -> str:

@@ -48,7 +48,7 @@ def plain_array(values: Any, what: str = "positions") -> NDArray[Any]:
     """
     try:
         found = values.detach().cpu().numpy() if hasattr(values, "detach") else unmasked(values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, NotImplementedError, OverflowError, RuntimeError):  # ragged, sparse, without data
         raise ShapeError(f"{what} must be real numbers in rows of equal length") from None
     if found.dtype.kind not in "fiu":
         raise ShapeError(f"{what} must be real numbers, got dtype {found.dtype}")

@@ -227,7 +227,7 @@ def _as_tensor(name: str, values: Any) -> Tensor:
         return out_of_inference(values.detach())
     try:
         array = unmasked(values)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ShapeError(
             f"{name} cannot be made into an array: {error}; several inputs of a module are a tuple of tensors"
         ) from None

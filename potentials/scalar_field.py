@@ -14,6 +14,7 @@ from landscape.errors import ShapeError
 from landscape.potentials.base import Potential
 from landscape.potentials.expression import Expression, timeless
 from landscape.potentials.function import Function
+from landscape.potentials.positions import plain_array
 
 __all__ = ["Coordinate", "scalar_field"]
 
@@ -41,7 +42,7 @@ def scalar_field(potential: Potential, coordinate: Coordinate) -> Potential:
     if isinstance(coordinate, int | np.integer):
         vector = np.eye(potential.dim)[potential.coordinate_index(int(coordinate))]
     else:
-        vector = np.asarray(coordinate, dtype=float)
+        vector = plain_array(coordinate, "a coordinate as a vector").astype(float)
     if vector.shape != (potential.dim,) or not np.isfinite(vector).all() or not vector.any():
         raise ShapeError(f"a coordinate as a vector must be ({potential.dim},), finite, not 0: got {coordinate!r}")
     if isinstance(potential, Expression):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ import scipy.linalg
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError
-from landscape.potentials.positions import unmasked
+from landscape.potentials.positions import plain_array
 from landscape.probes._series import FloatArray
 
 __all__ = ["Sampling", "batch_temperature", "check_sampling", "noise_factor"]
@@ -101,7 +102,9 @@ def batch_temperature(
     array([0.0037, 0.0182])
     """
     check_sampling(sampling)
-    k = unmasked(curvature, np.float64)
+    if not all(isinstance(one, Real) for one in (noise, lr, batch_size, samples, momentum)):
+        raise ConfigError("noise, lr, batch_size, samples and momentum must be real numbers")
+    k = plain_array(curvature, "curvature").astype(np.float64)
     for name, value in (("curvature", k), ("lr", np.asarray(lr)), ("noise", np.asarray(noise))):
         if not (np.isfinite(value).all() and ((value > 0) | ((value == 0) & (name == "noise"))).all()):
             raise ConfigError(f"got {name}={value!r}; expected positive numbers")

@@ -164,8 +164,9 @@ def plot_first_passage(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         left = 1 - np.arange(len(made) + 1) / max(len(times), 1)
         ax.step(np.r_[0, made], left, where="post", color=color, label=f"T = {float(one.temperature):.3g}")
         if len(made):
-            grid = np.linspace(0, made[-1], 200)
-            ax.plot(grid, np.exp(-grid / float(one.first_passage_time)), color=color, ls=":", lw=1)
+            grid, mean = np.linspace(0, made[-1], 200), float(one.first_passage_time)
+            if mean > 0:
+                ax.plot(grid, np.exp(-grid / mean), color=color, ls=":", lw=1)
     ax.set_yscale("log")
     ax.set_xlabel("time")
     ax.set_ylabel("fraction that has not arrived")

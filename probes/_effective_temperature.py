@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
@@ -39,6 +39,7 @@ _NAMES = {
 }
 
 
+@runtime_checkable
 class _SampledLoss(Protocol):
     """What is asked of a loss."""
 
@@ -151,6 +152,8 @@ def effective_temperature(
     """
     setting = _Setting(lr, batch_size, momentum, _sampling(loss, sampling, replacement), probes, tail, seed)
     points, dims, coords = _points(loss, position)
+    if not len(points.reshape(-1)):
+        raise ShapeError(f"got positions of shape {tuple(points.shape)}: there is none")
     rows = [_at(loss, point, setting) for point in points.reshape(-1, points.shape[-1])]
     shape = points.shape[:-1]
     data = {name: (dims, np.array([row[name] for row in rows]).reshape(shape)) for name in rows[0]}

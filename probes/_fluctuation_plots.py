@@ -10,7 +10,7 @@ import xarray as xr
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError
-from landscape.probes._plot_style import OKABE_ITO, abscissa, along, axes, chosen, flagged, label, shades, trust
+from landscape.probes._plot_style import OKABE_ITO, abscissa, along, axes, chosen, flagged, label, legend, shades, trust
 from landscape.text import measured
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def plot_summary(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     along(ax, name, logarithmic, whole=x.dtype.kind == "i")
     ax.set_ylabel("number of constrained directions")
     _limit(ax, [e[0] for e in estimates], [e[1] for e in estimates])
-    ax.legend(frameon=False, fontsize="small")
+    legend(ax, frameon=False, fontsize="small")
     return ax
 
 
@@ -145,7 +145,7 @@ def plot_autocorrelation(
     ax.set_ylim(-0.2, 1.05)
     ax.set_xlabel(label("time between draws $t$", str(dataset["lag_time"].attrs.get("units", "1"))))
     ax.set_ylabel(r"connected autocorrelation $\chi_L(t)$")
-    ax.legend(frameon=False, fontsize="small")
+    legend(ax, frameon=False, fontsize="small")
     return ax
 
 
@@ -176,7 +176,7 @@ def plot_half_time(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     if np.any(np.isfinite(value)):
         ax.set_yscale("log")
     ax.set_ylabel(label(r"half time $\tau_{1/2}$", str(dataset["half_time"].attrs.get("units", "1"))))
-    ax.legend(frameon=False, fontsize="small")
+    legend(ax, frameon=False, fontsize="small")
     return ax
 
 
@@ -216,7 +216,7 @@ def plot_temperature_scan(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     along(ax, name, logarithmic=True, whole=False)
     ax.set_yscale("log")
     ax.set_ylabel(label("energy", str(dataset["mean"].attrs.get("units", "1"))))
-    ax.legend(frameon=False, fontsize="small")
+    legend(ax, frameon=False, fontsize="small")
     return ax
 
 
@@ -251,7 +251,7 @@ def plot_fluctuation_relation(dataset: xr.Dataset, ax: Axes | None = None) -> Ax
     _limit(ax, [dataset[k] for k in keys], [dataset[f"{k}_stderr"] for k in keys])
     p = float(dataset["fluctuation_relation_p_value"])
     title = None if np.isnan(p) else f"fluctuation relation: p = {p:.2g}"
-    ax.legend(frameon=False, fontsize="small", title=title)
+    legend(ax, frameon=False, fontsize="small", title=title)
     return ax
 
 
@@ -291,5 +291,5 @@ def plot_participation_ratio(dataset: xr.Dataset, ax: Axes | None = None, *, sum
     _note_hollow(ax, good, x)
     along(ax, name, logarithmic, whole=x.dtype.kind == "i")
     ax.set_ylabel(r"participation ratio $\phi$")
-    ax.legend(frameon=False, fontsize="small")
+    legend(ax, frameon=False, fontsize="small")
     return ax

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "OKABE_ITO", "abscissa", "along", "axes", "beside", "chosen", "flagged", "label", "name_ticks", "names_along",
+    "OKABE_ITO", "abscissa", "along", "axes", "beside", "chosen", "flagged", "label", "legend", "name_ticks", "names_along",
     "shades", "trust",
 ]  # fmt: skip
 
@@ -80,6 +80,12 @@ def _completed(plot: Callable[..., Any]) -> str:
     told = dict.fromkeys(entries[name] for name in inspect.signature(plot).parameters if name in entries)
     parameters = "\n".join(["Parameters", "----------", *told])
     return "\n\n".join([head, parameters, "Returns\n-------\nmatplotlib axes", *sections]) + "\n"
+
+
+def legend(ax: Axes, **settings: Any) -> None:
+    """A legend, where anything is drawn that has a name."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(**settings)
 
 
 def shades(count: int) -> list[Any]:

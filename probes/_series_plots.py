@@ -11,7 +11,7 @@ from scipy.special import gammaln
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError
-from landscape.probes._plot_style import OKABE_ITO, abscissa, along, axes, chosen, flagged, label, shades
+from landscape.probes._plot_style import OKABE_ITO, abscissa, along, axes, chosen, flagged, label, legend, shades
 from landscape.probes._series import FloatArray, Series, as_series
 
 if TYPE_CHECKING:
@@ -76,13 +76,13 @@ def plot_energy_trace(energy: Any, ax: Axes | None = None) -> Axes:
     lowest = np.inf
     for row, text, color in zip(rows, texts, shades(rows.size), strict=True):
         values = series.read(np.array([row]))[0]
-        lowest = min(lowest, float(np.nanmin(values)))
+        lowest = min(lowest, float(np.min(values, initial=np.inf, where=np.isfinite(values))))
         _trace(ax, _times(series, int(row)), values, color, text)
     if lowest >= 0:
         ax.set_yscale("log", nonpositive="mask")
     ax.set_xlabel(label("time $t$", series.time_units))
     ax.set_ylabel(label("energy $L$", series.units))
-    ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend(ax, frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return ax
 
 
@@ -131,7 +131,7 @@ def plot_energy_distribution(energy: Any, summary: xr.Dataset, ax: Axes | None =
     ax.set_xlabel("energy / temperature, $L/T$" if known else "energy / mean")
     ax.set_ylabel("probability density")
     ax.set_ylim(bottom=0.0)
-    ax.legend(frameon=False, fontsize="small", title="lines: fitted Gamma law")
+    legend(ax, frameon=False, fontsize="small", title="lines: fitted Gamma law")
     return ax
 
 
@@ -169,7 +169,7 @@ def plot_equilibration(dataset: xr.Dataset, ax: Axes | None = None, *, energy: A
         along(ax, name, logarithmic, whole=x.dtype.kind == "i")
         ax.set_ylim(bottom=0.0)
         ax.set_ylabel(label("time left out", units))
-        ax.legend(frameon=False, fontsize="small")
+        legend(ax, frameon=False, fontsize="small")
         return ax
     series = as_series(energy)
     ax = plot_energy_trace(series.values, ax)
@@ -182,7 +182,7 @@ def plot_equilibration(dataset: xr.Dataset, ax: Axes | None = None, *, energy: A
         level = float(series.read(np.array([row]))[0, first:].mean())
         ax.plot(_times(series, int(row))[first], level, "o", color=color, mec="black", ms=7, zorder=5)
     ax.plot([], [], "o", color="white", mec="black", ms=7, label="starts to count")
-    ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend(ax, frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return ax
 
 
@@ -206,7 +206,7 @@ def plot_spikes(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     along(ax, name, logarithmic, whole=x.dtype.kind == "i")
     ax.set_yscale("log")
     ax.set_ylabel("fraction of draws inside a spike")
-    ax.legend(frameon=False, fontsize="small")
+    legend(ax, frameon=False, fontsize="small")
     return ax
 
 
@@ -256,7 +256,7 @@ def plot_distance(
     ax.set_yscale("log")
     ax.set_xlabel(label("time $t$", units) if usable else f"{axis} number")
     ax.set_ylabel(label("distance from the reference", str(dataset["distance"].attrs.get("units", "1"))))
-    ax.legend(frameon=False, fontsize="small")
+    legend(ax, frameon=False, fontsize="small")
     return ax
 
 
@@ -274,5 +274,5 @@ def plot_effective_temperature(dataset: xr.Dataset, ax: Axes | None = None) -> A
     ax.axvline(1.0, color="0.5", ls="--", lw=1.0, label="noise shaped like the Hessian")
     ax.set_xlabel(r"alignment $\mathrm{tr}(CH)\,/\,|C|\,|H|$")
     ax.set_ylabel(label(r"effective temperature $T_\mathrm{eff}$", str(dataset["temperature"].attrs.get("units", "1"))))
-    ax.legend(frameon=False, fontsize="small")
+    legend(ax, frameon=False, fontsize="small")
     return ax

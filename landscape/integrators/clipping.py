@@ -32,7 +32,7 @@ def clipped(gradient: Tensor, clip_norm: float | None, clip_value: float | None)
     g min(1, clip_norm/(|g| + 1e-6)), as ``torch.nn.utils.clip_grad_norm_`` has it.
     """
     if clip_value is not None:
-        gradient = gradient.clamp(-clip_value, clip_value)
+        gradient = gradient.clamp(-float(clip_value), float(clip_value))
     if clip_norm is not None:
         norm = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
         gradient = gradient * (clip_norm / (norm + _TINY)).clamp(max=1.0)

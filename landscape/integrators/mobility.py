@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Real
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import one_of
 from landscape.potentials.expression import Expression, timeless
-from landscape.potentials.positions import unmasked
+from landscape.potentials.positions import plain_array, unmasked
 from landscape.potentials.tape import compile_tape
 
 __all__ = ["FormulaField", "Mobility", "MobilityField", "Terms"]
@@ -110,7 +111,10 @@ class Mobility(Described):
                 raise ConfigError("a callable keeps its own parameters: give none")
             return
         if isinstance(self.matrix, np.ndarray | Tensor):
-            object.__setattr__(self, "matrix", unmasked(self.matrix).tolist())
+            object.__setattr__(self, "matrix", plain_array(self.matrix, "a mobility").tolist())
+        known = {} if self.parameters is None else self.parameters
+        if not isinstance(known, Mapping) or not all(isinstance(value, Real) for value in known.values()):
+            raise ConfigError(f"the parameters of a mobility are a mapping of names to numbers, got {known!r}")
         numbers = self._numbers()
         if numbers is not None:
             lowest = np.linalg.eigvalsh(numbers).min() if numbers.ndim == 2 else numbers.min()
@@ -364,6 +368,8 @@ def _entries(mobility: Mobility, names: tuple[str, ...]) -> list[list[sympy.Expr
 
     def formula(entry: Any) -> sympy.Expr:
         if not isinstance(entry, str | sympy.Expr):
+            if not isinstance(entry, Real):
+                raise ConfigError(f"the entries of a mobility are formulas and numbers, got {entry!r}")
             return sympy.S.Zero if float(entry) == 0 else sympy.Float(float(entry))
         return timeless(Expression(entry, names, mobility.parameters)).expression.subs(values)
 

@@ -21,6 +21,7 @@ from landscape.noise.base import Noise
 from landscape.potentials.base import Potential
 from landscape.potentials.fisher import check_model, fisher_matrix
 from landscape.potentials.network import NetworkLoss
+from landscape.potentials.positions import plain_array
 from landscape.schedules import Schedule
 
 __all__ = ["Preconditioned", "Preconditioner"]
@@ -89,7 +90,7 @@ class Preconditioned(Integrator):
                     f"{self.preconditioner!r}"
                 )
         elif not callable(self.preconditioner):
-            matrix = np.asarray(self.preconditioner)
+            matrix = plain_array(self.preconditioner, "the preconditioner")
             if matrix.dtype.kind not in "fiu" or matrix.ndim not in (1, 2) or not np.isfinite(matrix).all():
                 raise ConfigError("the preconditioner must be a finite array (dim,) or (dim, dim), or a callable")
 

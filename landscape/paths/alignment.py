@@ -210,9 +210,9 @@ def _symmetries(loss: NetworkLoss) -> Symmetries:
 
 
 def _vector(loss: NetworkLoss, name: str, position: Any) -> tuple[Tensor, Any]:
-    if tuple(np.shape(position)) != (loss.dim,):
-        raise ShapeError(f"{name} must be one position of shape ({loss.dim},), got {tuple(np.shape(position))}")
     tensor, back = loss._tensor(position)
+    if tuple(tensor.shape) != (loss.dim,):
+        raise ShapeError(f"{name} must be one position of shape ({loss.dim},), got {tuple(tensor.shape)}")
     return tensor.detach(), back
 
 

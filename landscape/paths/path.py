@@ -331,6 +331,8 @@ def real_tensor(values: Any) -> Tensor:
     if isinstance(values, Tensor):
         if values.is_complex() or values.dtype == torch.bool:
             raise ShapeError(f"expected real numbers, got dtype {values.dtype}")
+        if values.is_meta or values.layout != torch.strided:
+            raise ShapeError(f"expected a tensor that holds its numbers in rows, got one on {values.device}")
         return values.detach()
     return torch.from_numpy(np.array(plain_array(values, "these"), dtype=np.float64))
 

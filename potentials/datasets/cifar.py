@@ -16,7 +16,7 @@ from torch import Tensor
 
 from landscape.arguments import guarded
 from landscape.errors import DatasetNotFound, StorageError
-from landscape.potentials.checks import true_or_false, whole_number
+from landscape.potentials.checks import file_path, true_or_false, whole_number
 from landscape.potentials.datasets.data import Data
 from landscape.potentials.datasets.pickled import read_pickled
 from landscape.potentials.datasets.selection import balanced_indices
@@ -197,7 +197,7 @@ def _recipe(kind: str, root: str | PathLike[str], **options: Any) -> dict[str, A
     whole_number("seed", options["seed"], least=0)
     return {
         "kind": kind,
-        "root": str(Path(root).absolute()),
+        "root": str(file_path(root).absolute()),
         **{key: value for key, value in options.items() if value is not None},
     }
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.losses.base import NamedLoss, spoken
+from landscape.potentials.positions import plain_array
 
 __all__ = ["CrossEntropy", "NegativeLogLikelihood"]
 
@@ -39,7 +40,7 @@ class _Labelled(NamedLoss):
 
     def __post_init__(self) -> None:
         if self.weight is not None:
-            values = torch.as_tensor(self.weight).double()
+            values = torch.as_tensor(plain_array(self.weight, "weight")).double()
             if values.ndim != 1 or not bool((values.isfinite() & (values >= 0)).all()):
                 raise ConfigError(f"weight must be one number of 0 or more for each class, got {self.weight!r}")
             object.__setattr__(self, "weight", tuple(values.tolist()))

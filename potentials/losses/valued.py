@@ -14,6 +14,7 @@ from torch.nn import functional
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.losses.base import NamedLoss, spoken
+from landscape.potentials.positions import plain_array
 
 __all__ = ["BinaryCrossEntropy", "Huber", "SquaredError"]
 
@@ -164,7 +165,7 @@ class BinaryCrossEntropy(_Valued):
     def __post_init__(self) -> None:
         if self.pos_weight is None:
             return
-        values = torch.as_tensor(self.pos_weight).double()
+        values = torch.as_tensor(plain_array(self.pos_weight, "pos_weight")).double()
         if values.ndim > 1 or not bool((values.isfinite() & (values >= 0)).all()):
             raise ConfigError(f"pos_weight must be a number of 0 or more, or one for each output: {self.pos_weight!r}")
         object.__setattr__(self, "pos_weight", tuple(values.tolist()) if values.ndim else float(values))

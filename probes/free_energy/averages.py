@@ -246,7 +246,7 @@ def chosen_values(name: str, values: Any, *, least: int = 2, falling: bool = Fal
         at = np.asarray(values, dtype=float)
     except (TypeError, ValueError):
         at = np.empty((0, 0))
-    steps = np.diff(at)
+    steps = np.diff(at) if at.ndim else at
     ordered = bool((steps > 0).all() or (falling and (steps < 0).all()))
     if at.ndim != 1 or len(at) < least or not np.isfinite(at).all() or not ordered:
         order = "ascending or descending" if falling else "ascending"

@@ -316,7 +316,7 @@ def _function_of(coordinate: Any, names: list[Any]) -> Any:
 
 def _along(position: xr.DataArray, coordinate: Any) -> xr.DataArray:
     names = position.coordinate.values.tolist()
-    if not callable(coordinate) and coordinate in names:
+    if isinstance(coordinate, str) and coordinate in names:
         return _labelled(position.sel(coordinate=coordinate))
     points = torch.as_tensor(position.transpose("chain", "draw", "coordinate").to_numpy())
     values = _function_of(coordinate, names)(points)
@@ -473,7 +473,10 @@ def bin_edges(columns: list[FloatArray], bins: Any, limits: Any, periods: list[L
     counts = list(bins) if np.ndim(bins) else [bins] * len(columns)
     pairs = [period or (column.min(), column.max()) for column, period in zip(columns, periods, strict=True)]
     if limits is not None:
-        pairs = list(limits) if np.ndim(limits) == 2 else [limits] * len(columns)
+        given = plain_array(limits, "range")
+        if given.shape[-1:] != (2,):
+            raise ConfigError(f"range must be (low, high), or one such pair for each coordinate, got {limits!r}")
+        pairs = list(given) if given.ndim == 2 else [given] * len(columns)
     if len(counts) != len(columns) or len(pairs) != len(columns):
         raise ConfigError(f"give bins and range once, or once for each of {len(columns)} coordinates")
     edges = []

@@ -16,6 +16,7 @@ from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
 from landscape.potentials.expression import Expression
+from landscape.potentials.positions import plain_array
 from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve
@@ -103,11 +104,12 @@ def thermodynamic_integration(
             raise ConfigError("over temperature give one potential and positive values, and no other temperature")
         return _over_temperature(potential, at, chains, steps, every, dt, start, seed, reference)
     t = check_temperature(temperature)
+    whole_number("every", every, most=whole_number("steps", steps))
     slopes, seconds, acceptance = [], [], []
     for number, value in enumerate(at):
         here = varied(potential, parameter, float(value))
         slope, second = slope_of(potential, parameter, float(value)), slope_of(potential, parameter, float(value), 2)
-        origin = here.default_start().numpy() if start is None else np.asarray(start, dtype=float)
+        origin = here.default_start().numpy() if start is None else plain_array(start, "start").astype(float)
         rule = tuned(here, t, np.tile(origin, (chains, 1)), dt=dt, seed=seed + 7919 * number)
         run = observed(
             here, rule, t, steps=steps, every=every, seed=seed + 7919 * number,
@@ -147,7 +149,7 @@ def _over_temperature(
     reference: float,
 ) -> xr.Dataset:  # fmt: skip
     """All temperatures as one batch of chains."""
-    origin = potential.default_start().numpy() if start is None else np.asarray(start, dtype=float)
+    origin = potential.default_start().numpy() if start is None else plain_array(start, "start").astype(float)
     each = np.repeat(at, chains)
     rule = tuned(potential, each, np.tile(origin, (len(each), 1)), groups=len(at), dt=dt, seed=seed)
     run = observed(potential, rule, each, steps=steps, every=every, observables=["energy"], seed=seed)

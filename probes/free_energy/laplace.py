@@ -141,6 +141,7 @@ def entropy(
     if any(one.shape not in ((), (1,), t.shape) for one in given):
         raise ShapeError(f"expected a free energy for each of {len(t)} temperatures, got shape {given[0].shape}")
     free, free_error = (np.broadcast_to(one, t.shape) for one in given)
+    free_error = np.where(np.isfinite(free), free_error, np.nan)
     mean, error = means["mean"].to_numpy(), means["mean_stderr"].to_numpy()
     variables = {
         "entropy": ((mean - free) / t, np.hypot(error, free_error) / t, "1"),

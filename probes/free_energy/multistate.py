@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import logsumexp
 
 from landscape.errors import ConfigError, ConvergenceError, OverlapError
+from landscape.potentials.module_trials import undisturbed
 from landscape.probes._correlation import student_factor
 from landscape.probes._series import BoolArray, FloatArray, IntArray
 from landscape.probes.free_energy.averages import FEWEST_CHAINS, FEWEST_TIMES, Resolution, by_correlations, resolution
@@ -86,7 +87,7 @@ class Multistate:
     def _solve(self, solver: Any) -> None:
         self.f = np.zeros(len(self.counts))
         if len(self.counts) > 1:
-            with warnings.catch_warnings(), _quiet():
+            with warnings.catch_warnings(), _quiet(), undisturbed():
                 warnings.simplefilter("ignore")
                 solved = solver(self.energies, self.counts, solver_protocol="robust")
             self.f = np.asarray(solved.f_k, dtype=np.float64)

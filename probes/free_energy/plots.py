@@ -8,8 +8,9 @@ import numpy as np
 import xarray as xr
 
 from landscape.arguments import guarded
-from landscape.errors import ConfigError
+from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
+from landscape.potentials.positions import plain_array
 from landscape.probes._plot_style import OKABE_ITO, axes, flagged, label
 from landscape.text import measured
 
@@ -157,8 +158,9 @@ def plot_overlap(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
             ax.text(j, i, text, ha="center", va="center", fontsize=size, color="white" if value > 0.6 else "black")
     names = [str(name) for name in dataset.label.to_numpy()] if "label" in dataset.coords else None
     every = range(0, count, max(count // 12, 1))
-    ax.set_xticks(list(every), [names[i] for i in every] if names else None, rotation=90 if names else 0, fontsize=8)
-    ax.set_yticks(list(every), [names[i] for i in every] if names else None, fontsize=8)
+    told = [names[i] if names else str(i) for i in every]
+    ax.set_xticks(list(every), told, rotation=90 if names else 0, fontsize=8)
+    ax.set_yticks(list(every), told, fontsize=8)
     ax.set_xlabel(f"is one of {row}")
     ax.set_ylabel(f"sample of {row}")
     ax.figure.colorbar(shown, ax=ax, label="overlap")
@@ -281,7 +283,9 @@ def _curve(dataset: xr.Dataset, variable: str, ax: Axes | None, theory: Any, pot
     if theory is None and potential is not None:
         theory = _closed_form(potential, "effective_potential", x, float(dataset.attrs["temperature"]))
     if theory is not None:
-        curve = np.asarray(theory)
+        curve = plain_array(theory, "theory").astype(float)
+        if curve.shape != x.shape:
+            raise ShapeError(f"theory has shape {curve.shape}, expected one value at each of the {len(x)} of {name!r}")
         if dataset.attrs.get("zero") == "first value":
             curve = curve - curve[0] + float(value[0])
         elif name != "temperature":

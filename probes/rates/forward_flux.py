@@ -17,6 +17,7 @@ from landscape.integrators.base import Integrator
 from landscape.per_chain import length_of
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import whole_number
+from landscape.potentials.positions import plain_array
 from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
 from landscape.probes._series import BoolArray, FloatArray, IntArray
@@ -195,7 +196,7 @@ def _dynamics(potential: Any, given: Any, temperature: Any, start: Any) -> tuple
     if not (np.isfinite(t) and t > 0):
         raise ConfigError(f"temperature must be one positive number, got {temperature!r}")
     points = potential.default_start() if start is None else start
-    return given, t, np.atleast_2d(np.asarray(torch.as_tensor(points).detach().cpu(), dtype=float))
+    return given, t, np.atleast_2d(plain_array(points, "start").astype(float))
 
 
 def _boundaries(a: Any, b: Any) -> tuple[float, float, float]:
