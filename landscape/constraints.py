@@ -451,7 +451,7 @@ def resolve_walls(potential: Potential, constraint: Constraint | Sequence[Constr
     ConfigError
         For unknown coordinates, a coordinate named twice, or a constraint of another kind.
     """
-    constraints = [constraint] if isinstance(constraint, Constraint) else list(constraint or ())
+    constraints = [constraint] if isinstance(constraint, Constraint) else list(() if constraint is None else constraint)
     dim = potential.dim
     kinds = np.zeros(dim, np.int64)
     lows, highs, exit_lows, exit_highs = (np.full(dim, sign * np.inf) for sign in (-1, 1, -1, 1))

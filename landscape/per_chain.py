@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, ShapeError
-from landscape.potentials.positions import unmasked
+from landscape.potentials.positions import plain_array, unmasked
 
 __all__ = ["count_chains", "numbers", "per_chain"]
 
@@ -56,7 +56,7 @@ def numbers(name: str, value: Any) -> NDArray[np.float64]:
     ConfigError, ShapeError
     """
     if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
+        value = plain_array(value, name)
     if isinstance(value, Mapping | str | bytes):
         raise ConfigError(f"{name} must be a number or one number per chain, got {value!r}")
     try:

@@ -86,7 +86,7 @@ class ColoredNoise(Noise):
 
     def increment(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """The integral of eta over the step."""
-        tau = at.settings["correlation_time"] if np.ndim(self.correlation_time) else self.correlation_time
+        tau = at.settings["correlation_time"] if np.ndim(self.correlation_time) else float(self.correlation_time)  # type: ignore[arg-type]
         decay, shift, along, shared, own = coefficients(tau, at.dt, at.temperature)
         first, second = at.noise().chunk(2, dim=1)
         eta = memory["colored_noise"]

@@ -89,7 +89,7 @@ class Path:
         interpolation: Interpolation = "linear",
         energies: Any = None,
         buffers: Mapping[str, Tensor] | None = None,
-        names: Any = None,
+        names: Sequence[str] | None = None,
         history: xr.Dataset | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> None:

@@ -80,7 +80,7 @@ class Rosenbrock(Toy):
     def minima(self) -> Tensor:
         """(a, a^2), shape ``(1, 2)``."""
         a = self.parameters["a"]
-        return self._rows([a, a**2])
+        return self._rows([a, a * a])
 
     def saddles(self) -> Tensor:
         """None: shape ``(0, 2)``."""

@@ -229,7 +229,16 @@ RUNS = {
     "a network": network,
 }
 
-OWN = {"a function", "a lambda of nothing", "a class", "a class of wells", "a module", "an observer", "a schedule"}
+OWN = {
+    "numpy dtype",
+    "a function",
+    "a lambda of nothing",
+    "a class",
+    "a class of wells",
+    "a module",
+    "an observer",
+    "a schedule",
+}
 """What can be called fails in its own way when it is called, and says so itself."""
 HUGE = {"huge number", "huge", "far place", "huge integer", "minus huge integer", "large", "tiny", "tiny number"}
 """Numbers whose squares, or those of their inverses, are beyond all numbers: infinity, which is checked."""
