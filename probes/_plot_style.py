@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "OKABE_ITO", "abscissa", "along", "axes", "beside", "chosen", "flagged", "label", "legend", "name_ticks", "names_along",
-    "shades", "trust",
+    "OKABE_ITO", "abscissa", "along", "axes", "beside", "chosen", "flagged", "label", "legend", "name_ticks",
+    "names_along", "shades", "trust",
 ]  # fmt: skip
 
 P = ParamSpec("P")

@@ -117,5 +117,5 @@ def domain_of(potential: Potential, constraint: Within) -> Domain:
     walls = resolve_walls(potential, constraint)
     if walls.absorbs:
         raise ConfigError("a path has no use for walls that absorb: give Reflect or Periodic")
-    given = [constraint] if isinstance(constraint, Constraint) else list(constraint or ())
+    given = [constraint] if isinstance(constraint, Constraint) else list(() if constraint is None else constraint)
     return Domain(walls, [one.spec() for one in given])

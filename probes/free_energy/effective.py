@@ -17,7 +17,7 @@ from landscape.potentials.modes import plain_modes
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import check_temperature, chosen_values, curve
 from landscape.probes.free_energy.laplace import CUTOFF, log_determinant
-from landscape.probes.free_energy.sampling import onto, place
+from landscape.probes.free_energy.sampling import onto, origin_of, place
 from landscape.restraints import scalar_field
 
 __all__ = ["effective_potential"]
@@ -95,7 +95,7 @@ def effective_potential(
     one_of("noise", noise, ("thermal", "hessian"))
     needs_energy("effective_potential", potential)
     q = scalar_field(potential, coordinate)
-    origin = potential.default_start() if start is None else torch.as_tensor(start)
+    origin = origin_of(potential, start)
     rows, points = [], []
     for point in place(q, origin.to(torch.float64), at):
         lowest = _relaxed(potential, q, point)

@@ -19,7 +19,7 @@ from landscape.potentials.modes import plain_modes
 from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve
 from landscape.probes.free_energy.quadrature import bends, integrate
-from landscape.probes.free_energy.sampling import REACHED, inside, onto, place
+from landscape.probes.free_energy.sampling import REACHED, inside, onto, origin_of, place
 from landscape.restraints import scalar_field
 
 __all__ = ["SurfaceWalk", "mean_force"]
@@ -114,7 +114,7 @@ def mean_force(
     whole_number("steps", steps, least=8)
     needs_energy("mean_force", potential)
     q = scalar_field(potential, coordinate)
-    origin = potential.default_start() if start is None else torch.as_tensor(start)
+    origin = origin_of(potential, start)
     points = place(q, origin.to(torch.float64), at).repeat_interleave(chains, dim=0)
     if not bool(inside(potential, points).all()):
         raise ConfigError("a value of the coordinate lies beyond the walls")

@@ -15,11 +15,14 @@ from landscape.errors import ConfigError, ConvergenceError
 from landscape.integrators.mala import MALA
 from landscape.potentials.base import Potential
 from landscape.potentials.expression import Expression
+from landscape.potentials.positions import ordered
 from landscape.probes._series import FloatArray
 from landscape.record import Record
 from landscape.simulate import simulate
 
-__all__ = ["REACHED", "Tuned", "inside", "observed", "onto", "place", "record_of", "tuned", "with_parameter"]
+__all__ = [
+    "REACHED", "Tuned", "inside", "observed", "onto", "origin_of", "place", "record_of", "tuned", "with_parameter",
+]  # fmt: skip
 
 ACCEPTED = (
     0.88,
@@ -125,6 +128,17 @@ def inside(potential: Potential, position: Tensor) -> Tensor:
         along = position[..., potential.coordinate_index(name)]
         allowed &= (along >= low) & (along <= high)
     return allowed
+
+
+def origin_of(potential: Potential, start: Any) -> Tensor:
+    """Where a search begins, float64 ``(dim,)`` or ``(at, dim)``: what was given, or the landscape's own start.
+
+    Raises
+    ------
+    ShapeError
+    """
+    given = potential.default_start() if start is None else start
+    return torch.as_tensor(ordered(given, potential.coordinates, potential.dim, "start").astype(np.float64))
 
 
 def place(field: Potential, start: Tensor, at: FloatArray, *, pieces: int = 16, period: float = 0.0) -> Tensor:

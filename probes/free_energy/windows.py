@@ -13,7 +13,6 @@ from landscape.errors import ConfigError, OverlapError
 from landscape.potentials.base import Potential
 from landscape.potentials.checks import needs_energy, whole_number
 from landscape.probes._needed import Length, with_steps_needed
-from landscape.potentials.positions import ordered
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import (
     Resolution,
@@ -22,7 +21,7 @@ from landscape.probes.free_energy.averages import (
     curve,
 )
 from landscape.probes.free_energy.multistate import Block, Multistate, pymbar_solver
-from landscape.probes.free_energy.sampling import observed, place, record_of, tuned
+from landscape.probes.free_energy.sampling import observed, origin_of, place, record_of, tuned
 from landscape.probes.free_energy.smoothing import Axis, check_period, nearest_image, smoothed
 from landscape.restraints import Restrain, scalar_field
 
@@ -133,8 +132,7 @@ def umbrella(
     q, limits = scalar_field(potential, coordinate), None if turn else _walls(potential, coordinate)
     if limits is not None and not bool(((at >= limits[0]) & (at <= limits[1])).all()):
         raise ConfigError(f"a value of the coordinate lies beyond the walls ({limits[0]:g}, {limits[1]:g})")
-    given = potential.default_start() if start is None else start
-    origin = torch.as_tensor(ordered(given, potential.coordinates, potential.dim, "start"))
+    origin = origin_of(potential, start)
     points = place(q, origin.to(torch.float64), at, period=turn).repeat_interleave(chains, dim=0).numpy()
     spring = Restrain(coordinate, np.repeat(at, chains), np.repeat(k, chains), period=period)
     rule = tuned(potential, t, points, groups=len(at), dt=dt, seed=seed, constraint=spring)

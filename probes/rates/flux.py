@@ -24,7 +24,7 @@ from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
 from landscape.probes.free_energy.averages import check_temperature
 from landscape.probes.free_energy.forces import SurfaceWalk
-from landscape.probes.free_energy.sampling import onto, place
+from landscape.probes.free_energy.sampling import onto, origin_of, place
 from landscape.probes.rates.shots import check_rule
 from landscape.record import Record
 from landscape.restraints import scalar_field
@@ -190,7 +190,7 @@ def _on_surface(
     seed: int,
 ) -> Tensor:  # fmt: skip
     """Positions ``(count, dim)`` from exp(-V/T) delta(q - z)."""
-    origin = potential.default_start() if start is None else torch.as_tensor(start)
+    origin = origin_of(potential, start)
     (point,) = place(field, origin.to(torch.float64), np.array([at]))
     walk = SurfaceWalk(potential, field, torch.full((count,), at, dtype=torch.float64), temperature, count, seed)
     walk.settle(
