@@ -476,7 +476,7 @@ def bin_edges(columns: list[FloatArray], bins: Any, limits: Any, periods: list[L
         given = plain_array(limits, "range")
         if given.shape[-1:] != (2,):
             raise ConfigError(f"range must be (low, high), or one such pair for each coordinate, got {limits!r}")
-        pairs = list(given) if given.ndim == 2 else [given] * len(columns)
+        pairs = [(low, high) for low, high in (given if given.ndim == 2 else [given] * len(columns))]
     if len(counts) != len(columns) or len(pairs) != len(columns):
         raise ConfigError(f"give bins and range once, or once for each of {len(columns)} coordinates")
     edges = []
