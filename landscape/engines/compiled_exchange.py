@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,10 @@ from landscape.kernels.exchange import run_exchanging
 from landscape.kernels.noise_rows import NARROW, empty_rows
 from landscape.kernels.tape import code_of
 
-if TYPE_CHECKING:
-    from landscape.engines.compiled_formula import CompiledFormula
-
 __all__ = ["CompiledExchanger", "exchanger_of"]
 
 
-def exchanger_of(engine: CompiledFormula) -> CompiledExchanger | None:
+def exchanger_of(engine: Any) -> CompiledExchanger | None:
     """That of an engine, if the numbers of its energy and of its rule are the same at all times and for all chains."""
     plan = engine.plan
     if plan.numbers is not None or plan.scheduled or len(plan.integrator.memory_names) > 1:
@@ -28,9 +25,9 @@ def exchanger_of(engine: CompiledFormula) -> CompiledExchanger | None:
 
 
 class CompiledExchanger:
-    """An `Exchanger` whose blocks are whole ladders, so that none waits for another."""
+    """An `Exchanger` for a `CompiledFormula`; its blocks are whole ladders, so that none waits for another."""
 
-    def __init__(self, engine: CompiledFormula) -> None:
+    def __init__(self, engine: Any) -> None:
         self.engine, self.tape = engine, engine.formula.energy_tape
         plan, names = engine.plan, engine.plan.integrator.memory_names
         rule, self.momenta = plan.integrator, [np.zeros(plan.chains), np.ones(plan.chains)] if names else []
