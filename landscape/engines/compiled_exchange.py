@@ -42,7 +42,7 @@ class CompiledExchanger:
         """Take `steps` steps with the exchanges that come before the last one."""
         first = self.engine.state.step
         exchanging = partial(self._loop, ladders, walkers, walker_every, False)
-        recorded = self.engine.advance_blocks(
+        recorded: tuple[NDArray[Any], NDArray[np.float64]] = self.engine.advance_blocks(
             partial(self.engine.run_block, loop=exchanging), self._blocks(ladders), steps, since, position_every,
             energy_every,
         )  # fmt: skip
@@ -68,7 +68,9 @@ class CompiledExchanger:
         ladders.number += rounds
 
     def _blocks(self, ladders: Ladders) -> list[slice]:
-        return self.engine.blocks_of(max(self.engine.block_size, ladders.rungs, NARROW), unit=ladders.rungs)
+        size = max(self.engine.block_size, ladders.rungs, NARROW)
+        blocks: list[slice] = self.engine.blocks_of(size, unit=ladders.rungs)
+        return blocks
 
     def _loop(
         self, ladders: Ladders, walkers: NDArray[np.int64], walker_every: int, last: bool, flow: Any, proposals: Any,
