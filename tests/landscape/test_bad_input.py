@@ -459,7 +459,7 @@ def test_settings_of_minimize(settings, words):
 
 
 def test_only_potentials_are_minimised():
-    refused(lambda: ls.minimize("x**2"), ["Potential", "str"], ConfigError)
+    refused(lambda: ls.minimize("x**2"), ["Potential", "x**2"], ConfigError)
 
 
 @pytest.mark.parametrize(

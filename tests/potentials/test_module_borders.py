@@ -935,12 +935,12 @@ def kept_mean(values, keep):
 
 
 NAMED = {
-    "weight": (losses.CrossEntropy(weight=[1.0, 5.0, 0.2]), Y, weighted),
+    "weight": (losses.CrossEntropy(weight=WEIGHTS.tolist()), Y, weighted),
     "smoothing": (
         losses.CrossEntropy(label_smoothing=0.2), Y, lambda module: CE(module(X), Y, label_smoothing=0.2),
     ),
     "smoothing and weight": (
-        losses.CrossEntropy(weight=[1.0, 5.0, 0.2], label_smoothing=0.2), Y,
+        losses.CrossEntropy(weight=WEIGHTS.tolist(), label_smoothing=0.2), Y,
         lambda module: CE(module(X), Y, WEIGHTS.double(), label_smoothing=0.2, reduction="none").mean(),
     ),
     "binary": (
@@ -958,7 +958,7 @@ NAMED = {
         ),
     ),
     "likelihood": (
-        losses.NegativeLogLikelihood(weight=[1.0, 5.0, 0.2]), Y,
+        losses.NegativeLogLikelihood(weight=WEIGHTS.tolist()), Y,
         lambda module: functional.nll_loss(module(X).log_softmax(1), Y, WEIGHTS.double(), reduction="none").mean(),
     ),
     "huber": (
