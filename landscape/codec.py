@@ -98,30 +98,44 @@ def code_fingerprint(function: Callable[..., Any]) -> str:
     False
     """
     digest = hashlib.sha256()
-    _feed(digest, function)
+    _feed(digest, function, set())
     return digest.hexdigest()
 
 
-def _feed(digest: Any, value: Any) -> None:
+def _feed(digest: Any, value: Any, seen: set[int]) -> None:
+    if isinstance(value, FunctionType | type):  # what may hold itself
+        if id(value) in seen:
+            return
+        seen.add(id(value))
     match value:
         case FunctionType():
-            cells = [cell.cell_contents for cell in value.__closure__ or ()]
-            _feed(digest, (value.__code__, value.__defaults__, cells))
+            cells = [_content(cell) for cell in value.__closure__ or ()]
+            _feed(digest, (value.__code__, value.__defaults__, cells), seen)
         case type():
             digest.update(f"{value.__module__}:{value.__qualname__}".encode())
+            package = value.__module__.partition(".")[0]
             for owner in value.__mro__:
-                if owner.__module__.partition(".")[0] not in ("builtins", "abc", "landscape", "torch"):
-                    _feed(digest, [one for _, one in sorted(vars(owner).items()) if isinstance(one, FunctionType)])
+                if owner.__module__.partition(".")[0] == package and package not in ("builtins", "landscape", "torch"):
+                    methods = [one for _, one in sorted(vars(owner).items()) if isinstance(one, FunctionType)]
+                    _feed(digest, methods, seen)
         case CodeType():
-            _feed(digest, (value.co_code, value.co_names, value.co_consts))
+            _feed(digest, (value.co_code, value.co_names, value.co_consts), seen)
         case tuple() | list():
             for one in value:
-                _feed(digest, one)
+                _feed(digest, one, seen)
         case np.ndarray():
             digest.update(np.ascontiguousarray(value).tobytes())
         case _ if hasattr(type(value), "detach"):  # a tensor
-            _feed(digest, value.numpy(force=True))
+            _feed(digest, value.numpy(force=True), seen)
         case None | bool() | int() | float() | complex() | str() | bytes():
             digest.update(repr(value).encode())
         case _:
             digest.update(f"{type(value).__module__}:{type(value).__qualname__}".encode())
+
+
+def _content(cell: Any) -> Any:
+    """What a function closes over, None where that is not there yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None

@@ -232,3 +232,15 @@ def test_a_function_may_close_over_a_module():
         return lambda x: library.pow(x, power)
 
     assert plain(made(torch, 2)) == plain(made(torch, 2)) != plain(made(torch, 3))
+
+
+def test_what_holds_itself_has_a_fingerprint():
+    def recursive(n):
+        return 1 if n == 0 else n * recursive(n - 1)
+
+    class Own(torch.optim.SGD):
+        def step(self, closure=None):
+            return super().step(closure)
+
+    for one in (recursive, Own):
+        assert plain(one) == plain(one)

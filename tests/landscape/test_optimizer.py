@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import landscape as ls
+from landscape.codec import python_object
 from landscape.errors import ConfigError, NonFiniteError
 from landscape.integrators.optimizer_state import NotPlainError, numbers_of, restore, state_bytes
 from landscape.potentials import Expression, NetworkLoss, architectures, toys
@@ -547,7 +548,7 @@ def test_specifications():
     again = ls.simulate(toys.DoubleWell(), ls.Optimizer(**spec), steps=3, start=[0.4])
     assert again.last_position.values.tobytes() == run.last_position.values.tobytes()
     own = ls.Optimizer(Noisy, lr=[0.1], of="module", weight_decay=torch.tensor(0.5), odd=torch.float32).spec()
-    assert own["factory"] == {"kind": "python", "name": f"{__name__}:Noisy"}
+    assert own["factory"] == python_object(Noisy) and own["factory"]["name"] == f"{__name__}:Noisy"
     assert own["settings"] == {"weight_decay": 0.5, "odd": "torch.float32"} and own["of"] == "module"
     with pytest.raises(ConfigError, match="expected a class"):
         ls.Optimizer(own["factory"], lr=0.1)
