@@ -210,7 +210,10 @@ def _symmetries(loss: NetworkLoss) -> Symmetries:
 
 
 def _vector(loss: NetworkLoss, name: str, position: Any) -> tuple[Tensor, Any]:
-    tensor, back = loss._tensor(position)
+    try:
+        tensor, back = loss._tensor(position)
+    except ShapeError as error:
+        raise ShapeError(f"{name}: {error}") from None
     if tuple(tensor.shape) != (loss.dim,):
         raise ShapeError(f"{name} must be one position of shape ({loss.dim},), got {tuple(tensor.shape)}")
     return tensor.detach(), back

@@ -51,7 +51,7 @@ LANDSCAPES = {
 def test_numbers_do_not_depend_on_modes(kind, name):
     landscape = LANDSCAPES[kind]()
     generator = torch.Generator().manual_seed(1)
-    start = torch.randn(landscape.dim, generator=generator).to(landscape.default_dtype)
+    start = torch.randn(landscape.dim, generator=generator).to(landscape.dtype)
     start = start.float() if kind == "network" else start
     vector = torch.ones_like(start)
 
