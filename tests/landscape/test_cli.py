@@ -93,7 +93,7 @@ def test_a_result_is_not_replaced_unless_asked(config, stored, capsys):
         ("potential.kind=Valey", "Did you mean 'Valley'?"),
         ("temprature=1", "Did you mean 'temperature'?"),
         ("temperature=-1", "not negative"),
-        ("steps=ten", "integer"),
+        ("steps=ten", "whole number"),
         ("nonsense", "key=value"),
         ("steps.deep=1", "not a table"),
     ],

@@ -12,7 +12,7 @@ import pytest
 import landscape as ls
 from landscape.errors import ConfigError
 from landscape.potentials import Expression
-from tests.cases import BACKENDS, Z_CONTROL, Z_MAX, z_score
+from tests.cases import LAW_BACKENDS, Z_CONTROL, Z_MAX, z_score
 
 FLAT = Expression("0*x", ["x"])
 PLANE = Expression("0*x + 0*y", ["x", "y"])
@@ -34,7 +34,7 @@ def gone(run):
 # -- a mirror and a wall that absorbs ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 @pytest.mark.parametrize("kind", MIRRORED)
 def test_exit_beside_a_mirror(kind, backend):
     """From the mirror itself and from half way, at two temperatures."""
@@ -52,7 +52,7 @@ def test_exit_beside_a_mirror(kind, backend):
 
 
 @LONG_STEPS
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 @pytest.mark.parametrize("rule", [ls.EulerMaruyama, ls.LeimkuhlerMatthews, ls.Heun, lambda dt: ls.BAOAB(dt, 0.5)])
 @pytest.mark.parametrize("kind", [*MIRRORED, "two walls", "box", "band", "mirror and band"])
 def test_no_step_is_too_long(kind, rule, backend):
@@ -85,7 +85,7 @@ def test_no_step_is_too_long(kind, rule, backend):
 
 
 @LONG_STEPS
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_straight_ways_leave_at_the_exact_time(backend):
     """A constant force at T = 0, by the mirror or not, at steps that end short of a wall, on it and beyond."""
     settings = {"start": [0.5], "backend": backend, "record": ls.Record(1)}
@@ -105,7 +105,7 @@ def test_straight_ways_leave_at_the_exact_time(backend):
                     assert run.exit_time.values == pytest.approx(1.5, rel=1e-12)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_the_first_of_two_walls_counts(backend):
     """Down a slope, twice as steep along y: the way goes out by y = 1, though the step ends beyond both."""
     slope = Expression("-x - 2*y", ["x", "y"])
@@ -119,7 +119,7 @@ def test_the_first_of_two_walls_counts(backend):
 
 
 @LONG_STEPS
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_long_steps_prefer_no_side(backend):
     run = ls.simulate(
         FLAT, ls.EulerMaruyama(0.5), temperature=1.0, start=[0.0], chains=4000, steps=60, backend=backend, seed=2,
@@ -172,7 +172,7 @@ def test_a_certificate_says_so():
 # -- bounds -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_bounds_stay_on_the_open_side_of_an_absorbing_wall(backend):
     """The mirror of the bounds at 0 makes the mean 1/2; without it nobody would come back in finite mean time."""
     bounded = Expression("0*x", ["x"], bounds={"x": (0.0, 3.0)})
@@ -190,7 +190,7 @@ def test_bounds_stay_on_the_open_side_of_an_absorbing_wall(backend):
 # -- one chain as the start of many -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 @pytest.mark.parametrize("state", ["fresh", "keep"])
 def test_one_chain_is_the_start_of_many(state, backend):
     pendulum, circle = Expression("-cos(x)", ["x"]), ls.Periodic({"x": (-np.pi, np.pi)})

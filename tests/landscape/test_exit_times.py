@@ -13,7 +13,7 @@ import pytest
 import landscape as ls
 from landscape.errors import LandscapeError
 from landscape.potentials import Expression, toys
-from tests.cases import BACKENDS, INTEGRATORS, Z_CONTROL, Z_MAX, gauss, z_score
+from tests.cases import BACKENDS, INTEGRATORS, LAW_BACKENDS, Z_CONTROL, Z_MAX, gauss, z_score
 
 FLAT = Expression("0*x", ["x"])
 SHIFT = 0.5826
@@ -34,7 +34,7 @@ def exits(potential, rule, wall, *, start, temperature, chains, time, seed, back
 # -- free diffusion ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 @pytest.mark.parametrize(
     ("length", "fraction", "temperature"), [(1.0, 0.5, 1.0), (1.0, 0.2, 1.0), (1.7, 0.5, 1.0), (1.0, 0.5, 0.3)]
 )
@@ -82,7 +82,7 @@ def test_walls_looked_at_only_between_steps_are_hit_late(dt):
     assert abs(z_score(times - dt / 2, exact)) < Z_MAX or abs(z_score(times, exact)) < Z_MAX
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_one_open_side(backend):
     """Levy's law of the first passage: P(t < tau) = erfc(d / sqrt(4 T tau)); the rest stays, with NaN and side 0."""
     for wall, side, start in (((None, 1.0), 1, 0.2), ((-0.5, None), -1, 0.2)):
@@ -106,7 +106,7 @@ def test_one_open_side(backend):
 
 
 @pytest.mark.filterwarnings("ignore:a step goes")  # steps are long against the way between the walls
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 @pytest.mark.parametrize("name", INTEGRATORS)
 def test_every_integrator_is_absorbed(name, backend):
     """Nobody is beyond a wall, whoever left lies on it, and the two sides of a symmetric well see as many leave."""
@@ -139,7 +139,7 @@ def test_backends_agree_on_exits(name):
     assert np.allclose(first.last_position[same], second.last_position[same], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_metropolis_leaves_an_interval(backend):
     """Free diffusion again: every move of MALA is accepted, walls that absorb turn none of them down."""
     times, sides = exits(
@@ -151,7 +151,7 @@ def test_metropolis_leaves_an_interval(backend):
     assert abs(z_score(times, 1.5 * 0.105)) > Z_CONTROL
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_temperature_and_step_of_every_chain(backend):
     """Exits of one temperature and step per chain, and of a ramp: on the clock s = int T dt all leave like T = 1."""
     temperature, dt = np.repeat([0.4, 1.5], 2000), np.tile([0.004, 0.002], 2000)
@@ -269,7 +269,7 @@ def test_passages_of_the_double_well(temperature, start, target, exact):
             assert abs(z_score(1.05**2 * times, discrete)) > Z_CONTROL
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_both_backends_leave_the_well_alike(backend):
     chains, dt = 2500, 0.02
     times, _ = exits(

@@ -10,7 +10,7 @@ import landscape as ls
 from landscape.errors import ConfigError, LandscapeError
 from landscape.potentials import Expression, toys
 from tests.cases import (
-    BACKENDS,
+    LAW_BACKENDS,
     P_CONTROL,
     P_MIN,
     Z_CONTROL,
@@ -35,7 +35,7 @@ def folded(x, low, high):
     return x
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-0.7, 1.9), (2.0, 2.25)])
 def test_overshoot_is_folded_back(low, high, backend):
     """A constant force and one long step: the point lands wherever repeated mirrors send it."""
@@ -52,7 +52,7 @@ def test_overshoot_is_folded_back(low, high, backend):
         assert np.allclose(run.energy[0], -move * run.position[0, :, 0], rtol=1e-13)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_one_open_side(backend):
     for walls, image in (((0.0, None), lambda x: abs(x)), ((None, 0.0), lambda x: -abs(x))):
         for move in (0.3, -0.3, 5.2, -5.2):
@@ -67,7 +67,7 @@ def test_one_open_side(backend):
                 assert math.isclose(found, x, rel_tol=0, abs_tol=1e-12)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_periods_wrap(backend):
     low, high = -1.0, 2.5
     for move in (0.4, -0.4, 3.5, 8.1, -1000.7):
@@ -79,7 +79,7 @@ def test_periods_wrap(backend):
         assert np.allclose(run.position[0, :, 0], exact, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_nobody_is_ever_outside(backend):
     """Bounds of the potential, walls that replace them, and a period, with steps from tiny to enormous."""
     landscape = Expression("x**2 - 3*y + z", ["x", "y", "z"], bounds={"y": (-1.0, 2.0), "z": (0.0, 1.0)})
@@ -110,7 +110,7 @@ def test_nobody_is_ever_outside(backend):
 @pytest.mark.parametrize(
     "rule", [ls.SGD(0.3, momentum=0.9), ls.Adam(0.3), ls.AdamW(0.3)], ids=lambda r: type(r).__name__
 )
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_optimisers_stay_inside(rule, backend):
     slope = Expression("x + y**2", ["x", "y"], bounds={"x": (-1.0, 1.0), "y": (0.5, None)})
     run = ls.simulate(slope, rule, start=[0.0, 0.7], steps=100, backend=backend)
@@ -118,7 +118,7 @@ def test_optimisers_stay_inside(rule, backend):
     assert np.all(run.position[..., 1] >= 0.5)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_walls_that_make_no_sense(backend):
     settings = {"temperature": 1.0, "steps": 3, "backend": backend}
     diffuse = ls.Diffusion(0.1)
@@ -143,7 +143,7 @@ def test_walls_that_make_no_sense(backend):
 # -- free diffusion between walls and round a circle ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 @pytest.mark.parametrize("dt", [0.002, 0.1, 3.0, 500.0])
 def test_modes_of_a_box(dt, backend):
     """<cos(m pi (x_n - a)/L)> = cos(m pi (x_0 - a)/L) exp(-(m pi/L)^2 T n dt): exact at any step."""
@@ -170,7 +170,7 @@ def test_modes_of_a_box(dt, backend):
             assert abs(z_score(np.cos(wave * (x[:, -1] - low)), slow[-1])) > Z_CONTROL
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 @pytest.mark.parametrize("dt", [0.001, 0.1, 3.0, 500.0])
 def test_modes_of_a_circle(dt, backend):
     """<exp(i m w x_n)> = exp(i m w x_0 - (m w)^2 T n dt) with w = 2 pi / L."""
@@ -195,7 +195,7 @@ def test_modes_of_a_circle(dt, backend):
         assert np.all(np.abs(z_score(np.sin(wave * x), math.sin(wave * start) * decay)) < Z_MAX)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 @pytest.mark.parametrize("dt", [0.05, 1.0, 40.0])
 def test_uniform_in_a_box(dt, backend):
     """A uniform start stays uniform, corners included, whatever the step."""
@@ -220,7 +220,7 @@ def test_uniform_in_a_box(dt, backend):
     assert chisquare(tilted.ravel()).pvalue < P_CONTROL
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 @pytest.mark.parametrize("dt", [0.0025, 0.04, 3.0])
 def test_averaged_noise_is_uniform_in_a_box(dt, backend):
     chains = 20_000
@@ -241,7 +241,7 @@ def test_averaged_noise_is_uniform_in_a_box(dt, backend):
     assert chisquare(np.histogram(x, 20, (0.0, 1.0))[0]).pvalue > P_MIN
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_averaged_noise_is_uniform_on_a_circle(backend):
     run = ls.simulate(
         FLAT,
@@ -342,7 +342,7 @@ def circle_law(force, temperature, dt):
     return nodes, euler_law(force, temperature, dt, nodes, np.full(512, 2 * math.pi / 512), images)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_pendulum(backend):
     temperature, dt = 0.6, 0.1
     chains, steps = {"compiled": (3000, 2000), "batched": (1500, 1000)}[backend]
@@ -386,7 +386,7 @@ def current(tilt, temperature):
     return 2 * math.pi * temperature * (1 - math.exp(-2 * math.pi * tilt / temperature)) / inverse
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_flux_round_a_circle(backend):
     """A pendulum at rest carries no current; under a constant torque it carries the exact one."""
     temperature, dt = 0.8, 0.02
@@ -415,7 +415,7 @@ def test_flux_round_a_circle(backend):
             assert abs(z_score(velocity, tilt)) > Z_CONTROL
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_no_flux_round_a_valley(backend):
     """Detailed balance in two dimensions: <a(t) b(t + s)> = <b(t) a(t + s)>; a force with a curl breaks it."""
     temperature, dt, lag = 1.0, 0.01, 4
@@ -435,7 +435,7 @@ def test_no_flux_round_a_valley(backend):
         assert abs(z_score(spun, 0.0)) > Z_CONTROL
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 def test_gas_under_gravity(backend):
     """V = g x above a floor: exponential law of the height, its discrete law, and no net drift."""
     gravity, temperature, dt = 2.0, 0.5, 0.02

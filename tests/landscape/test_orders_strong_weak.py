@@ -12,7 +12,7 @@ from scipy.linalg import expm
 
 import landscape as ls
 from landscape.potentials import Expression
-from tests.cases import BACKENDS, Z_CONTROL, Z_MAX, slope, z_score
+from tests.cases import LAW_BACKENDS, Z_CONTROL, Z_MAX, slope, z_score
 from tests.exact_laws import (
     GAUSS_HERMITE,
     TWO_POINT,
@@ -56,7 +56,7 @@ LANDSCAPES = {
 COUNTS = {"MALA": np.array([64, 128, 256, 512])}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 @pytest.mark.parametrize("landscape", LANDSCAPES)
 @pytest.mark.parametrize("name", [name for name in MAKE if name != "TwoPointNoise"])
 def test_strong_order(name, landscape, backend):
@@ -118,7 +118,7 @@ def test_weak_order_on_a_spring(name):
         assert abs(slope(1 / counts, found[:, 1] - exact[1]) - declared(name, "weak")) < 0.1
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 @pytest.mark.parametrize("name", [*LINEAR, "TwoPointNoise"])
 def test_transient_of_a_spring(name, backend):
     """Runs follow the recursions, and not the continuum; noise of two values has its own fourth moment."""
@@ -239,7 +239,7 @@ def test_weak_order_in_a_double_well(name):
         assert abs(slope(1 / counts, errors) - declared(name, "weak")) < 0.1
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", LAW_BACKENDS)
 @pytest.mark.parametrize("name", MAKE)
 def test_transient_of_a_double_well(name, backend):
     """Runs from one point give the averages of the operators after a few large steps."""

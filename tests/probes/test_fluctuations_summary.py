@@ -384,7 +384,7 @@ def test_results_are_described_and_can_be_stored(tmp_path, by):
         assert "units" in variable.attrs, name
         assert variable.dtype != object, name
     estimates = [n for n in result if result[n].dtype.kind == "f" and not n.endswith("_stderr")]
-    counts = {"length", "correlation_times", "mean_variance_correlation"}
+    counts = {"length", "correlation_times", "mean_variance_correlation", "every_needed", "steps_needed"}
     assert all(f"{name}_stderr" in result for name in estimates if name not in counts)
     assert {"conventions", "cost"} <= set(result.attrs)
     result.to_netcdf(tmp_path / "summary.nc", engine="netcdf4")
