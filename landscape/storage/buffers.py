@@ -40,6 +40,7 @@ def stored_buffers(found: Mapping[str, Tensor], where: str, *first: str) -> dict
 
     Examples
     --------
+    >>> import torch
     >>> stored_buffers({"norm.running_mean": torch.zeros(3)}, "minimum")["buffer_norm_running_mean"][0]
     ('norm.running_mean_dim_0',)
     """
