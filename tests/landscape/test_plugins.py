@@ -202,7 +202,7 @@ def test_a_specification_cannot_name_a_module(kind):
     """Nothing that is loaded can run code: a kind is looked up among what is registered, never imported."""
     for table in ("potential", "integrator"):
         spec = {"potential": {"kind": "DoubleWell"}, "integrator": {"kind": "EulerMaruyama", "dt": 0.1}, "steps": 1}
-        with pytest.raises(ConfigError, match="unknown kind|needs a kind"):
+        with pytest.raises(ConfigError, match=r"unknown kind|needs a kind"):
             ls.run(spec | {table: {"kind": kind, "command": "true"}})
 
 
