@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import Any
+
+from xarray.backends import locks
 
 __all__ = ["one_thread"]
 
@@ -18,11 +21,24 @@ class _OneThread:
     def _begin(self) -> None:
         self._lock = threading.RLock()
 
+    def acquire(self, *arguments: Any, **named: Any) -> bool:
+        """Wait for it."""
+        return self._lock.acquire(*arguments, **named)
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._lock.release()
+
     def __enter__(self) -> None:
-        self._lock.acquire()
+        self.acquire()
 
     def __exit__(self, *unused: object) -> None:
-        self._lock.release()
+        self.release()
 
 
 one_thread = _OneThread()
+
+# xarray reads later what was opened before, and closes it, under locks of its own: they become this one
+for _lock in (locks.HDF5_LOCK, locks.NETCDFC_LOCK):
+    if hasattr(_lock, "lock"):
+        _lock.lock = one_thread  # type: ignore[assignment]
