@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python
 
-.PHONY: help install test quick lint types format bench demo docs
+.PHONY: help install test quick long lint types format bench demo docs
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,6 +14,9 @@ test:  ## all tests
 
 quick:  ## tests that take seconds
 	$(PYTHON) -m pytest -m "not slow"
+
+long:  ## all tests, with those that take minutes
+	LANDSCAPE_LONG_TESTS=1 $(PYTHON) -m pytest
 
 lint:  ## ruff, lint and format
 	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check .

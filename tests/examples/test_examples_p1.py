@@ -8,6 +8,7 @@ import pytest
 
 import landscape as ls
 from landscape.reproduction import carry_out
+from tests.cases import LONG_ONLY
 
 pytest.importorskip("sklearn")
 NAMES = (
@@ -20,8 +21,11 @@ NAMES = (
 )
 
 
+QUICKEST = ("linear_mode_connectivity", "weight_averaging")  # the others run with the long tests
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICKEST else LONG_ONLY) for name in NAMES])
 def test_a_script_at_its_quick_size(name, tmp_path):
     script = importlib.import_module(f"landscape.examples.{name}")
     title, line = script.__doc__.splitlines()[:2]

@@ -8,7 +8,7 @@ import pytest
 
 import landscape as ls
 from landscape.reproduction import UNRESOLVED, Reproduction, carry_out
-from tests.cases import Z_MAX
+from tests.cases import LONG_ONLY, Z_MAX
 
 pyplot = pytest.importorskip("matplotlib.pyplot")
 
@@ -51,7 +51,7 @@ def found(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in RIGHT else LONG_ONLY) for name in SCRIPTS])
 def test_script_writes_data_figure_and_verdicts(name, found):
     result, folder = found(name)
     assert isinstance(result, Reproduction)

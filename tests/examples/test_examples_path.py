@@ -8,11 +8,12 @@ import pytest
 
 import landscape as ls
 from landscape.reproduction import FAILS, carry_out
+from tests.cases import LONG_ONLY
 
 pytest.importorskip("sklearn")
 
 
-@pytest.mark.slow
+@LONG_ONLY
 def test_thermal_motion_and_curvature_agree(tmp_path):
     from landscape.examples import free_energy_of_a_path
 

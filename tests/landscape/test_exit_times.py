@@ -13,7 +13,7 @@ import pytest
 import landscape as ls
 from landscape.errors import LandscapeError
 from landscape.potentials import Expression, toys
-from tests.cases import BACKENDS, INTEGRATORS, LAW_BACKENDS, Z_CONTROL, Z_MAX, gauss, z_score
+from tests.cases import BACKENDS, INTEGRATORS, LAW_BACKENDS, LONG_ONLY, Z_CONTROL, Z_MAX, gauss, z_score
 
 FLAT = Expression("0*x", ["x"])
 SHIFT = 0.5826
@@ -325,7 +325,8 @@ def gorge_passages(temperature, dt, seed, unfolded):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("temperature", "scaled", "unfolded"), [(0.1, 5.563, False), (0.03, 5.457, False), (0.1, 5.563, True)]
+    ("temperature", "scaled", "unfolded"),
+    [(0.1, 5.563, False), pytest.param(0.03, 5.457, False, marks=LONG_ONLY), (0.1, 5.563, True)],
 )
 def test_passages_of_the_entropic_barrier(temperature, scaled, unfolded):
     """T tau of the two-dimensional gorge; proportional to 1/T, and far from what V_eff = T ln g would give."""

@@ -138,7 +138,7 @@ def test_a_study_of_ones_own_on_top_of_a_preset(tmp_path, data, capsys):
 # -- what they do -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=LONG_ONLY if "100" in name else ()) for name in PAPER])
 def test_the_papers_networks_start_and_say_what_they_cost(name, data, capsys):
     assert run(["study", name, "--dry-run", *assignments(*small_batches(data))]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -170,7 +170,9 @@ def trained(name, data, folder):
         return stored.load()
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=LONG_ONLY if "110" in name else ()) for name in PAPER])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=LONG_ONLY if "110" in name or "wrn" in name else ()) for name in PAPER]
+)
 def test_twenty_steps_of_the_papers_networks(name, data, tmp_path):
     found = trained(name, data, tmp_path)
     assert found.step.values.tolist() == [20]
@@ -201,6 +203,7 @@ def check_chain(folder):
         assert np.isfinite(drift.velocity).all()
 
 
+@LONG_ONLY
 def test_the_chain_of_the_paper(data, tmp_path, capsys):
     """All stages with a smaller network on batches of four; the band makes 20 steps, projected dynamics 30."""
     small = [

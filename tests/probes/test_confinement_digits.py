@@ -7,6 +7,7 @@ import torch
 import landscape as ls
 from landscape.potentials import NetworkLoss, architectures, datasets
 from landscape.probes import confinement
+from tests.cases import LONG_ONLY
 
 pytest.importorskip("sklearn")
 LR, K, STEPS, CHAINS = 0.1, 20, 400, 32
@@ -51,7 +52,7 @@ def excess(make, path, fraction, batch_size):
     return noisy.mean() - energetic.item(), noisy.std(ddof=1) / np.sqrt(CHAINS)
 
 
-@pytest.mark.slow
+@LONG_ONLY
 def test_minibatches_push_away_from_the_maximum_of_curvature(path):
     """With the sign that the trace predicts before the runs, at two batch sizes, from both sides."""
     settings = {"trace": {"method": "exact"}}

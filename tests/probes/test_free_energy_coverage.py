@@ -15,7 +15,7 @@ from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.smoothing import Axis
 from landscape.probes.free_energy.windows import along_first
 from landscape.probes.free_energy.work_averages import acceptance_ratio, exponential_average
-from tests.cases import LONG
+from tests.cases import LONG, LONG_ONLY
 from tests.probes.processes import OwnMBAR
 
 REPEATS = 200
@@ -108,6 +108,7 @@ def test_intervals_hold_the_truth(name):
     assert share.min() > 0.88
 
 
+@LONG_ONLY
 def test_intervals_of_whole_runs():
     """Short runs of the sampled estimators, from their own start: 40 of each."""
 
