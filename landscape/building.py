@@ -146,12 +146,10 @@ def build_record(table: Mapping[str, Any]) -> Record:
     elif given is not None:
         if any(isinstance(one, Mapping) and "name" in one for one in given):
             tables = [dict(one) if isinstance(one, Mapping) else {"name": one} for one in given]
-            named = {
-                one.get("name"): _observer({k: v for k, v in one.items() if k != "name"})
-                if one.get("kind") != "python" and len(one) > 1
-                else _observer(one) if "kind" in one else None
-                for one in tables
-            }  # fmt: skip
+            for one in tables:
+                if one.get("kind") == "python":
+                    _observer(one)  # refused by its name
+            named = {one.pop("name", None): _observer(one) if one else None for one in tables}
             if None in named:
                 raise ConfigError("record.observables: give all observers a name, or none")
             table["observables"] = named
@@ -191,7 +189,12 @@ def _network(options: Table, where: str) -> potentials.NetworkLoss:
     module, data = options.pop("module", None), options.pop("data", None)
     if not isinstance(module, Mapping) or not isinstance(data, Mapping):
         raise ConfigError("a NetworkLoss needs the tables `module` and `data`, each with its `kind`")
-    options.pop("process_group", None)  # one process holds what several held
+    if data.get("kind") == "shards":
+        raise ConfigError(
+            f"the data of this network were held by {len(data['parts'])} processes, each with its part: make the loss "
+            "again on every one of them, and give it (resume takes it as potential=...)"
+        )
+    options.pop("evaluation", None)  # tensors, without which the energy is the same; `resume` asks for the loss
     for key in options:
         if key not in _OF_NETWORKS:
             raise ConfigError(unknown_key(f"{where}.{key}", key, ["module", "data", *_OF_NETWORKS]))

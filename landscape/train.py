@@ -141,11 +141,7 @@ def train(
     rules = {factor: integrator if factor == 1 else integrator.scaled(factor) for factor in set(factors)}
     if len(stretches) > 1 and separate(settings.get("constraint"))[1] is not None:
         raise ConfigError("a path to project onto needs one rate throughout: leave the schedule out, or use simulate")
-    further = {
-        name: plain(listed(value) if name == "constraint" else value)
-        for name, value in settings.items()
-        if value is not None
-    }
+    further = {name: _plain(name, value) for name, value in settings.items() if value is not None}
     spec: dict[str, Any] = {
         "task": "train",
         "potential": loss.spec(),
@@ -221,6 +217,13 @@ def _drops(layer: nn.Module) -> float:
     """Dropout that a layer does by itself: attention, recurrent layers."""
     own = getattr(layer, "dropout", 0.0)
     return float(own) if isinstance(own, int | float) else 0.0
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A further setting as a specification has it."""
+    if name in ("dtype", "device"):
+        return str(value).removeprefix("torch.")
+    return plain(listed(value) if name == "constraint" else value)
 
 
 def _table(data_seed: Mapping[int, Any]) -> list[Any]:

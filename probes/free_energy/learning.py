@@ -110,7 +110,7 @@ def local_learning_coefficient(
     if not (np.isfinite(localization) and localization >= 0) or not 0 <= discard < 1:
         raise ConfigError(f"localization must not be negative, discard in [0, 1): got {localization!r}, {discard!r}")
     origin = one_position(position, potential.coordinates, potential.dim)
-    minibatches = getattr(potential, "sampler", None) is not None
+    minibatches = potential.sampler is not None
     rule: Integrator = EulerMaruyama(dt=dt) if minibatches else MALA(dt=dt)
     every = max(1, steps // 500) if every is None else whole_number("every", every, most=steps)
     run = simulate(

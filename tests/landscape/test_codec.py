@@ -174,9 +174,17 @@ def test_held_out_data_are_part_of_the_table():
     assert "evaluation" not in network().spec()
 
 
-def test_one_process_holds_what_several_held():
-    table = network().spec() | {"process_group": {"ranks": 2}}
-    assert build(table, "potentials").samples == 12
+def test_held_out_tensors_are_not_needed_for_the_energy():
+    table = network(evaluation=(torch.randn(5, 4), torch.arange(5) % 3)).spec()
+    again = build(table, "potentials")
+    assert float(again.energy(again.position())) == float(network().energy(network().position()))
+
+
+def test_data_that_several_processes_held_are_refused_by_name():
+    part = network().spec()["data"]
+    data = {"kind": "shards", "samples": [12, 12], "parts": [part, part]}
+    with pytest.raises(ConfigError, match="held by 2 processes"):
+        build(network().spec() | {"data": data, "process_group": {"ranks": 2}}, "potentials")
 
 
 def test_the_table_of_a_training_is_whole(tmp_path):
@@ -192,6 +200,14 @@ def test_the_table_of_a_training_is_whole(tmp_path):
     with pytest.raises(CheckpointError, match="temperature"):
         ls.train(loss, ls.SGLD(0.01), epochs=2, **(given | {"temperature": 0.2}), output=tmp_path / "kept",
                  backend="batched")  # fmt: skip
+
+
+def test_a_training_in_a_named_type_goes_on(tmp_path):
+    loss = network(batch_size=4, dtype=torch.float64)
+    kept = {"dtype": torch.float64, "device": torch.device("cpu"), "output": tmp_path / "kept"}
+    run = ls.train(loss, ls.SGD(0.01), epochs=2, **kept)
+    assert json.loads(run.attrs["spec"])["dtype"] == "float64"
+    assert ls.resume(tmp_path / "kept", epochs=3).sizes["draw"] == 3
 
 
 def test_paths_know_a_landscape_by_its_code():
