@@ -21,7 +21,7 @@ from landscape.engines.choice import Backend
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, described
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import needs_energy
+from landscape.potentials.conservative import needs_energy
 from landscape.prepare import check_seam, prepare
 from landscape.record import Record
 from landscape.schedules import Schedule

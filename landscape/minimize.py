@@ -21,7 +21,7 @@ from landscape.notices import warn
 from landscape.objective import Objective, newton
 from landscape.paths.domain import Domain
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import needs_energy
+from landscape.potentials.conservative import needs_energy
 from landscape.progress import progress_bar
 from landscape.results import global_attributes
 from landscape.storage.buffers import stored_buffers

@@ -23,7 +23,7 @@ from landscape.momenta import given_momenta
 from landscape.notices import warn
 from landscape.per_chain import count_chains, length_of, per_chain
 from landscape.potentials.base import Potential, check_device
-from landscape.potentials.checks import needs_energy
+from landscape.potentials.conservative import needs_energy
 from landscape.potentials.modes import refuse_modes
 from landscape.potentials.positions import aligned
 from landscape.random import check_seed

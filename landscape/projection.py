@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.checks import one_of, true_or_false, whole_number
 from landscape.codec import Described
 from landscape.constraints import PERIODIC, listed
 from landscape.engines.base import Engine, Plan, State
 from landscape.errors import ConfigError, ShapeError
 from landscape.integrators.optimizer import Optimizer
 from landscape.paths.path import Path
-from landscape.potentials.checks import one_of, true_or_false, whole_number
 from landscape.schedules import Schedule
 from landscape.storage.series import Series
 

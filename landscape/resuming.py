@@ -13,12 +13,12 @@ import xarray as xr
 
 from landscape.arguments import guarded
 from landscape.building import is_known
+from landscape.checks import whole_number
 from landscape.codec import plain
 from landscape.constraints import listed
 from landscape.errors import CheckpointError, ConfigError, StorageError
 from landscape.opening import open as open_run
 from landscape.own_objects import mentions_python
-from landscape.potentials.checks import whole_number
 from landscape.specification import build
 from landscape.storage.file_times import clear_times
 from landscape.storage.files import path_of, replacing

@@ -18,6 +18,7 @@ from torch import Tensor
 from landscape.arguments import guarded
 from landscape.certificate import certify as certificate
 from landscape.certificate import check_certifiable, with_samples
+from landscape.checks import whole_number
 from landscape.constraints import Constraint
 from landscape.driver import Driver, Intervention, snapshot_steps
 from landscape.engines.base import Plan, State
@@ -27,7 +28,7 @@ from landscape.integrators.base import Integrator
 from landscape.metadynamics import Hills, Metadynamics, take_metadynamics
 from landscape.observers.base import WIDE
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import needs_energy, whole_number
+from landscape.potentials.conservative import needs_energy
 from landscape.prepare import prepare
 from landscape.progress import progress_bar
 from landscape.projection import ROW_BYTES, ProjectOntoPath, Projector, separate

@@ -24,6 +24,7 @@ from landscape.building import (
     build_schedule,
     unknown_key,
 )  # fmt: skip
+from landscape.checks import whole_number
 from landscape.errors import ConfigError, StorageError
 from landscape.exchange import replica_exchange
 from landscape.minimize import minimize
@@ -32,7 +33,6 @@ from landscape.own_objects import OwnObjects, mentions_python
 from landscape.paths.connection import connect
 from landscape.paths.path import Path
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import whole_number
 from landscape.probing import named_probe, probe, takes_potential
 from landscape.simulate import simulate
 from landscape.storage.run_folder import RunFolder

@@ -12,13 +12,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape.arguments import guarded
+from landscape.checks import one_of, whole_number
 from landscape.engines.choice import Backend
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.notices import warn
 from landscape.per_chain import numbers
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import one_of, whole_number
 from landscape.record import Record
 from landscape.schedules import as_schedule
 from landscape.simulate import simulate

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from landscape.observers.few import student_factor
+from landscape.statistics import student_factor
 from landscape.text import duration, measured
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.checks import true_or_false
 from landscape.codec import python_object
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
 from landscape.potentials.batching import check_batched, numpy_hint, one_by_one, over_positions, trial_points
-from landscape.potentials.checks import true_or_false
 from landscape.potentials.derivative_trials import check_derivative
 from landscape.potentials.modes import called
 from landscape.potentials.names import check_different

@@ -12,11 +12,11 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.paths.evaluation import energies_at
 from landscape.paths.path import Path
 from landscape.potentials import NetworkLoss, Potential
-from landscape.potentials.checks import whole_number
 from landscape.potentials.modes import plain_modes
 from landscape.potentials.positions import ordered
 from landscape.probes import curvature

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError
-from landscape.observers.few import NORMAL
 from landscape.probes._correlation import combine, long_run, products
 from landscape.probes._describe import describe
 from landscape.probes._equilibration import starts
@@ -27,6 +26,7 @@ from landscape.probes._estimation import (
 from landscape.probes._influence import between_chains, masked
 from landscape.probes._needed import Length, every_needed, in_units, steps_needed
 from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray, as_series, bundles, grouping
+from landscape.statistics import NORMAL
 
 __all__ = ["autocorrelation", "half_time", "half_time_columns"]
 

@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.errors import ConfigError
-from landscape.potentials.checks import whole_number
 from landscape.probes._describe import annotate
 from landscape.probes._projected import FloatArray
 

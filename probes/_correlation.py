@@ -15,21 +15,18 @@ import numpy as np
 import scipy.fft
 import scipy.special
 
-from landscape.observers.few import error_of_mean, student_factor, widen
 from landscape.probes._series import BoolArray, FloatArray, IntArray
+from landscape.statistics import student_factor
 
 __all__ = [
     "LongRun",
     "Variance",
     "combine",
-    "error_of_mean",
     "fft_size",
     "long_run",
     "power",
     "products",
-    "student_factor",
     "taper",
-    "widen",
 ]
 
 _SOKAL = 5.0  # Sokal (1997), section 3: the window is the least W with W >= 5 tau(W)

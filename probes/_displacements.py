@@ -10,8 +10,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from landscape.errors import ConfigError
-from landscape.probes._correlation import student_factor, widen
 from landscape.probes._series import FloatArray, IntArray
+from landscape.statistics import student_factor, widen
 
 __all__ = ["FEW_CHAINS", "PIECES", "Displacements", "halves_agree", "pieces"]
 

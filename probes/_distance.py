@@ -9,9 +9,9 @@ import xarray as xr
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
-from landscape.observers.few import error_of_mean
 from landscape.potentials.positions import alike, labelled, plain_array, stored
 from landscape.probes._describe import annotate
+from landscape.statistics import error_of_mean
 
 __all__ = ["distance", "unwrapped_points"]
 

@@ -10,11 +10,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.errors import ConfigError
-from landscape.potentials.checks import whole_number
-from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
 from landscape.probes._projected import FloatArray, Projected
+from landscape.statistics import student_factor
 
 __all__ = ["drift"]
 

@@ -14,10 +14,10 @@ from landscape.notices import warn
 from landscape.potentials.modes import plain_modes
 from landscape.potentials.positions import aligned, labelled, plain_array, stored
 from landscape.probes._batch_temperature import Sampling, check_sampling, noise_factor
-from landscape.probes._correlation import error_of_mean, student_factor
 from landscape.probes._describe import annotate
 from landscape.probes._series import FloatArray
 from landscape.probes._tail_index import tail_index
+from landscape.statistics import error_of_mean, student_factor
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError
-from landscape.probes._correlation import fft_size, long_run, power, products, student_factor
+from landscape.probes._correlation import fft_size, long_run, power, products
 from landscape.probes._describe import describe
 from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray, as_series, bundles, grouping
+from landscape.statistics import student_factor
 
 __all__ = ["equilibration", "starts"]
 

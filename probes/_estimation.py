@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.signal
 
-from landscape.probes._correlation import LongRun, Variance, combine, fft_size, long_run, power, products, taper, widen
+from landscape.probes._correlation import LongRun, Variance, combine, fft_size, long_run, power, products, taper
 from landscape.probes._crossings import TIMES_PER_CROSSING, crossings
 from landscape.probes._gamma import GammaFit, fit_gamma, tail_factor
 from landscape.probes._influence import Influence, between_chains, masked
 from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray
+from landscape.statistics import widen
 
 __all__ = [
     "Correlations",

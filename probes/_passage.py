@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError
-from landscape.probes._correlation import error_of_mean
 from landscape.probes._describe import annotate
 from landscape.probes._pairs import refuse_pairs
 from landscape.probes._projected import FloatArray, Projected, first_zero
+from landscape.statistics import error_of_mean
 
 __all__ = ["first_passage"]
 

@@ -9,12 +9,11 @@ import xarray as xr
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError
-from landscape.observers.few import NORMAL
-from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
 from landscape.probes._needed import Length, every_needed, in_units
 from landscape.probes._pairs import means_of_pairs
 from landscape.probes._projected import FloatArray, Projected, first_zero
+from landscape.statistics import NORMAL, student_factor
 
 __all__ = ["relaxation"]
 

@@ -10,10 +10,9 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from landscape.arguments import guarded
-from landscape.observers.few import lengthen
 from landscape.probes._autocorrelation import half_time_columns
 from landscape.probes._balance import is_driven
-from landscape.probes._correlation import Variance, widen
+from landscape.probes._correlation import Variance
 from landscape.probes._describe import describe
 from landscape.probes._equilibration import starts
 from landscape.probes._estimation import (
@@ -28,6 +27,7 @@ from landscape.probes._gamma import GammaFit, bias_moments, bias_rate, bias_shap
 from landscape.probes._influence import Influence, masked
 from landscape.probes._needed import Length, in_units
 from landscape.probes._series import Bundle, FloatArray, as_series, bundles, grouping
+from landscape.statistics import lengthen, widen
 
 __all__ = ["CONVENTIONS", "summary"]
 

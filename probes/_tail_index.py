@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from landscape.observers.few import NORMAL
 from landscape.probes._series import FloatArray
+from landscape.statistics import NORMAL
 
 __all__ = ["tail_index"]
 

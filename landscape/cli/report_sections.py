@@ -18,9 +18,9 @@ from landscape.cli.plotting import plot_places
 from landscape.cli.probing import scan_table, summary_table
 from landscape.cli.report_figures import picture, pictures
 from landscape.errors import ConfigError, LandscapeError, StorageError
-from landscape.observers.few import student_factor
 from landscape.probes import confinement, fluctuations
 from landscape.report import Badge, Block, Code, Facts, Note, Section, Table
+from landscape.statistics import student_factor
 from landscape.storage.files import read_spec
 from landscape.text import measured
 from landscape.toml_text import to_toml

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.checks import one_of
 from landscape.codec import Described
 from landscape.constraints import PERIODIC, REFLECT, Walls
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import one_of
 from landscape.potentials.expression import Expression, timeless
 from landscape.potentials.positions import plain_array, unmasked
 from landscape.potentials.tape import compile_tape

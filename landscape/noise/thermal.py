@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.checks import true_or_false
 from landscape.errors import ConfigError
 from landscape.noise.base import Noise, check_precision, standard_normals
-from landscape.potentials.checks import true_or_false
 from landscape.random import Precision
 from landscape.step_context import Memory, StepContext
 

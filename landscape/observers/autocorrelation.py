@@ -21,7 +21,7 @@ from landscape.observers.base import (
     units_of,
 )
 from landscape.observers.blocking import LEAST_TIMES
-from landscape.observers.few import student_factor
+from landscape.statistics import student_factor
 
 __all__ = ["Autocorrelation"]
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from landscape.observers.few import student_factor
+from landscape.statistics import student_factor
 
 if TYPE_CHECKING:  # torch is heavy, and who only averages does not need it
     from landscape.observers.base import FloatArray

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from landscape.arguments import guarded_class
 from landscape.observers.base import Accumulator, FloatArray, Observer, Source, Variables, check_observer, units_of
 from landscape.observers.blocking import level_sums, standard_error
-from landscape.observers.few import lengthen
+from landscape.statistics import lengthen
 
 __all__ = ["Moments"]
 

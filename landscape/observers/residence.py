@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.observers.base import Accumulator, Observer, Source, Variables, check_observer, units_of
-from landscape.observers.few import lengthen, student_factor
+from landscape.statistics import lengthen, student_factor
 
 __all__ = ["Residence"]
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.paths.assignment import best_assignment
 from landscape.paths.symmetries import Orders, Symmetries, check_same_function, symmetries_of
-from landscape.potentials.checks import whole_number
 from landscape.potentials.network import NetworkLoss
 
 __all__ = ["align", "permute"]

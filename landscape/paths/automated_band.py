@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.notices import warn
 from landscape.paths.band_checkpoint import BandState, Cadence
@@ -24,7 +25,6 @@ from landscape.paths.relaxation import Descent, Motion, Spacing, finished_path, 
 from landscape.paths.straight import initial_pivots, path_given
 from landscape.paths.tangents import improved_tangents, perpendicular
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import whole_number
 from landscape.progress import progress_bar
 from landscape.storage.interruption import Interruption, told
 

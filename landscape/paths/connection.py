@@ -8,6 +8,7 @@ from typing import Any
 
 import xarray as xr
 
+from landscape.checks import one_of
 from landscape.errors import ConfigError
 from landscape.paths.automated_band import auto_neb
 from landscape.paths.elastic_band import neb
@@ -15,7 +16,6 @@ from landscape.paths.path import Path
 from landscape.paths.simplified_string import string
 from landscape.paths.trained_curves import bezier, polychain
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import one_of
 
 __all__ = ["METHODS", "connect"]
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import true_or_false
 from landscape.paths.domain import Within, domain_of
 from landscape.paths.path import Path
 from landscape.paths.relaxation import Descent, Rule, one_cycle, real_number
 from landscape.paths.straight import initial_pivots
 from landscape.paths.tangents import improved_tangents, perpendicular
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import true_or_false
 
 __all__ = ["neb"]
 

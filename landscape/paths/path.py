@@ -13,12 +13,12 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.checks import one_of, whole_number
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
 from landscape.paths import storing
 from landscape.paths.curve import Curve
 from landscape.paths.evaluation import energies_at
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import one_of, whole_number
 from landscape.potentials.positions import aligned, plain_array
 from landscape.storage.files import open_file as open_dataset
 from landscape.storage.files import save as save_dataset

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.checks import true_or_false, whole_number
 from landscape.errors import ConfigError, NonFiniteError
 from landscape.paths.domain import Domain
 from landscape.paths.evaluation import Slopes, buffers_at, energies_at
@@ -18,7 +19,6 @@ from landscape.paths.path import Path
 from landscape.paths.straight import check_movable
 from landscape.paths.tangents import perpendicular
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import true_or_false, whole_number
 from landscape.progress import progress_bar
 from landscape.random import check_seed
 from landscape.results import global_attributes

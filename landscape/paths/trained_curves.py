@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.paths.domain import Domain, Within, domain_of
 from landscape.paths.evaluation import energies_at
 from landscape.paths.history import History
@@ -17,7 +18,6 @@ from landscape.paths.path import Path
 from landscape.paths.relaxation import KEPT, Descent, check_finite, finished_path
 from landscape.paths.straight import initial_pivots, path_given
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import whole_number
 from landscape.progress import progress_bar
 
 __all__ = ["bezier", "polychain"]

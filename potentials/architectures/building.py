@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Generator, nn
 
-from landscape.potentials.checks import whole_number
+from landscape.checks import whole_number
 
 __all__ = ["NORMS", "build", "initialise_relu", "normalisation"]
 

@@ -8,12 +8,12 @@ from typing import Any
 from torch import nn
 
 from landscape.arguments import guarded
+from landscape.checks import known_options, one_of
 from landscape.potentials.architectures.dense import mlp
 from landscape.potentials.architectures.plain import vgg
 from landscape.potentials.architectures.residual import resnet_cifar
 from landscape.potentials.architectures.transformer import vit
 from landscape.potentials.architectures.wide import wide_resnet
-from landscape.potentials.checks import known_options, one_of
 
 __all__ = ["from_spec"]
 

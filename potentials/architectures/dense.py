@@ -9,9 +9,9 @@ from typing import Any
 from torch import Generator, Tensor, nn
 
 from landscape.arguments import guarded
+from landscape.checks import one_of, true_or_false, whole_number
 from landscape.errors import ConfigError
 from landscape.potentials.architectures.building import build
-from landscape.potentials.checks import one_of, true_or_false, whole_number
 
 __all__ = ["mlp"]
 

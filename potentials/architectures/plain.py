@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from landscape.arguments import guarded
+from landscape.checks import one_of, whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.architectures.building import NORMS, build, initialise_relu, normalisation
-from landscape.potentials.checks import one_of, whole_number
 
 __all__ = ["PlainNetwork", "vgg"]
 

@@ -7,9 +7,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from landscape.arguments import guarded
+from landscape.checks import one_of, whole_number
 from landscape.errors import ConfigError
 from landscape.potentials.architectures.building import NORMS, build, initialise_relu, normalisation
-from landscape.potentials.checks import one_of, whole_number
 
 __all__ = ["BasicBlock", "PadShortcut", "ResidualNetwork", "resnet_cifar"]
 

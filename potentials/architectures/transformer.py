@@ -6,9 +6,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.architectures.building import build
-from landscape.potentials.checks import whole_number
 
 __all__ = ["Attention", "Encoder", "PlainLayerNorm", "VisionTransformer", "vit"]
 

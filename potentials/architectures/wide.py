@@ -6,10 +6,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from landscape.arguments import guarded
+from landscape.checks import one_of, whole_number
 from landscape.errors import ConfigError
 from landscape.potentials.architectures.building import NORMS, build, initialise_relu, normalisation
 from landscape.potentials.architectures.residual import quiet_branches
-from landscape.potentials.checks import one_of, whole_number
 
 __all__ = ["WideBlock", "WideNetwork", "wide_resnet"]
 

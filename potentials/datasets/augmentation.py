@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.checks import true_or_false, whole_number
 from landscape.errors import ConfigError, ShapeError
-from landscape.potentials.checks import true_or_false, whole_number
 
 __all__ = ["FlipCrop"]
 

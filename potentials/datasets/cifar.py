@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import file_path, true_or_false, whole_number
 from landscape.errors import DatasetNotFound, StorageError
-from landscape.potentials.checks import file_path, true_or_false, whole_number
 from landscape.potentials.datasets.data import Data
 from landscape.potentials.datasets.pickled import read_pickled
 from landscape.potentials.datasets.selection import balanced_indices

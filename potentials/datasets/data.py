@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.checks import whole_number
 from landscape.errors import ConfigError, ShapeError
-from landscape.potentials.checks import whole_number
 from landscape.potentials.datasets.selection import balanced_indices, random_indices
 
 __all__ = ["Data"]

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from landscape.arguments import guarded
+from landscape.checks import true_or_false, whole_number
 from landscape.errors import DatasetNotFound
-from landscape.potentials.checks import true_or_false, whole_number
 from landscape.potentials.datasets.data import Data
 from landscape.potentials.datasets.selection import generator
 

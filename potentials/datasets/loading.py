@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from landscape.arguments import guarded
+from landscape.checks import known_options, one_of
 from landscape.errors import ConfigError, DatasetNotFound, StorageError
-from landscape.potentials.checks import known_options, one_of
 from landscape.potentials.datasets.cifar import cifar10, cifar100
 from landscape.potentials.datasets.data import Data
 from landscape.potentials.datasets.generated import digits, random_labels

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import true_or_false, whole_number
 from landscape.errors import ConfigError, StorageError
-from landscape.potentials.checks import true_or_false, whole_number
 from landscape.potentials.datasets.data import Data
 from landscape.potentials.datasets.members import Members, open_members
 from landscape.potentials.datasets.pixels import DamagedImageError, decode

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape.checks import whole_number
 from landscape.errors import ConfigError
-from landscape.potentials.checks import whole_number
 
 __all__ = ["balanced_indices", "generator", "quotas", "random_indices"]
 

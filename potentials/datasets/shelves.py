@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from landscape.checks import whole_number
 from landscape.errors import ConfigError, DatasetNotFound, StorageError
-from landscape.potentials.checks import whole_number
 
 __all__ = ["Shelf", "arrange"]
 

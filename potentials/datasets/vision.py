@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import one_of, true_or_false, whole_number
 from landscape.errors import DatasetNotFound, StorageError
-from landscape.potentials.checks import one_of, true_or_false, whole_number
 from landscape.potentials.datasets.cifar import cifar10, cifar100, find_cifar
 from landscape.potentials.datasets.data import Data
 from landscape.potentials.datasets.selection import balanced_indices

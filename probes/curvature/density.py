@@ -9,15 +9,15 @@ import torch
 import xarray as xr
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.errors import ConfigError
-from landscape.observers.few import error_of_mean
-from landscape.potentials.checks import whole_number
 from landscape.potentials.modes import plain_modes
 from landscape.probes.curvature.lanczos import tridiagonalise
 from landscape.probes.curvature.linear import as_linear, settled, sign_probes
 from landscape.probes.curvature.positions import Sites
 from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, widened
 from landscape.random import check_seed
+from landscape.statistics import error_of_mean
 
 __all__ = ["spectral_density"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.probes._correlation import student_factor
 from landscape.probes.curvature.linear import LinearMap, sign_probes, uniform_probes
+from landscape.statistics import student_factor
 
 __all__ = ["Diagonal", "diagonal_of_products", "sign_diagonal"]
 

@@ -14,9 +14,9 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import one_of, whole_number
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss, Potential
-from landscape.potentials.checks import one_of, whole_number
 from landscape.potentials.losses import NamedLoss
 from landscape.potentials.modes import plain_modes
 from landscape.potentials.piecewise import why_curved

@@ -10,8 +10,8 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import one_of, whole_number
 from landscape.errors import ConfigError
-from landscape.potentials.checks import one_of, whole_number
 from landscape.potentials.modes import plain_modes
 from landscape.probes.curvature.linear import LinearMap, as_linear, check_tolerance, uniform_probes
 from landscape.probes.curvature.operators import layer_blocks

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.checks import one_of, whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials import NetworkLoss, Potential
-from landscape.potentials.checks import one_of, whole_number
 from landscape.potentials.fisher import model_fisher_products
 from landscape.potentials.layout import Slot
 from landscape.potentials.modes import out_of_inference, plain_modes

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 import xarray as xr
 
+from landscape.checks import whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials import NetworkLoss, Potential
-from landscape.potentials.checks import whole_number
 from landscape.potentials.modes import out_of_inference
 from landscape.potentials.positions import aligned, labelled, plain_array, stored
 from landscape.probes._describe import annotate

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.observers.few import error_of_mean
 from landscape.potentials import NetworkLoss
 from landscape.potentials.products import check_chunks
 from landscape.probes.curvature.ascent import SLIGHT, Landscape, climb
@@ -19,6 +18,7 @@ from landscape.probes.curvature.lanczos import lanczos_ends
 from landscape.probes.curvature.linear import LinearMap, as_linear
 from landscape.probes.curvature.operators import HessianOperator
 from landscape.probes.curvature.positions import Sites
+from landscape.statistics import error_of_mean
 
 __all__ = ["Place", "Probe", "Settings"]
 

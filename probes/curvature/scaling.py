@@ -10,8 +10,8 @@ from scipy.stats import ks_2samp
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError
-from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
+from landscape.statistics import student_factor
 
 __all__ = ["ROUNDING", "temperature_scaling"]
 

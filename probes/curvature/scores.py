@@ -11,9 +11,9 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
-from landscape.potentials.checks import whole_number
 from landscape.potentials.layout import Slot
 from landscape.potentials.losses import cross_entropy
 from landscape.potentials.modes import plain_modes

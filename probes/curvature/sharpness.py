@@ -10,10 +10,10 @@ import torch
 import xarray as xr
 
 from landscape.arguments import guarded
+from landscape.checks import one_of, true_or_false, whole_number
 from landscape.errors import ConfigError
 from landscape.notices import warn
 from landscape.potentials import Potential
-from landscape.potentials.checks import one_of, true_or_false, whole_number
 from landscape.potentials.modes import plain_modes
 from landscape.probes.curvature.positions import Sites
 from landscape.probes.curvature.rises import Probe, Settings

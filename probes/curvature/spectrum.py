@@ -10,9 +10,9 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import one_of, whole_number
 from landscape.notices import warn
 from landscape.potentials import NetworkLoss
-from landscape.potentials.checks import one_of, whole_number
 from landscape.potentials.modes import plain_modes
 from landscape.probes.curvature.eigenpairs import whole_vectors
 from landscape.probes.curvature.lanczos import Ends, lanczos_ends, power_end

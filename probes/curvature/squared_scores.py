@@ -12,8 +12,8 @@ from torch import Tensor
 
 from landscape.potentials import NetworkLoss
 from landscape.potentials.sample_scores import SampleScores, loss_scores, route_in_words
-from landscape.probes._correlation import student_factor
 from landscape.probes.curvature.model_labels import drawn_targets, outputs_of
+from landscape.statistics import student_factor
 
 __all__ = ["SquaredScores", "labels_differ", "model_directions", "squared_scores"]
 

@@ -9,7 +9,6 @@ import xarray as xr
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
-from landscape.observers.few import error_of_mean
 from landscape.potentials.positions import labelled, plain_array
 from landscape.probes._correlation import combine
 from landscape.probes._describe import annotate
@@ -17,6 +16,7 @@ from landscape.probes._estimation import correlations, moments
 from landscape.probes._influence import Influence, between_chains
 from landscape.probes._pairs import means_of_pairs, pair_of_chains
 from landscape.probes._series import FloatArray, as_series, bundles, grouping
+from landscape.statistics import error_of_mean
 
 __all__ = ["project"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.probes._correlation import error_of_mean
 from landscape.probes.curvature.linear import LinearMap, at_once, gaussian_probes, pieces, sign_probes
 from landscape.probes.curvature.rows import dots, gram, orthonormal, remove
+from landscape.statistics import error_of_mean
 
 __all__ = ["Estimate", "hutch_plus_plus", "hutchinson", "xtrace"]
 

@@ -10,13 +10,12 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import one_of, whole_number
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
-from landscape.potentials.checks import one_of, whole_number
 from landscape.potentials.modes import plain_modes
 from landscape.potentials.piecewise import why_curved
 from landscape.potentials.sample_scores import SampleScores, check_samples_apart, loss_scores, route_in_words
-from landscape.probes._correlation import student_factor, widen
 from landscape.probes.curvature.linear import as_linear, check_tolerance, settled
 from landscape.probes.curvature.model_labels import check_model, drawn_targets, fisher_factor
 from landscape.probes.curvature.operators import layer_name, need_network
@@ -25,6 +24,7 @@ from landscape.probes.curvature.squared_scores import labels_differ
 from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, asymmetry_of, widened
 from landscape.probes.curvature.trace_estimators import hutch_plus_plus, hutchinson, xtrace
 from landscape.random import check_seed
+from landscape.statistics import student_factor, widen
 
 __all__ = ["fisher_trace", "trace"]
 

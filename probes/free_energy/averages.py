@@ -10,10 +10,11 @@ import scipy.special
 import xarray as xr
 
 from landscape.errors import ConfigError, ConvergenceError, ShapeError
-from landscape.probes._correlation import combine, fft_size, long_run, power, products, student_factor
+from landscape.probes._correlation import combine, fft_size, long_run, power, products
 from landscape.probes._estimation import correlations, moments
 from landscape.probes._influence import Influence
 from landscape.probes._series import BoolArray, FloatArray, Groups, IntArray, as_series, bundles
+from landscape.statistics import student_factor
 
 __all__ = [
     "Averages",

@@ -10,9 +10,10 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import one_of
 from landscape.errors import ConvergenceError
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import needs_energy, one_of
+from landscape.potentials.conservative import needs_energy
 from landscape.potentials.modes import plain_modes
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import check_temperature, chosen_values, curve

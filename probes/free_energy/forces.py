@@ -12,9 +12,10 @@ from torch import Tensor
 
 from landscape import random
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import needs_energy, whole_number
+from landscape.potentials.conservative import needs_energy
 from landscape.potentials.modes import plain_modes
 from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve

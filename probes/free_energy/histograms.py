@@ -17,7 +17,6 @@ from landscape.errors import ConfigError, ConvergenceError, ShapeError
 from landscape.potentials import Expression
 from landscape.potentials.positions import plain_array
 from landscape.probes._balance import refuse_biased, refuse_driven
-from landscape.probes._correlation import student_factor
 from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._pairs import refuse_pairs
 from landscape.probes._series import FloatArray
@@ -30,6 +29,7 @@ from landscape.probes.free_energy.averages import (
     refuse_still,
     resolution,
 )
+from landscape.statistics import student_factor
 
 __all__ = ["bin_edges", "limits_of_run", "places_of", "profile", "turning", "zero_of"]
 

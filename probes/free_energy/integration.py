@@ -12,9 +12,10 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import needs_energy, whole_number
+from landscape.potentials.conservative import needs_energy
 from landscape.potentials.expression import Expression
 from landscape.potentials.positions import plain_array
 from landscape.probes._needed import Length, with_steps_needed

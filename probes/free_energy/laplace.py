@@ -10,7 +10,7 @@ import xarray as xr
 from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import needs_energy
+from landscape.potentials.conservative import needs_energy
 from landscape.potentials.modes import plain_modes
 from landscape.potentials.positions import one_position, plain_array
 from landscape.probes._series import FloatArray

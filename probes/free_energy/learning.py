@@ -10,15 +10,15 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.integrators.euler_maruyama import EulerMaruyama
 from landscape.integrators.mala import MALA
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import needs_energy, whole_number
+from landscape.potentials.conservative import needs_energy
 from landscape.potentials.expression import Expression
 from landscape.potentials.positions import one_position
-from landscape.probes._correlation import error_of_mean, widen
 from landscape.probes._estimation import longer_needed
 from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._series import BoolArray, FloatArray
@@ -26,6 +26,7 @@ from landscape.probes.free_energy.averages import averages, check_temperature
 from landscape.record import Record
 from landscape.restraints import Restrain
 from landscape.simulate import simulate
+from landscape.statistics import error_of_mean, widen
 
 __all__ = ["local_learning_coefficient"]
 

@@ -9,12 +9,12 @@ import xarray as xr
 from scipy.interpolate import RegularGridInterpolator
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.errors import ConfigError
-from landscape.potentials.checks import whole_number
-from landscape.probes._correlation import student_factor
 from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import FEWEST_CHAINS, FEWEST_TIMES, check_temperature, clusters, resolution
+from landscape.statistics import student_factor
 
 __all__ = ["metadynamics"]
 

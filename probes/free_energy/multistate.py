@@ -15,9 +15,9 @@ from scipy.special import logsumexp
 
 from landscape.errors import ConfigError, ConvergenceError, OverlapError
 from landscape.potentials.module_trials import undisturbed
-from landscape.probes._correlation import student_factor
 from landscape.probes._series import BoolArray, FloatArray, IntArray
 from landscape.probes.free_energy.averages import FEWEST_CHAINS, FEWEST_TIMES, Resolution, by_correlations, resolution
+from landscape.statistics import student_factor
 
 __all__ = [
     "FEWEST_DRAWS",

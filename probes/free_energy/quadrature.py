@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from landscape.probes._correlation import student_factor
 from landscape.probes._series import FloatArray
+from landscape.statistics import student_factor
 
 __all__ = ["Integral", "bends", "integrate"]
 

@@ -9,9 +9,10 @@ import torch
 import xarray as xr
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.errors import ConfigError, OverlapError
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import needs_energy, whole_number
+from landscape.potentials.conservative import needs_energy
 from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import (

@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import needs_energy, whole_number
+from landscape.potentials.conservative import needs_energy
 from landscape.potentials.positions import one_position
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import check_temperature

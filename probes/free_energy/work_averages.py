@@ -13,9 +13,9 @@ from scipy.stats import chi2, norm
 from landscape.arguments import guarded
 from landscape.errors import ConfigError, OverlapError, ShapeError
 from landscape.potentials.positions import plain_array
-from landscape.probes._correlation import student_factor
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import clusters, own_temperature
+from landscape.statistics import student_factor
 
 __all__ = [
     "acceptance_ratio",

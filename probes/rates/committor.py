@@ -10,16 +10,16 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.integrators.base import Integrator
 from landscape.observers import CoreSets
-from landscape.observers.few import error_of_mean
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import whole_number
 from landscape.probes._describe import annotate
 from landscape.probes.curvature.positions import Places
 from landscape.probes.rates.intervals import NORMAL, fraction_interval
 from landscape.probes.rates.shots import check_rule, first_cores
+from landscape.statistics import error_of_mean
 
 __all__ = ["committor", "committor_test"]
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.observers import CoreSets
-from landscape.probes._correlation import student_factor, widen
 from landscape.probes._describe import annotate
 from landscape.probes._needed import Length, every_needed, in_units
 from landscape.probes.rates.counts import NAMES, core_sets
 from landscape.probes.rates.followed import Row, by_temperature, recorded, stacked
+from landscape.statistics import student_factor, widen
 
 __all__ = ["escape_rate"]
 

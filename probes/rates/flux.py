@@ -13,14 +13,13 @@ from torch import Tensor
 
 from landscape import random
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.integrators.masses import rows
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import whole_number
 from landscape.potentials.modes import plain_modes
 from landscape.potentials.quadrature import graded_edges
-from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
 from landscape.probes.free_energy.averages import check_temperature
 from landscape.probes.free_energy.forces import SurfaceWalk
@@ -29,6 +28,7 @@ from landscape.probes.rates.shots import check_rule
 from landscape.record import Record
 from landscape.restraints import scalar_field
 from landscape.simulate import simulate
+from landscape.statistics import student_factor
 
 __all__ = ["reactive_flux"]
 

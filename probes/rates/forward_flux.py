@@ -11,18 +11,18 @@ import xarray as xr
 
 from landscape import random
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.engines.choice import Backend
 from landscape.errors import ConfigError, ConvergenceError
 from landscape.integrators.base import Integrator
 from landscape.per_chain import length_of
 from landscape.potentials.base import Potential
-from landscape.potentials.checks import whole_number
 from landscape.potentials.positions import plain_array
-from landscape.probes._correlation import student_factor
 from landscape.probes._describe import annotate
 from landscape.probes._series import BoolArray, FloatArray, IntArray
 from landscape.probes.rates.first_hits import FirstHits, Swarm
 from landscape.schedules import Schedule, as_schedule
+from landscape.statistics import student_factor
 
 __all__ = ["forward_flux"]
 

@@ -54,10 +54,12 @@ def level(module):
     """How far up the house a module lives; arrows point down or stay."""
     if module in (
         "landscape.arguments",
+        "landscape.checks",
         "landscape.codec",
         "landscape.errors",
         "landscape.notices",
         "landscape.random",
+        "landscape.statistics",
     ):
         return 0
     for prefix, height in (

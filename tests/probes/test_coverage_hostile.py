@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 import landscape as ls
-from landscape.observers.few import lengthen, student_factor
 from landscape.probes import confinement, fluctuations, rates
+from landscape.statistics import lengthen, student_factor
 from tests.probes.processes import LOWEST, ar1, correlation, energies, labels
 
 REPEATS = 300

@@ -7,13 +7,13 @@ import xarray as xr
 
 import landscape as ls
 from landscape.observers import Residence
-from landscape.observers.few import error_of_mean
 from landscape.probes import confinement, curvature
 from landscape.probes.curvature.linear import as_linear
 from landscape.probes.curvature.trace_estimators import hutchinson
 from landscape.probes.fluctuations import effective_temperature
 from landscape.probes.free_energy import local_learning_coefficient
 from landscape.probes.free_energy.learning import _sensitivities
+from landscape.statistics import error_of_mean
 
 LOWEST, HIGHEST, REPEATS = 0.90, 0.985, 200
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from landscape.errors import ConfigError
-from landscape.schedules import Schedule
 
-__all__ = ["file_path", "known_options", "needs_energy", "one_of", "true_or_false", "whole_number"]
+__all__ = ["file_path", "known_options", "one_of", "true_or_false", "whole_number"]
 
 
 def whole_number(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
@@ -102,47 +101,6 @@ def true_or_false(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{name} = {value!r} is not True or False: give one of the two")
     return value
-
-
-def needs_energy(who: str, *potentials: Any, per_chain: bool = False) -> None:
-    """Refuse forces that are not minus the gradient of one energy, the same at all times.
-
-    Parameters
-    ----------
-    who : str
-        What relies on the energy, for the message.
-    *potentials : Potential
-        Anything else is left to others to refuse.
-    per_chain : bool
-        Whether each chain may have an energy of its own.
-
-    Raises
-    ------
-    ConfigError
-
-    Examples
-    --------
-    >>> from landscape.potentials import Drift
-    >>> needs_energy("minimize", Drift("y", "-x", coordinates=["x", "y"]))
-    Traceback (most recent call last):
-    ...
-    landscape.errors.ConfigError: minimize relies on forces -grad V, whose law in equilibrium is exp(-V/T); those of \
-Drift(drift=['y', '-x'], coordinates=['x', 'y']) are the gradient of no energy: simulate it with EulerMaruyama, say
-    """
-    for one in potentials:
-        if not getattr(one, "conservative", True):
-            raise ConfigError(
-                f"{who} relies on forces -grad V, whose law in equilibrium is exp(-V/T); those of {one!r} are the "
-                "gradient of no energy: simulate it with EulerMaruyama, say"
-            )
-        numbers = getattr(one, "varying", {})
-        if any(isinstance(value, Schedule) for value in numbers.values()):
-            raise ConfigError(
-                f"{who} relies on one energy, and that of {one!r} changes in time: take that of a moment, "
-                "formula.at(time), or a rule that follows the force, such as EulerMaruyama or BAOAB"
-            )
-        if numbers and not per_chain:
-            raise ConfigError(f"{who} relies on one energy for all chains: take formula.at(chain=number)")
 
 
 def known_options(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Errors of estimates from few values: Student's factor, skewness, and scales whose logarithm is nearly normal."""
+"""Independent numbers: errors of means of few, Student's factor, skewness, scales whose logarithm is nearly normal."""
 
 from __future__ import annotations
 
