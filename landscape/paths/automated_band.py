@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, Unpack
 
 import torch
 from torch import Tensor
@@ -17,12 +18,13 @@ from landscape.notices import warn
 from landscape.paths.band_checkpoint import BandState, Cadence
 from landscape.paths.convergence import why_not_converged
 from landscape.paths.curve import chord_knots, respace
-from landscape.paths.domain import Domain, Within, domain_of
+from landscape.paths.domain import Domain
 from landscape.paths.evaluation import energies_at
 from landscape.paths.history import History
 from landscape.paths.path import Path
-from landscape.paths.relaxation import Descent, Motion, Spacing, finished_path, real_number, relax
-from landscape.paths.straight import initial_pivots, path_given
+from landscape.paths.relaxation import Motion, Spacing, finished_path, relax
+from landscape.paths.search import Descent, SharedSettings, begin_search, real_number, with_shared_settings
+from landscape.paths.straight import path_given
 from landscape.paths.tangents import improved_tangents, perpendicular
 from landscape.potentials.base import Potential
 from landscape.progress import progress_bar
@@ -40,6 +42,7 @@ BETWEEN: Final = 9  # points of the dense evaluation in each segment
 
 
 @guarded
+@with_shared_settings
 def auto_neb(
     potential: Potential,
     start: Any,
@@ -48,16 +51,9 @@ def auto_neb(
     cycles: Cycles | None = None,
     insert: int = 2,
     threshold: float = 0.1,
-    momentum: float = 0.0,
-    tolerance: float = 0.0,
-    seed: int = 0,
-    own_batches: bool = False,
-    pivots_at_once: int | None = None,
-    end_tolerance: float = 1e-2,
-    constraint: Within = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int | None = None,
-    progress: bool | None = None,
+    **settings: Unpack[SharedSettings],
 ) -> Path:
     """A low path between two minima by AutoNEB [1]_: a band with infinitely stiff springs that grows where it must.
 
@@ -132,31 +128,28 @@ def auto_neb(
     >>> round(path.highest(well)[1], 3), ls.paths.straight_line([-1.0, 0.0], [1.0, 0.0]).highest(well)[1]
     (1.0, 5.0)
     """
-    schedule = [
-        Descent(steps, lr, momentum, tolerance, seed, own_batches, pivots_at_once)
-        for lr, steps in (rate_and_steps(potential, one) for one in cycles_of(potential, cycles))
-    ]
-    if not schedule:
+    rates = [rate_and_steps(potential, one) for one in cycles_of(potential, cycles)]
+    if not rates:
         raise ConfigError("auto_neb needs at least one cycle (lr, steps)")
     whole_number("insert", insert, least=0)
     real_number("threshold", threshold, least=0.0)
-    settings = {"insert": insert, "threshold": threshold} | schedule[0].spec()
-    del settings["lr"], settings["steps"]
-    settings["cycles"] = [[one.lr, one.steps] for one in schedule]
-    domain = domain_of(potential, constraint)
-    settings |= domain.spec()
     if checkpoint_every is not None:
         whole_number("checkpoint_every", checkpoint_every)
     pivots = 2 if path_given(start) is None else None
-    ends = initial_pivots(potential, start, end, pivots, domain=domain, end_tolerance=end_tolerance)
+    search = begin_search(potential, start, end, pivots, rates[0][1], rates[0][0], settings)
+    domain, ends, pivots_at_once = search.domain, search.pivots, search.descent.pivots_at_once
+    schedule = [replace(search.descent, lr=lr, steps=steps) for lr, steps in rates]
+    recorded = {"insert": insert, "threshold": threshold} | search.descent.spec()
+    del recorded["lr"], recorded["steps"]
+    recorded |= {"cycles": [[one.lr, one.steps] for one in schedule]} | domain.spec()
     if checkpoint is not None and os.path.exists(checkpoint):
-        band = BandState.load(checkpoint, settings, ends)
+        band = BandState.load(checkpoint, recorded, ends)
     else:
         knots = chord_knots(ends)
         band = BandState(Motion.at_rest(ends), False, knots.diff() / knots[-1], ends, History())
     total, interruption = sum(one.steps for one in schedule), Interruption(at_once=checkpoint is None)
     cadence = Cadence(
-        lambda: None if checkpoint is None else band.save(checkpoint, settings), checkpoint_every, interruption
+        lambda: None if checkpoint is None else band.save(checkpoint, recorded), checkpoint_every, interruption
     )
 
     def way_on(_: str) -> str:
@@ -166,7 +159,7 @@ def auto_neb(
 
     with (
         told(way_on),
-        progress_bar(total, "automated band", show=progress) as report,
+        progress_bar(total, "automated band", show=search.progress) as report,
         nullcontext() if checkpoint is None else interruption,
     ):
         for descent in schedule[band.history.cycles :]:
@@ -181,7 +174,7 @@ def auto_neb(
             f"auto_neb has not converged: {why}. Give more or longer cycles, such as cycles=[(lr, 2000)] * 4, or raise "
             "lr in the first ones"
         )
-    return finished_path(potential, band.best, band.history, "auto_neb", settings, pivots_at_once)
+    return finished_path(potential, band.best, band.history, "auto_neb", recorded, pivots_at_once)
 
 
 def _cycle(

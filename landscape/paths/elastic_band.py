@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from landscape.arguments import guarded
 from landscape.checks import true_or_false
-from landscape.paths.domain import Within, domain_of
 from landscape.paths.path import Path
-from landscape.paths.relaxation import Descent, Rule, one_cycle, real_number
-from landscape.paths.straight import initial_pivots
+from landscape.paths.relaxation import Rule, one_cycle
+from landscape.paths.search import SharedSettings, begin_search, real_number, with_shared_settings
 from landscape.paths.tangents import improved_tangents, perpendicular
 from landscape.potentials.base import Potential
 
@@ -20,6 +19,7 @@ __all__ = ["neb"]
 
 
 @guarded
+@with_shared_settings
 def neb(
     potential: Potential,
     start: Any,
@@ -30,14 +30,7 @@ def neb(
     lr: float,
     spring: float | None = None,
     climbing: bool = True,
-    momentum: float = 0.0,
-    tolerance: float = 0.0,
-    seed: int = 0,
-    own_batches: bool = False,
-    pivots_at_once: int | None = None,
-    end_tolerance: float = 1e-2,
-    constraint: Within = None,
-    progress: bool | None = None,
+    **settings: Unpack[SharedSettings],
 ) -> Path:
     """A minimum-energy path by the nudged elastic band, whose highest image climbs to the saddle.
 
@@ -91,14 +84,12 @@ def neb(
     >>> bool(well.gradient(saddle).norm() < 1e-6), round(float(saddle[0]), 5)
     (True, 0.073)
     """
-    descent = Descent(steps, lr, momentum, tolerance, seed, own_batches, pivots_at_once)
     true_or_false("climbing", climbing)
+    search = begin_search(potential, start, end, pivots, steps, lr, settings)
     stiffness = real_number("spring", 0.1 / lr if spring is None else spring, least=0.0)
-    domain = domain_of(potential, constraint)
-    moving = initial_pivots(potential, start, end, pivots, domain=domain, end_tolerance=end_tolerance)
     return one_cycle(
-        potential, domain, moving, _nudged(stiffness, climbing), improved_tangents, lambda pivots: pivots, descent,
-        method="neb", progress=progress, settings={"spring": stiffness, "climbing": climbing},
+        search, _nudged(stiffness, climbing), improved_tangents, lambda pivots: pivots, method="neb",
+        spring=stiffness, climbing=climbing,
     )  # fmt: skip
 
 

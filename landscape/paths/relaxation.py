@@ -2,71 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from landscape.checks import true_or_false, whole_number
-from landscape.errors import ConfigError, NonFiniteError
+from landscape.errors import NonFiniteError
 from landscape.paths.domain import Domain
 from landscape.paths.evaluation import Slopes, buffers_at, energies_at
 from landscape.paths.history import History
 from landscape.paths.path import Path
+from landscape.paths.search import Descent, Search
 from landscape.paths.straight import check_movable
 from landscape.paths.tangents import perpendicular
 from landscape.potentials.base import Potential
 from landscape.progress import progress_bar
-from landscape.random import check_seed
 from landscape.results import global_attributes
 from landscape.storage.interruption import told
 
-__all__ = ["KEPT", "Descent", "Motion", "check_finite", "finished_path", "one_cycle", "real_number", "relax"]
+__all__ = ["KEPT", "Motion", "check_finite", "finished_path", "one_cycle", "relax"]
 
 KEPT = 200  # iterations of each cycle that are recorded, at most
 # (pivots, energies, gradients, progress from 0 to 1) -> minus what the inner pivots step along
 Rule = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 TangentRule = Callable[[Tensor, Tensor], Tensor]  # (pivots, energies) -> unit tangents at the inner pivots
 Spacing = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Descent:
-    """Settings that all searches share, checked; see `string` for their meaning.
-
-    Raises
-    ------
-    ConfigError
-    """
-
-    steps: int
-    lr: float
-    momentum: float = 0.0
-    tolerance: float = 0.0
-    seed: int = 0
-    own_batches: bool = False
-    pivots_at_once: int | None = None
-
-    def __post_init__(self) -> None:
-        whole_number("steps", self.steps)
-        check_seed(self.seed)
-        true_or_false("own_batches", self.own_batches)
-        if self.pivots_at_once is not None:
-            whole_number("pivots_at_once", self.pivots_at_once)
-        real_number("lr", self.lr, above=0.0)
-        real_number("momentum", self.momentum, least=0.0, below=1.0)
-        real_number("tolerance", self.tolerance, least=0.0)
-
-    def slopes(self, potential: Potential) -> Slopes:
-        """Energy and gradient on the minibatches of these settings."""
-        return Slopes(potential, seed=self.seed, own_batches=self.own_batches, pivots_at_once=self.pivots_at_once)
-
-    def spec(self) -> dict[str, Any]:
-        """What of it changes the result."""
-        return {name: value for name, value in asdict(self).items() if name != "pivots_at_once"}
 
 
 @dataclass
@@ -133,24 +95,15 @@ def relax(
 
 
 def one_cycle(
-    potential: Potential,
-    domain: Domain,
-    pivots: Tensor,
-    rule: Rule,
-    tangents_of: TangentRule,
-    spacing: Spacing,
-    descent: Descent,
-    *,
-    method: str,
-    progress: bool | None,
-    settings: dict[str, Any],
+    search: Search, rule: Rule, tangents_of: TangentRule, spacing: Spacing, *, method: str, **own: Any
 ) -> Path:
-    """The path that `relax` makes of pivots at one rate; `settings` are the method's own, for the record.
+    """The path that `relax` makes of a search at one rate; `own` are the method's settings, for the record.
 
     An interruption comes with the path that was reached as its attribute `dataset`.
     """
+    potential, domain, descent, pivots = search.potential, search.domain, search.descent, search.pivots
     history, motion = History(), Motion.at_rest(domain.inside(spacing(check_movable(pivots))))
-    settings = {"pivots": len(pivots)} | descent.spec() | settings | domain.spec()
+    settings = {"pivots": len(pivots)} | descent.spec() | own | domain.spec()
 
     def reached() -> Path:
         highest = float(energies_at(potential, motion.pivots, descent.pivots_at_once).max())
@@ -159,7 +112,7 @@ def one_cycle(
 
     with (
         told(lambda _: f"interrupted at step {motion.done} of {descent.steps} of the band"),
-        progress_bar(descent.steps, method, show=progress) as report,
+        progress_bar(descent.steps, method, show=search.progress) as report,
     ):
         try:
             relax(
@@ -210,20 +163,3 @@ def check_finite(values: Tensor, step: int) -> None:
             "2/(largest curvature)",
             step=step,
         )
-
-
-def real_number(
-    name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf, below: float = math.inf
-) -> float:
-    """`value`, refused unless it is a finite number in that range.
-
-    Raises
-    ------
-    ConfigError
-    """
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not (number and value >= least and above < value < below):
-        wanted = [f"{word} {bound:g}" for word, bound in (("at least", least), ("above", above), ("below", below))]
-        wanted = [text for text in wanted if "inf" not in text]
-        raise ConfigError(f"{name} must be a finite number, {' and '.join(wanted)}, got {value!r}")
-    return float(value)

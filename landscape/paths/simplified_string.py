@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from landscape.arguments import guarded
 from landscape.paths.curve import respace
-from landscape.paths.domain import Within, domain_of
 from landscape.paths.path import Path
-from landscape.paths.relaxation import Descent, one_cycle
-from landscape.paths.straight import initial_pivots
+from landscape.paths.relaxation import one_cycle
+from landscape.paths.search import SharedSettings, begin_search, with_shared_settings
 from landscape.paths.tangents import spline_tangents
 from landscape.potentials.base import Potential
 
@@ -20,6 +19,7 @@ __all__ = ["string"]
 
 
 @guarded
+@with_shared_settings
 def string(
     potential: Potential,
     start: Any,
@@ -28,14 +28,7 @@ def string(
     pivots: int | None = None,
     steps: int,
     lr: float,
-    momentum: float = 0.0,
-    tolerance: float = 0.0,
-    seed: int = 0,
-    own_batches: bool = False,
-    pivots_at_once: int | None = None,
-    end_tolerance: float = 1e-2,
-    constraint: Within = None,
-    progress: bool | None = None,
+    **settings: Unpack[SharedSettings],
 ) -> Path:
     """A minimum-energy path by the simplified string method [1]_: full-gradient steps and re-spacing in turn.
 
@@ -100,18 +93,13 @@ def string(
     >>> round(float(path.pivots[5, 1]), 6), round(float(path.energies.max()), 6)
     (1.0, 1.0)
     """
-    descent = Descent(steps, lr, momentum, tolerance, seed, own_batches, pivots_at_once)
-    domain = domain_of(potential, constraint)
-    moving = initial_pivots(potential, start, end, pivots, domain=domain, end_tolerance=end_tolerance)
-    equal = torch.linspace(0, 1, len(moving), dtype=torch.float64, device=moving.device)
+    search = begin_search(potential, start, end, pivots, steps, lr, settings)
+    equal = torch.linspace(0, 1, len(search.pivots), dtype=torch.float64, device=search.pivots.device)
 
     def spacing(pivots: Tensor) -> Tensor:
         return respace(pivots, equal, spline=True)
 
-    return one_cycle(
-        potential, domain, moving, _full_gradient, spline_tangents, spacing, descent, method="string",
-        progress=progress, settings={},
-    )  # fmt: skip
+    return one_cycle(search, _full_gradient, spline_tangents, spacing, method="string")
 
 
 def _full_gradient(pivots: Tensor, energies: Tensor, gradients: Tensor, progress: float) -> Tensor:

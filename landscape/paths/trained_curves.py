@@ -15,7 +15,8 @@ from landscape.paths.domain import Domain, Within, domain_of
 from landscape.paths.evaluation import energies_at
 from landscape.paths.history import History
 from landscape.paths.path import Path
-from landscape.paths.relaxation import KEPT, Descent, check_finite, finished_path
+from landscape.paths.relaxation import KEPT, check_finite, finished_path
+from landscape.paths.search import Descent
 from landscape.paths.straight import initial_pivots, path_given
 from landscape.potentials.base import Potential
 from landscape.progress import progress_bar

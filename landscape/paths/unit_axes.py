@@ -174,71 +174,58 @@ def _sizes(axis: Axis, *, joined: bool) -> list[int]:
 
 def split(axis: Axis, sizes: Sequence[int]) -> list[Axis] | None:
     """Axes of these lengths whose product is the axis; None if it does not come apart there."""
-    axis = found(axis)
-    if axis.kind == "fixed":
-        return [fixed(size, axis.why) for size in sizes]
-    if axis.size in sizes:
-        return [axis if size == axis.size else fixed(1, "") for size in sizes]
-    if axis.kind == "units":
-        parts = [units(size) for size in sizes]
-        _become(axis, product(parts))
-        return parts
-    if axis.kind == "joined":
-        return None
-    left, done = list(axis.parts), []
-    for size in sizes:
-        taken: list[Axis] = []
-        while size > 1:
-            part = found(left.pop(0))
-            if part.kind == "product":
-                left[:0] = part.parts
-            elif size % part.size == 0:
-                taken.append(part)
-                size //= part.size
-            else:
-                halves = split(part, (size, part.size // size)) if part.size % size == 0 else None
-                if halves is None:
-                    return None
-                left[:0] = halves
-        done.append(product(taken))
-    return done
+    return _apart(axis, sizes, joined=False)
 
 
 def cut(axis: Axis, sizes: Sequence[int]) -> list[Axis] | None:
     """Axes of these lengths which the axis is one after another; None if it does not come apart there."""
+    return _apart(axis, [int(size) for size in sizes], joined=True)
+
+
+def _apart(axis: Axis, sizes: Sequence[int], *, joined: bool) -> list[Axis] | None:
+    """Axes of these lengths that follow each other, or whose product it is."""
     axis = found(axis)
-    sizes = [int(size) for size in sizes]
+    kind, compose, nothing = ("joined", join, 0) if joined else ("product", product, 1)
     if axis.kind == "fixed":
         return [fixed(size, axis.why) for size in sizes]
     if axis.size in sizes:
-        return [axis if size == axis.size else fixed(0, "") for size in sizes]
+        return [axis if size == axis.size else fixed(nothing, "") for size in sizes]
     if axis.kind == "units":
         parts = [units(size) for size in sizes]
-        _become(axis, join(parts))
+        _become(axis, compose(parts))
         return parts
-    if axis.kind == "product":
-        inner = product(axis.parts[1:])
-        if any(size % inner.size for size in sizes):
-            return None
-        heads = cut(axis.parts[0], [size // inner.size for size in sizes])
-        return None if heads is None else [product((head, inner)) for head in heads]
+    if axis.kind != kind:
+        return _cut_product(axis, sizes) if joined else None
     left, done = list(axis.parts), []
     for size in sizes:
         taken: list[Axis] = []
-        while size > 0:
+        while size > nothing:
             part = found(left.pop(0))
-            if part.kind == "joined":
+            fits = part.size <= size if joined else size % part.size == 0
+            if part.kind == kind:
                 left[:0] = part.parts
-            elif part.size <= size:
+            elif fits:
                 taken.append(part)
-                size -= part.size
+                size = size - part.size if joined else size // part.size
+            elif not joined and part.size % size:
+                return None
             else:
-                halves = cut(part, (size, part.size - size))
+                rest = part.size - size if joined else part.size // size
+                halves = _apart(part, (size, rest), joined=joined)
                 if halves is None:
                     return None
                 left[:0] = halves
-        done.append(join(taken))
+        done.append(compose(taken))
     return done
+
+
+def _cut_product(axis: Axis, sizes: Sequence[int]) -> list[Axis] | None:
+    """A product is cut where its first factor is."""
+    inner = product(axis.parts[1:])
+    if any(size % inner.size for size in sizes):
+        return None
+    heads = cut(axis.parts[0], [size // inner.size for size in sizes])
+    return None if heads is None else [product((head, inner)) for head in heads]
 
 
 def order_of(axis: Axis, orders: Mapping[int, Indices], still: int = -1) -> Indices:

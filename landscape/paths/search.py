@@ -1,0 +1,149 @@
+"""How a search for a path begins: the settings that all methods share, checked, and the pivots between two ends."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, TypedDict, TypeVar, get_type_hints
+
+from torch import Tensor
+
+from landscape.checks import true_or_false, whole_number
+from landscape.errors import ConfigError
+from landscape.paths.domain import Domain, Within, domain_of
+from landscape.paths.evaluation import Slopes
+from landscape.paths.straight import initial_pivots
+from landscape.potentials.base import Potential
+from landscape.random import check_seed
+
+__all__ = ["Descent", "Search", "SharedSettings", "begin_search", "real_number", "with_shared_settings"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """Settings of a descent, checked; see `string` for their meaning.
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    steps: int
+    lr: float
+    momentum: float = 0.0
+    tolerance: float = 0.0
+    seed: int = 0
+    own_batches: bool = False
+    pivots_at_once: int | None = None
+
+    def __post_init__(self) -> None:
+        whole_number("steps", self.steps)
+        check_seed(self.seed)
+        true_or_false("own_batches", self.own_batches)
+        if self.pivots_at_once is not None:
+            whole_number("pivots_at_once", self.pivots_at_once)
+        real_number("lr", self.lr, above=0.0)
+        real_number("momentum", self.momentum, least=0.0, below=1.0)
+        real_number("tolerance", self.tolerance, least=0.0)
+
+    def slopes(self, potential: Potential) -> Slopes:
+        """Energy and gradient on the minibatches of these settings."""
+        return Slopes(potential, seed=self.seed, own_batches=self.own_batches, pivots_at_once=self.pivots_at_once)
+
+    def spec(self) -> dict[str, Any]:
+        """What of it changes the result."""
+        return {name: value for name, value in asdict(self).items() if name != "pivots_at_once"}
+
+
+class SharedSettings(TypedDict, total=False):
+    """Arguments of every search beside its own; see `string` for their meaning."""
+
+    momentum: float
+    tolerance: float
+    seed: int
+    own_batches: bool
+    pivots_at_once: int | None
+    end_tolerance: float
+    constraint: Within
+    progress: bool | None
+
+
+_DEFAULTS: Final[dict[str, Any]] = {one.name: one.default for one in fields(Descent)} | {
+    "end_tolerance": 1e-2,
+    "constraint": None,
+    "progress": None,
+}
+
+
+def with_shared_settings(search: F) -> F:
+    """A search whose last argument is ``**settings``, with the shared ones in its signature."""
+    own, shared = inspect.signature(search), get_type_hints(SharedSettings)
+    more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_DEFAULTS[name], annotation=kind)
+            for name, kind in shared.items()]  # fmt: skip
+    search.__signature__ = own.replace(parameters=[*list(own.parameters.values())[:-1], *more])  # type: ignore[attr-defined]
+    search.__annotations__ = {name: one for name, one in search.__annotations__.items() if name != "settings"} | shared
+    return search
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A search that is about to begin.
+
+    Attributes
+    ----------
+    potential : Potential
+    domain : Domain
+    pivots : tensor, shape ``(P, N)``
+        Where it begins.
+    descent : Descent
+    progress : bool or None
+        Whether to show a bar.
+    """
+
+    potential: Potential
+    domain: Domain
+    pivots: Tensor
+    descent: Descent
+    progress: bool | None
+
+
+def begin_search(
+    potential: Potential, start: Any, end: Any, pivots: int | None, steps: int, lr: float, settings: Mapping[str, Any]
+) -> Search:
+    """Settings checked, and pivots in the domain between the ends.
+
+    Raises
+    ------
+    ConfigError, ShapeError, NonFiniteError
+    TypeError
+        For a setting that no search has.
+    """
+    unknown = sorted(set(settings) - set(SharedSettings.__annotations__))
+    if unknown:
+        raise TypeError(f"got an unexpected keyword argument {unknown[0]!r}")
+    all_settings = _DEFAULTS | {"steps": steps, "lr": lr} | dict(settings)
+    descent = Descent(**{one.name: all_settings[one.name] for one in fields(Descent)})
+    domain = domain_of(potential, all_settings["constraint"])
+    moving = initial_pivots(potential, start, end, pivots, domain=domain, end_tolerance=all_settings["end_tolerance"])
+    return Search(potential, domain, moving, descent, all_settings["progress"])
+
+
+def real_number(
+    name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf, below: float = math.inf
+) -> float:
+    """`value`, refused unless it is a finite number in that range.
+
+    Raises
+    ------
+    ConfigError
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not (number and value >= least and above < value < below):
+        wanted = [f"{word} {bound:g}" for word, bound in (("at least", least), ("above", above), ("below", below))]
+        wanted = [text for text in wanted if "inf" not in text]
+        raise ConfigError(f"{name} must be a finite number, {' and '.join(wanted)}, got {value!r}")
+    return float(value)
