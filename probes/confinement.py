@@ -16,7 +16,11 @@ from __future__ import annotations
 
 from landscape.probes._along_path import along_path, linear_connectivity
 from landscape.probes._barriers import barriers
-from landscape.probes._confinement_plots import (
+from landscape.probes._drift import drift
+from landscape.probes._instability import instability
+from landscape.probes._passage import first_passage
+from landscape.probes._relaxation import relaxation
+from landscape.probes.plotting.confinement_plots import (
     plot_along_path,
     plot_barriers,
     plot_drift,
@@ -25,10 +29,6 @@ from landscape.probes._confinement_plots import (
     plot_linear_connectivity,
     plot_relaxation,
 )
-from landscape.probes._drift import drift
-from landscape.probes._instability import instability
-from landscape.probes._passage import first_passage
-from landscape.probes._relaxation import relaxation
 
 __all__ = [
     "along_path",

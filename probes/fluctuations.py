@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 from landscape.probes._autocorrelation import autocorrelation, half_time
 from landscape.probes._batch_temperature import batch_temperature
 from landscape.probes._diffusion import diffusion
-from landscape.probes._diffusion_plots import plot_diffusion
 from landscape.probes._distance import distance
 from landscape.probes._effective_temperature import effective_temperature
 from landscape.probes._entropy_production import entropy_production
 from landscape.probes._equilibration import equilibration
-from landscape.probes._fluctuation_plots import (
+from landscape.probes._participation import participation_ratio
+from landscape.probes._spikes import spikes
+from landscape.probes._summary import summary
+from landscape.probes._temperature_scan import temperature_scan
+from landscape.probes.plotting.fluctuation_plots import (
     plot_autocorrelation,
     plot_fluctuation_relation,
     plot_half_time,
@@ -32,8 +35,8 @@ from landscape.probes._fluctuation_plots import (
     plot_summary,
     plot_temperature_scan,
 )
-from landscape.probes._participation import participation_ratio
-from landscape.probes._series_plots import (
+from landscape.probes.plotting.series_plots import (
+    plot_diffusion,
     plot_distance,
     plot_effective_temperature,
     plot_energy_distribution,
@@ -41,9 +44,6 @@ from landscape.probes._series_plots import (
     plot_equilibration,
     plot_spikes,
 )
-from landscape.probes._spikes import spikes
-from landscape.probes._summary import summary
-from landscape.probes._temperature_scan import temperature_scan
 
 __all__ = [
     "autocorrelation",

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from landscape import probes
 from landscape.potentials import Valley
+from landscape.probes.plotting.marks import BAND, BLUE, GREEN, ORANGE, points
+from landscape.probes.plotting.picture import finished
 
 __all__ = ["draw_figure"]
-
-THEORY = "#D55E00"
 
 
 def draw_figure(
@@ -44,7 +44,7 @@ def draw_figure(
     curve = printed + float((profile.free_energy - printed).mean())
     axes[1, 1].plot(profile.y, curve, ls=":", color="0.4", label="T ln g (as printed)")
     axes[1, 1].lines[1].set_label("(T/2) ln g")
-    axes[1, 1].legend(frameon=False, fontsize=8)
+    finished(axes[1, 1], None, None, fontsize=8)
     axes[1, 1].set_title(f"valley $\\frac{{1}}{{2}}(1 + y^2)\\,x^2$ at T = {temperature:g}", fontsize=10)
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=130)
@@ -73,20 +73,13 @@ def _moments(ax: Any, summary: xr.Dataset, weights: int) -> None:
     used = _used(summary)
     deviation = summary.variance**0.5
     for text, value, error, marker, color, theory, formula in (
-        ("mean", summary["mean"], summary.mean_stderr, "o", "#0072B2", weights * t / 2, "N T / 2"),
-        ("deviation", deviation, summary.variance_stderr / (2 * deviation), "s", "#009E73", t * (weights / 2) ** 0.5,
+        ("mean", summary["mean"], summary.mean_stderr, "o", BLUE, weights * t / 2, "N T / 2"),
+        ("deviation", deviation, summary.variance_stderr / (2 * deviation), "s", GREEN, t * (weights / 2) ** 0.5,
          "T sqrt(N / 2)"),
     ):  # fmt: skip
-        for mask, face in ((used, color), (~used, "none")):
-            ax.errorbar(
-                t[mask], value.values[mask], 1.96 * error.values[mask], fmt=marker, ms=6, color=color, mfc=face,
-                capsize=2, label=text if mask.any() and face == ("none" if not used.any() else color) else None,
-            )  # fmt: skip
-        ax.plot(t, theory, lw=1, color=THEORY, ls="-" if marker == "o" else "--", label=f"theory, {formula}")
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_xlabel("temperature $T$ [energy]")
-    ax.set_ylabel("mean and deviation of $L$ [energy]")
+        points(ax, t, value, BAND * error, used, color=color, marker=marker, label=text)
+        ax.plot(t, theory, lw=1, color=ORANGE, ls="-" if marker == "o" else "--", label=f"theory, {formula}")
     note = "" if used.all() else "; open: too short or not stationary"
     ax.set_title(f"mean and deviation, N = {weights} weights{note}", fontsize=10)
-    ax.legend(frameon=False, fontsize=8)
+    y = "mean and deviation of $L$ [energy]"
+    finished(ax, "temperature $T$ [energy]", y, logarithmic="xy", fontsize=8)

@@ -12,6 +12,7 @@ from landscape.cli.console import console, no_overwrite
 from landscape.errors import ConfigError
 from landscape.opening import open as open_run
 from landscape.probes import fluctuations
+from landscape.probes.plotting.marks import BLUE
 
 __all__ = ["plot_places", "plot_run"]
 
@@ -52,7 +53,7 @@ def plot_places(position: xr.DataArray, ax: Any) -> None:
     columns = [position.isel(coordinate=i).values.ravel() for i in range(len(names))]
     columns = [column[np.isfinite(column)] for column in columns]
     if len(columns) == 1:
-        ax.hist(columns[0], bins=80, density=True, color="#0072B2")
+        ax.hist(columns[0], bins=80, density=True, color=BLUE)
         ax.set_ylabel("probability density")
     else:
         least = np.finfo(float).tiny  # leaves out empty bins

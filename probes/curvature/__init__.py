@@ -14,13 +14,17 @@ Thermal-Like Noise.
 
 from __future__ import annotations
 
-from landscape.probes.curvature._eigenpair_plots import plot_top_eigenpairs
-from landscape.probes.curvature._more_plots import plot_diagonal, plot_sharpness
 from landscape.probes.curvature.density import spectral_density
 from landscape.probes.curvature.diagonals import diagonal
 from landscape.probes.curvature.eigenpairs import top_eigenpairs
 from landscape.probes.curvature.operators import FisherOperator, GaussNewtonOperator, HessianOperator
-from landscape.probes.curvature.plots import (
+from landscape.probes.curvature.scaling import temperature_scaling
+from landscape.probes.curvature.scores import score_singular_values
+from landscape.probes.curvature.sharpness import sharpness
+from landscape.probes.curvature.spectrum import eigenvalues, extreme_eigenvalues, largest_eigenvalue
+from landscape.probes.curvature.subspaces import project
+from landscape.probes.curvature.traces import fisher_trace, trace
+from landscape.probes.plotting.curvature_plots import (
     plot_eigenvalues,
     plot_extreme_eigenvalues,
     plot_fisher_trace,
@@ -29,12 +33,7 @@ from landscape.probes.curvature.plots import (
     plot_spectral_density,
     plot_trace,
 )
-from landscape.probes.curvature.scaling import temperature_scaling
-from landscape.probes.curvature.scores import score_singular_values
-from landscape.probes.curvature.sharpness import sharpness
-from landscape.probes.curvature.spectrum import eigenvalues, extreme_eigenvalues, largest_eigenvalue
-from landscape.probes.curvature.subspaces import project
-from landscape.probes.curvature.traces import fisher_trace, trace
+from landscape.probes.plotting.entry_plots import plot_diagonal, plot_sharpness, plot_top_eigenpairs
 
 __all__ = [
     "FisherOperator",

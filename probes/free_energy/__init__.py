@@ -20,7 +20,11 @@ from landscape.probes.free_energy.integration import thermodynamic_integration
 from landscape.probes.free_energy.laplace import entropy, harmonic
 from landscape.probes.free_energy.learning import local_learning_coefficient
 from landscape.probes.free_energy.metadynamics import metadynamics
-from landscape.probes.free_energy.plots import (
+from landscape.probes.free_energy.reweighting import mbar
+from landscape.probes.free_energy.windows import umbrella
+from landscape.probes.free_energy.work import nonequilibrium_work
+from landscape.probes.free_energy.work_averages import work_average
+from landscape.probes.plotting.free_energy_plots import (
     plot_effective_potential,
     plot_entropy,
     plot_harmonic,
@@ -34,10 +38,6 @@ from landscape.probes.free_energy.plots import (
     plot_thermodynamic_integration,
     plot_umbrella,
 )
-from landscape.probes.free_energy.reweighting import mbar
-from landscape.probes.free_energy.windows import umbrella
-from landscape.probes.free_energy.work import nonequilibrium_work
-from landscape.probes.free_energy.work_averages import work_average
 
 __all__ = [
     "effective_potential",

@@ -12,12 +12,7 @@ events too.
 
 from __future__ import annotations
 
-from landscape.probes.rates.committor import committor, committor_test
-from landscape.probes.rates.counts import core_sets
-from landscape.probes.rates.escape import escape_rate
-from landscape.probes.rates.flux import reactive_flux
-from landscape.probes.rates.forward_flux import forward_flux
-from landscape.probes.rates.plots import (
+from landscape.probes.plotting.rate_plots import (
     plot_committor,
     plot_committor_test,
     plot_core_sets,
@@ -25,6 +20,11 @@ from landscape.probes.rates.plots import (
     plot_forward_flux,
     plot_reactive_flux,
 )
+from landscape.probes.rates.committor import committor, committor_test
+from landscape.probes.rates.counts import core_sets
+from landscape.probes.rates.escape import escape_rate
+from landscape.probes.rates.flux import reactive_flux
+from landscape.probes.rates.forward_flux import forward_flux
 
 __all__ = [
     "committor",

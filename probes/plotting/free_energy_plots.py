@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
 from landscape.potentials.positions import plain_array
-from landscape.probes._plot_style import OKABE_ITO, axes, flagged, label
+from landscape.probes.plotting.marks import BLUE, GREEN, OKABE_ITO, bars, curve, half_widths, theory_line
+from landscape.probes.plotting.picture import axes, finished, label, picture, right_axis
 from landscape.text import measured
 
 if TYPE_CHECKING:
@@ -32,11 +32,8 @@ __all__ = [
     "plot_umbrella",
 ]
 
-BAND = 1.96  # standard errors
 
-
-@guarded
-@flagged
+@picture()
 def plot_profile(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -52,8 +49,7 @@ def plot_profile(
     return _curve(dataset, "free_energy", ax, theory, potential)
 
 
-@guarded
-@flagged
+@picture()
 def plot_mean_force(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -61,8 +57,7 @@ def plot_mean_force(
     return _curve(dataset, "free_energy", ax, theory, potential)
 
 
-@guarded
-@flagged
+@picture()
 def plot_metadynamics(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -72,14 +67,14 @@ def plot_metadynamics(
     seen = dataset.isel({dataset.free_energy.dims[0]: np.flatnonzero(np.isfinite(dataset.free_energy))})
     ax = _curve(seen, "free_energy", ax, theory, potential)
     (name,) = dataset.free_energy.dims
-    value, error = seen.free_energy_from_bias, BAND * seen.free_energy_from_bias_stderr
-    ax.errorbar(seen[name], value, error, fmt="s", ms=3, lw=0.8, color=OKABE_ITO[2], label="from the hills, 95 %")
-    ax.legend(frameon=False)
-    return ax
+    bars(
+        ax, seen[name], seen.free_energy_from_bias, half_widths(seen, "free_energy_from_bias"), color=GREEN,
+        marker="s", ms=3, label="from the hills, 95 %",
+    )  # fmt: skip
+    return finished(ax, None, None)
 
 
-@guarded
-@flagged
+@picture()
 def plot_umbrella(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -87,15 +82,13 @@ def plot_umbrella(
     ax = _curve(dataset, "free_energy", ax, theory, potential)
     (name,) = dataset.free_energy.dims
     at = dataset[name].to_numpy()
-    beside = ax.twinx()
-    beside.bar(0.5 * (at[1:] + at[:-1]), dataset.overlap[:-1], 0.6 * np.diff(at), color=OKABE_ITO[2], alpha=0.2)
-    beside.set_ylim(0.0, 1.0)
-    beside.set_ylabel("overlap of neighbours", color=OKABE_ITO[2])
+    right = right_axis(ax, "overlap of neighbours", GREEN)
+    right.bar(0.5 * (at[1:] + at[:-1]), dataset.overlap[:-1], 0.6 * np.diff(at), color=GREEN, alpha=0.2)
+    right.set_ylim(0.0, 1.0)
     return ax
 
 
-@guarded
-@flagged
+@picture()
 def plot_mbar(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -128,17 +121,11 @@ def plot_mbar(
     for number, color in zip(range(dataset.sizes["target"]), OKABE_ITO * dataset.sizes["target"], strict=False):
         one = dataset.isel(target=number)
         text = ", ".join(f"{key} {float(one[key]):.4g}" for key in told) or str(number)
-        band = BAND * one.profile_stderr
-        ax.fill_between(one[name], one.profile - band, one.profile + band, color=color, alpha=0.3, lw=0)
-        ax.plot(one[name], one.profile, ".-", color=color, ms=4, lw=0.8, label=text)
-    ax.set_xlabel(name)
-    ax.set_ylabel(label("free energy $F$", "energy"))
-    ax.legend(frameon=False)
-    return ax
+        curve(ax, one[name], one.profile, half_widths(one, "profile"), color=color, ls="-", marker=".", label=text)
+    return finished(ax, name, label("free energy $F$", "energy"))
 
 
-@guarded
-@flagged
+@picture()
 def plot_overlap(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Overlap matrix of `mbar` or `umbrella`: the chance that a sample of one state is one of another, in the cells.
 
@@ -161,28 +148,23 @@ def plot_overlap(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     told = [names[i] if names else str(i) for i in every]
     ax.set_xticks(list(every), told, rotation=90 if names else 0, fontsize=8)
     ax.set_yticks(list(every), told, fontsize=8)
-    ax.set_xlabel(f"is one of {row}")
-    ax.set_ylabel(f"sample of {row}")
     ax.figure.colorbar(shown, ax=ax, label="overlap")
-    return ax
+    return finished(ax, f"is one of {row}", f"sample of {row}")
 
 
-@guarded
-@flagged
+@picture()
 def plot_effective_potential(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
     """Effective potential and its energetic and entropic parts, each from its first value on."""
     ax = _curve(dataset, "free_energy", ax, theory, potential)
     (name,) = dataset.free_energy.dims
-    for part, style, color in (("energetic", "--", OKABE_ITO[2]), ("entropic", ":", OKABE_ITO[3])):
+    for part, style, color in (("energetic", "--", GREEN), ("entropic", ":", OKABE_ITO[3])):
         ax.plot(dataset[name], dataset[part] - dataset[part][0], style, color=color, label=f"{part} part")
-    ax.legend(frameon=False)
-    return ax
+    return finished(ax, None, None)
 
 
-@guarded
-@flagged
+@picture()
 def plot_thermodynamic_integration(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -190,13 +172,10 @@ def plot_thermodynamic_integration(
     if theory is None and potential is not None and "temperature" in dataset.dims:
         theory = _closed_form(potential, "free_energy", dataset.temperature.to_numpy())
     ax = _curve(dataset, "free_energy", ax, theory, None)
-    if "temperature" in dataset.dims:
-        ax.set_xscale("log")
-    return ax
+    return finished(ax, None, None, logarithmic="x" if "temperature" in dataset.dims else "")
 
 
-@guarded
-@flagged
+@picture()
 def plot_harmonic(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -212,8 +191,7 @@ def plot_harmonic(
     return plot_thermodynamic_integration(dataset, ax, theory=theory, potential=potential)
 
 
-@guarded
-@flagged
+@picture()
 def plot_entropy(
     dataset: xr.Dataset, ax: Axes | None = None, *, theory: Any = None, potential: Potential | None = None
 ) -> Axes:
@@ -221,81 +199,71 @@ def plot_entropy(
     if theory is None and potential is not None:
         theory = _closed_form(potential, "entropy", dataset.temperature.to_numpy())
     ax = _curve(dataset, "entropy", ax, theory, None)
-    if dataset.sizes["temperature"] > 1:
-        ax.set_xscale("log")
-    return ax
+    return finished(ax, None, None, logarithmic="x" if dataset.sizes["temperature"] > 1 else "")
 
 
-@guarded
-@flagged
+@picture()
 def plot_nonequilibrium_work(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Distributions of the forward work and of minus the backward work, which cross at the free energy difference."""
     ax = axes(ax)
     works = {"forward": dataset.work[0].to_numpy(), "minus backward": -dataset.work[1].to_numpy()}
     edges = np.histogram_bin_edges(np.concatenate(list(works.values())), 60)
     for (name, work), color in zip(works.items(), OKABE_ITO, strict=False):
-        ax.hist(
-            work, edges.tolist(), density=True, histtype="stepfilled", alpha=0.35, color=color, label=f"{name} work"
-        )
-    value, error = float(dataset.free_energy), float(dataset.free_energy_stderr)
-    ax.axvspan(value - BAND * error, value + BAND * error, color=OKABE_ITO[6], alpha=0.25, lw=0)
-    ax.axvline(value, color=OKABE_ITO[6], label=f"free energy difference {measured(value, error, sign='±')}")
-    ax.set_xlabel(label("work $W$", "energy"))
-    ax.set_ylabel("probability density")
-    ax.legend(frameon=False)
-    return ax
+        usual: dict[str, Any] = {"density": True, "histtype": "stepfilled", "alpha": 0.35}
+        ax.hist(work, edges.tolist(), color=color, label=f"{name} work", **usual)
+    value, half, text = _measured(dataset, "free_energy")
+    ax.axvspan(value - half, value + half, color="black", alpha=0.25, lw=0)
+    ax.axvline(value, color="black", label=f"free energy difference {text}")
+    return finished(ax, label("work $W$", "energy"), "probability density")
 
 
-@guarded
-@flagged
+@picture()
 def plot_local_learning_coefficient(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Traces of all chains, their average, and the coefficient with its band; chains that left are drawn in red."""
+    """Traces of all chains, their average, and the coefficient with its band; those that left the basin in red."""
     ax = axes(ax)
     step, trace = dataset.step.to_numpy(), dataset.trace.to_numpy()
     for values, left in zip(trace, dataset.left.to_numpy(), strict=True):
         ax.plot(step, values, color=OKABE_ITO[1] if left else "0.8", lw=0.4, zorder=1)
-    ax.plot(step, trace.mean(axis=0), color=OKABE_ITO[0], lw=1.2, label="average over chains")
-    value, error = float(dataset.local_learning_coefficient), float(dataset.local_learning_coefficient_stderr)
-    first = step[int(dataset.attrs["discard"] * len(step))]
-    ax.fill_between([first, step[-1]], value - BAND * error, value + BAND * error, color=OKABE_ITO[6], alpha=0.3, lw=0)
-    ax.plot(
-        [first, step[-1]], [value, value], color=OKABE_ITO[6], label=f"coefficient {measured(value, error, sign='±')}"
-    )
+    ax.plot(step, trace.mean(axis=0), color=BLUE, lw=1.2, label="average over chains")
+    value, half, text = _measured(dataset, "local_learning_coefficient")
+    kept = [step[int(dataset.attrs["discard"] * len(step))], step[-1]]
+    curve(ax, kept, [value, value], [half, half], color="black", label=f"coefficient {text}")
     ax.set_ylim(min(0.0, 3.0 * value), max(3.0 * value, 0.1))
-    ax.set_xlabel("step")
-    ax.set_ylabel("$(V - V(w)) / T$")
     notes = dataset.attrs["warnings"]
     if notes != "none":
         ax.set_title(notes, fontsize="small", wrap=True)
-    ax.legend(frameon=False)
-    return ax
+    return finished(ax, "step", "$(V - V(w)) / T$")
+
+
+def _measured(dataset: xr.Dataset, name: str) -> tuple[float, float, str]:
+    """One estimate, half of its 95 % interval, and both in words."""
+    value, error = float(dataset[name]), float(dataset[f"{name}_stderr"])
+    return value, float(half_widths(dataset, name)), measured(value, error, sign="±")
 
 
 def _curve(dataset: xr.Dataset, variable: str, ax: Axes | None, theory: Any, potential: Potential | None) -> Axes:
     """A quantity with its band, and theory: from the same zero, shifted to the same average, or as it is against T."""
     ax = axes(ax)
     (name,) = dataset[variable].dims
-    x, value, error = dataset[name].to_numpy(), dataset[variable], dataset[f"{variable}_stderr"]
-    ax.fill_between(
-        x, value - BAND * error, value + BAND * error, color=OKABE_ITO[0], alpha=0.3, lw=0, label="95 % band"
-    )
-    ax.plot(x, value, ".", color=OKABE_ITO[0], ms=4, label="measured")
+    x, value = dataset[name].to_numpy(), dataset[variable]
+    curve(
+        ax, x, value, half_widths(dataset, variable), color=BLUE, ls="none", marker=".", ms=4, label="measured",
+        band="95 % band",
+    )  # fmt: skip
     if theory is None and potential is not None:
         theory = _closed_form(potential, "effective_potential", x, float(dataset.attrs["temperature"]))
     if theory is not None:
-        curve = plain_array(theory, "theory").astype(float)
-        if curve.shape != x.shape:
-            raise ShapeError(f"theory has shape {curve.shape}, expected one value at each of the {len(x)} of {name!r}")
+        expected = plain_array(theory, "theory").astype(float)
+        if expected.shape != x.shape:
+            raise ShapeError(
+                f"theory has shape {expected.shape}, expected one value at each of the {len(x)} of {name!r}"
+            )
         if dataset.attrs.get("zero") == "first value":
-            curve = curve - curve[0] + float(value[0])
+            expected = expected - expected[0] + float(value[0])
         elif name != "temperature":
-            curve = curve + float((value - curve).mean())
-        ax.plot(x, curve, color=OKABE_ITO[1], label="theory")
-    ax.set_xlabel(str(name))
-    symbol = "entropy $S$" if variable == "entropy" else "free energy $F$"
-    ax.set_ylabel(label(symbol, str(value.attrs.get("units", "1"))))
-    ax.legend(frameon=False)
-    return ax
+            expected = expected + float((value - expected).mean())
+        theory_line(ax, x, expected)
+    return finished(ax, str(name), label("entropy $S$" if variable == "entropy" else "free energy $F$", value))
 
 
 def _states(dataset: xr.Dataset, ax: Axes) -> Axes:
@@ -306,12 +274,9 @@ def _states(dataset: xr.Dataset, ax: Axes) -> Axes:
     energies = "free_energy" in dataset and len(np.unique(dataset.temperature)) == 1
     name = "free_energy" if energies else "reduced_free_energy"
     x = dataset[told[0]].to_numpy() if one else np.arange(dataset.sizes["state"])
-    error = BAND * dataset[f"{name}_stderr"].to_numpy()
-    ax.errorbar(x, dataset[name], error, fmt="o", ms=4, color=OKABE_ITO[0], label="measured, 95 %")
-    ax.set_xlabel(told[0] if one else "state")
-    ax.set_ylabel(label("free energy $F$", "energy") if energies else "reduced free energy $f$")
-    ax.legend(frameon=False)
-    return ax
+    bars(ax, x, dataset[name], half_widths(dataset, name), color=BLUE, label="measured, 95 %")
+    text = label("free energy $F$", "energy") if energies else "reduced free energy $f$"
+    return finished(ax, told[0] if one else "state", text)
 
 
 def _map(dataset: xr.Dataset, ax: Axes, variable: str = "free_energy") -> Axes:
@@ -320,9 +285,7 @@ def _map(dataset: xr.Dataset, ax: Axes, variable: str = "free_energy") -> Axes:
     first, second = map(str, shown_on.dims)
     shown = ax.pcolormesh(dataset[first], dataset[second], shown_on.T, cmap="viridis", shading="nearest")
     ax.figure.colorbar(shown, ax=ax, label="free energy $F$")
-    ax.set_xlabel(first)
-    ax.set_ylabel(second)
-    return ax
+    return finished(ax, first, second)
 
 
 def _closed_form(potential: Potential, name: str, *arguments: Any) -> Any:
