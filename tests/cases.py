@@ -7,7 +7,6 @@ References come from quadratures and transition matrices made here, not from the
 """
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,8 +21,7 @@ Z_MAX = 4.5
 Z_CONTROL = 8.0
 P_MIN = 6.8e-6  # two-sided probability of |z| > 4.5
 P_CONTROL = 1.2e-15  # of |z| > 8
-LONG = os.environ.get("LANDSCAPE_LONG_TESTS") == "1"
-LONG_ONLY = pytest.mark.skipif(not LONG, reason="minutes: set LANDSCAPE_LONG_TESTS=1 to run it")
+LONG_ONLY = pytest.mark.long
 # A law that takes thousands of chains is tested on one backend; that both give the same numbers is tested by itself.
 LAW_BACKENDS = ("compiled", pytest.param("batched", marks=LONG_ONLY))
 

@@ -15,7 +15,8 @@ from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.smoothing import Axis
 from landscape.probes.free_energy.windows import along_first
 from landscape.probes.free_energy.work_averages import acceptance_ratio, exponential_average
-from tests.cases import LONG, LONG_ONLY
+from tests.cases import LONG_ONLY
+from tests.ordinary import LONG
 from tests.probes.processes import OwnMBAR
 
 REPEATS = 200

@@ -18,7 +18,7 @@ import xarray as xr
 import landscape as ls
 from landscape.errors import LandscapeError
 from landscape.potentials import Expression, NetworkLoss, architectures, toys
-from tests.cases import LONG
+from tests.ordinary import LONG
 
 STEPS = 1000 if LONG else 60  # stopped after two fifths
 CHAINS = 3
