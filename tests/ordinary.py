@@ -1,11 +1,11 @@
 """Which cases the ordinary run takes: of a test that would last, as many as fit into half a second.
 
 A law over every integrator, backend and step is worth its minutes, but not at every run. `tests/durations.csv` says how
-long one case of a test function lasts, for functions that take more than half a second in all; of these the ordinary run
-takes as many cases as fit into ``SECONDS_OF_A_TEST``, at least one unless that lasts longer than ``SECONDS_OF_A_CASE``.
+long one case of a test function lasts, for functions that take longer in all than ``SECONDS_OF_A_TEST``: of these the
+ordinary run takes as many cases as fit, at least one unless that lasts longer than ``SECONDS_OF_A_CASE``.
 Everything runs with ``LANDSCAPE_LONG_TESTS=1`` (``make long``), and wherever tests are chosen by name (``::`` or -k).
 
-The mark ``long`` keeps a test out of the ordinary run, the mark ``always`` keeps all of its cases in it.
+The mark ``long`` keeps a test out of the ordinary run, the mark ``always`` keeps at least one of its cases in it.
 """
 
 import csv
@@ -30,9 +30,9 @@ def recorded() -> dict[str, float]:
         return {row["test"]: float(row["seconds"]) for row in csv.DictReader(file)}
 
 
-def how_many(seconds: float) -> int:
+def how_many(seconds: float, *, always: bool = False) -> int:
     """Cases of a test that the ordinary run takes, one of which lasts these seconds."""
-    return 0 if seconds > SECONDS_OF_A_CASE else max(1, int(SECONDS_OF_A_TEST / seconds))
+    return 0 if seconds > SECONDS_OF_A_CASE and not always else max(1, int(SECONDS_OF_A_TEST / seconds))
 
 
 def spread(cases: int, kept: int) -> set[int]:
@@ -52,9 +52,9 @@ def choose(config, items) -> None:
             cases[function_of(item.nodeid)].append(item)
     kept = set()
     for name, of_one in cases.items():
-        everything = name not in seconds or of_one[0].get_closest_marker("always")
-        places = range(len(of_one)) if everything else spread(len(of_one), how_many(seconds[name]))
-        kept.update(of_one[place] for place in places)
+        always = of_one[0].get_closest_marker("always") is not None
+        number = how_many(seconds[name], always=always) if name in seconds else len(of_one)
+        kept.update(of_one[place] for place in spread(len(of_one), number))
     left_out = [item for item in items if item not in kept]
     if left_out:
         config.hook.pytest_deselected(items=left_out)

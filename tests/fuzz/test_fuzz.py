@@ -24,7 +24,7 @@ from landscape.errors import ConfigError, LandscapeError, ShapeError
 from tests.cases import LONG_ONLY
 from tests.fuzz import calls, oracle, values
 
-CALLS_MADE = int(os.environ.get("LANDSCAPE_FUZZ", "400"))
+CALLS_MADE = int(os.environ.get("LANDSCAPE_FUZZ", "200"))
 PROBES = [name for name in calls.CALLS if name.startswith("probes.")]
 RESULTS = [name for name in PROBES if ".plot_" not in name and "Operator" not in name]
 
@@ -81,6 +81,7 @@ def _elsewhere(tmp_path, monkeypatch):
     plt.switch_backend("agg")
 
 
+@pytest.mark.always
 def test_calls():
     failed = fuzz(1, CALLS_MADE)
     assert not failed, "\n".join(failed)

@@ -173,12 +173,14 @@ def test_import_is_light(statement):
         ("import landscape as ls; ls.Record(every=3); ls.grid(temperature=[1.0])", ["numba", "matplotlib"]),
     ],
 )
+@pytest.mark.always
 def test_kernels_and_plots_are_loaded_only_where_needed(statement, unneeded):
     done = python(f"import sys; {statement}; sys.stdout.write(' '.join(m for m in {unneeded} if m in sys.modules))")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
 
 
+@pytest.mark.always
 def test_imports_leave_global_settings_alone():
     done = python(
         "import torch, numpy, random, sys\n"

@@ -188,6 +188,7 @@ def images(path, per_class=12, classes=3):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["random-labels", "digits", "archive"])
+@pytest.mark.always
 def test_demo_writes_runs_a_figure_and_a_table(data, tmp_path, capsys):
     source = str(images(tmp_path / "pictures.zip")) if data == "archive" else data
     folder = tmp_path / "out"

@@ -113,6 +113,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("rule", RULES)
+@pytest.mark.always
 def test_energy_is_work_and_heat_in_every_step(rule):
     moved = ls.Restrain("x*y", ls.cosine(-1.0, 2.0, 1.5), ls.piecewise({0: 0.0, 0.5: [1.0, 2.0]}))
     names = ["position", *WORK, *(["momentum"] if rule == "BAOAB" else [])]

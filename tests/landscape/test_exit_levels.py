@@ -57,6 +57,7 @@ def four_steps(lengths, each, constraint, start, time, potential=PLANE):
     return [(s, run.isel(chain=slice(k * each, (k + 1) * each))) for k, s in enumerate(lengths)]
 
 
+@pytest.mark.always
 def test_disks_at_four_steps():
     for s, run in four_steps([0.18, 0.22, 0.26, 0.3], 1500, ls.Absorb("x**2 + y**2", above=1.0), [0.5, 0.0], 0.9):
         assert off(times(run, 0.9), 0.75 / 4) < Z_MAX

@@ -38,6 +38,7 @@ def exits(potential, rule, wall, *, start, temperature, chains, time, seed, back
 @pytest.mark.parametrize(
     ("length", "fraction", "temperature"), [(1.0, 0.5, 1.0), (1.0, 0.2, 1.0), (1.7, 0.5, 1.0), (1.0, 0.5, 0.3)]
 )
+@pytest.mark.always
 def test_exit_from_an_interval(length, fraction, temperature, backend):
     x, unit = fraction * length, length**2 / temperature
     dt, chains = (2e-4 * unit, 5000) if backend == "compiled" else (2e-3 * unit, 2000)

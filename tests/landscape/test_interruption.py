@@ -196,6 +196,7 @@ def test_connect_keeps_its_band(tmp_path, signal_at, capsys):
 
 
 @pytest.mark.parametrize("method", ["neb", "string"])
+@pytest.mark.always
 def test_a_band_of_one_rate_is_kept_with_the_command_that_goes_on(method, tmp_path, monkeypatch, capsys):
     """The rest of the steps are made from the band that was stored: at the end it is at rest over the saddle, V = 1."""
     potential = 'potential = { kind = "Expression", energy = "(x**2 - 1)**2 + (y - 1 + x**2)**2"'

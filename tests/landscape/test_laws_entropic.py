@@ -84,6 +84,7 @@ VALLEYS = {
 @pytest.mark.parametrize(
     ("backend", "temperature", "dt", "chains", "steps"), [(b, *v) for b in BACKENDS for v in VALLEYS[b]]
 )
+@pytest.mark.always
 def test_valley(backend, temperature, dt, chains, steps):
     valley = toys.Valley(G, bounds={"y": (-SIDE, SIDE)})
     nodes, weights = valley_nodes(temperature)
@@ -250,6 +251,7 @@ def ring_start(polar, law, chains):
         ("batched", "T=0.5", 1e-3, 3000, 800),
     ],
 )
+@pytest.mark.always
 def test_ring(backend, name, dt, chains, steps):
     k0, a, radius, temperature = RINGS[name]
     ring = toys.Ring(f"{k0}*(1 + {a}*cos(theta))", radius)

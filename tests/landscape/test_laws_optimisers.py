@@ -217,6 +217,7 @@ def noisy_spring(k, targets, batch_size):
     ("k", "lr", "momentum", "batch_size", "spread"),
     [(1.0, 0.3, 0.0, 2, 1.0), (2.5, 0.3, 0.0, 2, 1.0), (1.0, 0.3, 0.6, 4, 1.0), (1.0, 0.8, 0.6, 2, 0.5)],
 )
+@pytest.mark.always
 def test_temperature_of_minibatches(k, lr, momentum, batch_size, spread):
     """<x^2> = lr C / [k (1 - momentum)(2 - lr k / (1 + momentum))]."""
     rng = np.random.default_rng(4)

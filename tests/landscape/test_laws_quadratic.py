@@ -54,6 +54,7 @@ def scores(per_chain, exact):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.always
 def test_variance_and_energy(scheme, backend):
     temperature, dt, x, energy = scan(scheme, backend)
     exact = exact_variance(scheme, temperature, dt)
@@ -83,6 +84,7 @@ def test_variance_and_energy(scheme, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.always
 def test_noise_five_percent_too_strong_is_noticed(scheme, backend):
     temperature, dt, x, energy = scan(scheme, backend, heating=1.05**2)
     exact = exact_variance(scheme, temperature, dt)

@@ -80,6 +80,7 @@ def test_periods_wrap(backend):
 
 
 @pytest.mark.parametrize("backend", LAW_BACKENDS)
+@pytest.mark.always
 def test_nobody_is_ever_outside(backend):
     """Bounds of the potential, walls that replace them, and a period, with steps from tiny to enormous."""
     landscape = Expression("x**2 - 3*y + z", ["x", "y", "z"], bounds={"y": (-1.0, 2.0), "z": (0.0, 1.0)})
@@ -299,6 +300,7 @@ def test_reference_law_of_the_wall(form, a, prefactor, cutoff, temperature):
     ("backend", "form", "a", "prefactor", "cutoff", "temperature"),
     [("compiled", *wall) for wall in WALLS] + [("batched", *wall) for wall in WALLS[:2]],
 )
+@pytest.mark.always
 def test_exponential_wall(backend, form, a, prefactor, cutoff, temperature):
     dt = 0.04 / a**2
     chains, steps = {"compiled": (2000, 6000), "batched": (3000, 1300)}[backend]

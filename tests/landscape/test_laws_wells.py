@@ -108,6 +108,7 @@ WELLS = [(1.0, 1.0, 0.5, 0.02), (1.0, 1.0, 0.5, 0.01), (0.6, 1.4, 0.4, 0.06)]
     ("backend", "height", "width", "temperature", "dt"),
     [("compiled", *well) for well in WELLS] + [("batched", *WELLS[-1])],
 )
+@pytest.mark.always
 def test_double_well(backend, height, width, temperature, dt, scheme):
     chains, steps = {"compiled": (4000, 4000), "batched": (2000, 1000)}[backend]
     well, rule = toys.DoubleWell(height, width), SCHEMES[scheme](dt)

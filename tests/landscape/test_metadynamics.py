@@ -83,6 +83,7 @@ def steered(steps, start=(-1.0,), chains=4, state="fresh", potential=WELL, **set
     )  # fmt: skip
 
 
+@pytest.mark.always
 def test_a_run_in_parts_is_the_whole(tmp_path):
     whole = steered(120)
     first = steered(50)

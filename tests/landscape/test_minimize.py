@@ -106,6 +106,7 @@ def test_the_history_begins_at_the_start_and_ends_at_the_minimum(method):
         ({"x": (-1.0, 1.0)}, [0.5, 0.5], [0.0, 0.0]),
     ],
 )
+@pytest.mark.always
 def test_walls_are_respected(bounds, start, expected, method):
     """The lowest point of a bowl inside its walls; every point on the way lies inside too."""
     seen = []

@@ -87,6 +87,7 @@ def test_covariances_that_are_none(bad):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("tau", "h"), [(0.5, 0.2), (0.1, 0.2), (3.0, 0.2), (0.5, 0.7)])
+@pytest.mark.always
 def test_colored_noise_on_a_spring(tau, h, backend):
     """Transient and stationary variance by the joint recursion of x and the noise, which starts stationary."""
     chains = {"compiled": 100_000, "batched": 50_000}[backend]

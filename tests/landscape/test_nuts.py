@@ -106,6 +106,7 @@ def test_a_step_that_is_too_long_diverges():
     assert bool(run.divergent.all()) and (run.divergences == 2).all() and (run.last_position == 0.5).all()
 
 
+@pytest.mark.always
 def test_bits():
     """The same whatever the chunks and restarts, and for each chain alone."""
     start = gaussian_start(np.linalg.inv(HESSIAN), 6)

@@ -165,6 +165,7 @@ def run_of(name, well, temperature, rule, backend, every):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("name", "height", "width", "temperature", "h", "friction", "leapfrog_steps"), RUNS)
+@pytest.mark.always
 def test_runs_have_the_exact_law(name, height, width, temperature, h, friction, leapfrog_steps, backend):
     well = Well(height, width)
     rule = make(name, h, friction, leapfrog_steps)

@@ -59,6 +59,7 @@ COUNTS = {"MALA": np.array([64, 128, 256, 512])}
 @pytest.mark.parametrize("backend", LAW_BACKENDS)
 @pytest.mark.parametrize("landscape", LANDSCAPES)
 @pytest.mark.parametrize("name", [name for name in MAKE if name != "TwoPointNoise"])
+@pytest.mark.always
 def test_strong_order(name, landscape, backend):
     text, names, start, temperature = LANDSCAPES[landscape]
     counts, time = COUNTS.get(name, np.array([16, 32, 64, 128])), 1.0

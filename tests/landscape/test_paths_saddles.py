@@ -52,6 +52,7 @@ def test_the_wells_are_what_they_are_said_to_be(dim):
 # -- Muller-Brown -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.always
 def test_string_on_muller_brown(surface):
     a, b, _ = surface.minima()
     path = string(surface, a, b, pivots=33, steps=1000, lr=1e-4)

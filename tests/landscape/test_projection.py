@@ -43,6 +43,7 @@ BLOCKS = {1: 400_000, 2: 300_000, 5: 200_000, 15: 150_000, 100: 60_000}
 
 
 @pytest.mark.parametrize("k", BLOCKS)
+@pytest.mark.always
 def test_drift_of_k_steps(k):
     velocity = one_block("1 + y**2", k, y=2.0, dt=0.01, temperature=0.1, chains=BLOCKS[k], seed=k)
     expected = block_drift(k, 0.01, 0.1, 5.0, 4.0)

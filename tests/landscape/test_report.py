@@ -181,6 +181,7 @@ def test_the_specification_on_the_page_makes_the_run_again(run_page, thermal, tm
         assert np.array_equal(again.position, thermal.position)
 
 
+@pytest.mark.always
 def test_energies_alone_are_a_run(thermal, tmp_path):
     ls.save(thermal[["energy"]].drop_attrs(), tmp_path / "energies.nc")
     assert run(["report", str(tmp_path / "energies.nc")]) == 0

@@ -144,6 +144,7 @@ def test_a_run_in_two_parts_is_the_run(integrator, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", DIVIDED)
+@pytest.mark.always
 def test_a_run_may_be_cut_anywhere(name, backend):
     """Cuts of 1, 2, 3, 5 and 39 steps fall inside every group of steps that shares a call to the generator."""
     for integrator in sorted(THERMAL | REFINED | {"Adam": None, "SGD momentum": None}):
@@ -160,6 +161,7 @@ def test_a_run_may_be_cut_anywhere(name, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.always
 def test_a_stored_run_goes_on(backend, tmp_path):
     case = CASES["Valley"]
     for integrator in ("LeimkuhlerMatthews", "SGD momentum", "AdamW"):
@@ -301,6 +303,7 @@ def agree(case, integrator, start=None):
 
 
 @pytest.mark.parametrize("case", LANDSCAPES, ids=str)
+@pytest.mark.always
 def test_compiled_and_batched_agree(case):
     for integrator in ("EulerMaruyama", "LeimkuhlerMatthews", "Diffusion", "SGD momentum", "Adam", "AdamW"):
         compiled, batched = agree(case, integrator)

@@ -275,6 +275,7 @@ def test_truncated_files(fraction, tmp_path):
     refused(lambda: ls.open(path).load(), str(path))
 
 
+@pytest.mark.always
 def test_flipped_bits_are_noticed(tmp_path):
     """Each of 60 random flips is either named or falls where nothing is stored."""
     run = of_a_toy(200)

@@ -95,6 +95,7 @@ def contents(folder):
 # -- the chain --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.always
 def test_the_chain_is_what_its_steps_are_one_by_one(spec, tmp_path):
     files = ls.study(spec, output=tmp_path)
     assert list(files) == NAMES and all(file == tmp_path / f"{name}.nc" for name, file in files.items())

@@ -211,6 +211,7 @@ def test_indexing_is_that_of_the_loaded_array(folder):
         assert lazy.energy.isel(index).identical(loaded.energy.isel(index))
 
 
+@pytest.mark.always
 def test_a_second_call_runs_nothing_and_replaces_what_is_damaged(tmp_path):
     first = ls.sweep(SPEC, OVER, output=tmp_path).load()
     paths = sorted(tmp_path.glob("*.nc"))
@@ -564,6 +565,7 @@ def test_errors_are_of_the_family():
             ls.sweep(SPEC, given)
 
 
+@pytest.mark.always
 def test_with_checkpoints_the_files_are_the_same_and_an_interrupted_point_goes_on(tmp_path):
     plain, streamed = tmp_path / "plain", tmp_path / "streamed"
     ls.sweep(SPEC, OVER, output=plain)

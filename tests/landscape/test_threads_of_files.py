@@ -3,11 +3,13 @@
 import threading
 
 import numpy as np
+import pytest
 
 import landscape as ls
 from landscape.potentials import DoubleWell
 
 
+@pytest.mark.always
 def test_threads_save_and_open_files(tmp_path):
     """The netCDF library is not made for threads: without a lock this ends the process, or with an HDF error."""
     run = ls.simulate(DoubleWell(), ls.EulerMaruyama(dt=0.01), temperature=0.2, chains=5, steps=100, seed=1)

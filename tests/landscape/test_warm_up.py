@@ -17,6 +17,7 @@ RULES = {"MALA": (ls.MALA(1.0), 0.574), "HMC": (ls.HMC(0.3, 8), 0.8), "NUTS": (l
 
 
 @pytest.mark.parametrize("name", RULES)
+@pytest.mark.always
 def test_an_ill_conditioned_gaussian(name):
     """Acceptance within 0.05 of its target, the exact law afterwards, masses within a factor of two of the best."""
     rule, target = RULES[name]

@@ -307,6 +307,7 @@ def test_first_passage_with_drift(velocity, diffusion, distance):
     assert float(late.first_passage_time - found.first_passage_time) == pytest.approx(shift, rel=0.1)
 
 
+@pytest.mark.always
 def test_chains_that_did_not_arrive():
     """Exponential waiting times cut off: total time over the number of passages; the mean of those made is short."""
     rng = np.random.default_rng(0)

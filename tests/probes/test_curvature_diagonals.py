@@ -335,6 +335,7 @@ def test_many_directions_in_groups():
 
 
 @pytest.mark.parametrize("probes", [10, 40])
+@pytest.mark.always
 def test_intervals_of_the_estimate_cover(probes):
     """95 % intervals over the entries of a matrix and 200 seeds; unbiased; bars of half the size would not cover."""
     matrix = symmetric(25)

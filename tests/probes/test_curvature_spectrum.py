@@ -257,6 +257,7 @@ def test_a_warm_start_saves_products():
 
 
 @pytest.mark.parametrize("name", ["convnet batch norm", "transformer", "residual"])
+@pytest.mark.always
 def test_ends_of_networks(name):
     loss = NETWORKS[name].loss()
     truth = np.linalg.eigvalsh(dense_hessian(loss, loss.position()).numpy())

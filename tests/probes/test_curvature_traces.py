@@ -46,6 +46,7 @@ def test_error_bars_of_a_third_of_the_size_would_not_cover(method):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("probes", [6, 12, 31, 90])
+@pytest.mark.always
 def test_few_and_many_probes(method, probes):
     """Student's factor: 95 % intervals also from a handful of probes; more probes, less error."""
     rng = np.random.default_rng(0)

@@ -119,6 +119,7 @@ def test_tilted_washboard(backend):
 
 
 @pytest.mark.parametrize(("name", "chains", "draws"), [("free", 10, 100), ("free", 1, 2000), ("ballistic", 12, 400)])
+@pytest.mark.always
 def test_coverage(name, chains, draws):
     """Intervals of 1.96 errors hold the truth in 90 to 98.5 % of 200 runs; errors of half the size do not."""
     if name == "free":

@@ -59,6 +59,7 @@ def test_intervals_hold_the_truth_for_springs(springs, chains, draws):
 
 @pytest.mark.parametrize("shape", [0.5, 4.0, 60.0])
 @pytest.mark.parametrize(("chains", "draws"), [(1, 500), (5, 300)])
+@pytest.mark.always
 def test_intervals_hold_the_truth_for_independent_gamma_variables(shape, chains, draws):
     rng = np.random.default_rng(int(10 * shape) + chains)
     temperature = 0.3
@@ -81,6 +82,7 @@ def test_intervals_hold_the_truth_for_independent_gamma_variables(shape, chains,
     assert all(LOWEST < share < 0.996 for share in one_sided), one_sided
 
 
+@pytest.mark.always
 def test_intervals_hold_the_truth_for_a_gaussian_process():
     rng = np.random.default_rng(3)
     rho = np.exp(-0.1)
@@ -194,6 +196,7 @@ def test_energies_that_are_not_positive_have_no_gamma_law():
 # -- flags --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.always
 def test_short_runs_are_not_resolved():
     rng = np.random.default_rng(11)
     tau, springs = 20.0, [0.025] * 6

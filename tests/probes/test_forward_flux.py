@@ -86,6 +86,7 @@ def free(copies, replicas, seed):
     )
 
 
+@pytest.mark.always
 def test_intervals_cover():
     """Two hundred calculations of eight replicas: mean passage time (b^2 - a^2)/2T from a mirror at 0."""
     found = free(10, 1600, 5)

@@ -37,6 +37,7 @@ def profiles(series, groups, bins=6, reach=1.5):
 
 
 @pytest.mark.parametrize(("chains", "lengths"), [(20, 11.0), (8, 30.0), (40, 5.0), (16, 200.0)])
+@pytest.mark.always
 def test_short_independent_chains_have_errors(chains, lengths):
     """Chains of so many relaxation times, each from the exact law: their scatter is the error."""
     rng, draws = np.random.default_rng(int(lengths)), 400

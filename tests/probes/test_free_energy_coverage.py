@@ -102,6 +102,7 @@ ESTIMATORS = {
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.always
 def test_intervals_hold_the_truth(name):
     share = covers(*ESTIMATORS[name])
     # of several bins the average: a single one of many is off by chance

@@ -65,6 +65,7 @@ def test_entropic_barrier(stiff):
     assert np.allclose(bent.free_energy, exact - exact[0], atol=1e-12)
 
 
+@pytest.mark.always
 def test_umbrella_agrees_on_the_channel():
     """(T/2) ln g through the gorge of one stiff direction, with the same law as all the others."""
     channel, at, t = potentials.EntropicBarrier(stiff=1), np.linspace(0.0, 1.2, 13), 0.1

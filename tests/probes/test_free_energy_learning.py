@@ -59,6 +59,7 @@ def test_singular_minima_in_a_box(power, limit):
     assert abs(in_box(power, 1e-5) - limit) < abs(exact - limit)  # the limit is approached, with its logarithm
 
 
+@pytest.mark.always
 def test_sensitivities_are_derivatives():
     """One spring k with localisation c: lambda = k/(2(k + c)), d lambda/d ln c = -k c/(2 (k + c)^2), none by ln T."""
     k, c = 2.0, 3.0

@@ -50,6 +50,7 @@ ROUTES = [by_profile, by_mean_force, by_umbrella, by_integration, by_work, by_cu
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.__name__)
+@pytest.mark.always
 def test_six_routes_agree(route):
     found = route()
     value, error = float(found.free_energy), float(found.free_energy_stderr)

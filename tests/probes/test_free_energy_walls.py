@@ -36,6 +36,7 @@ def test_umbrella_covers_at_walls(slope):
     assert np.abs(open_walls[:, 1:-1].mean(axis=0) + LN2).max() < 0.3  # all but the ends low by T ln 2
 
 
+@pytest.mark.always
 def test_umbrella_in_a_box():
     at = np.linspace(0.0, 1.0, 6)
     for coordinate in ("x", 0, [1.0], "2*x/2 + 0*x**2"):

@@ -231,6 +231,7 @@ def test_errors_of_few_dwells_cover():
     assert np.isfinite(correlated.transpose("temperature", ...).to_numpy()[~few]).any()
 
 
+@pytest.mark.always
 def test_errors_of_escape_rates_cover(repeated):
     found = rates.escape_rate(repeated, {"A": "x < 0", "B": "x > 0"})
     exact = -np.log(1.0 - 0.012)  # of the discrete chain

@@ -147,6 +147,7 @@ def test_without_crossings_chains_vouch_for_what_they_saw_once(monkeypatch):
 
 
 @pytest.mark.parametrize("law", [lambda x: x, lambda x: x**2, np.exp])
+@pytest.mark.always
 def test_one_well_is_not_taken_for_two(law, monkeypatch):
     series = law(ar1(np.random.default_rng(6), (200, 2500), np.exp(-0.1)))
     found = summary(series, discard=0).resolved.to_numpy()

@@ -69,6 +69,7 @@ def test_long_tails_are_for_both_directions(name):
 
 
 @pytest.mark.parametrize("number", [10, 100])
+@pytest.mark.always
 def test_both_directions_cover_or_refuse(number):
     """Bennett's ratio of Gaussian works of every width, a difference of 3 and T = 2; unequal numbers."""
     rng, t, refused = np.random.default_rng(10), 2.0, {}

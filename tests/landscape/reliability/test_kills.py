@@ -30,10 +30,11 @@ every = 10
 snapshots = 40
 observables = ["position", "energy", {{ kind = "Moments", of = "position" }}]
 """
-KILLS, STEPS, EVERY = (100, 3_000_000, 2_000) if runs.LONG else (5, 60_000, 500)
+KILLS, STEPS, EVERY = (100, 3_000_000, 2_000) if runs.LONG else (3, 36_000, 500)
 
 
 @pytest.mark.slow
+@pytest.mark.always
 def test_kills_leave_no_trace(tmp_path, capsys):
     config, stormy, calm = tmp_path / "run.toml", tmp_path / "stormy", tmp_path / "calm"
     config.write_text(CONFIG.format(steps=STEPS))

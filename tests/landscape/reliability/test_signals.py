@@ -80,6 +80,7 @@ def ended(process: subprocess.Popen, number: int) -> tuple[int, float, str]:
     (signal.SIGINT, 130, CONFIG), (signal.SIGTERM, 143, SLOW),
     *([(signal.SIGTERM, 143, CONFIG), (signal.SIGINT, 130, SLOW)] if runs.LONG else []),
 ])  # fmt: skip
+@pytest.mark.always
 def test_a_signal_leaves_a_checkpoint(number, code, config, tmp_path):
     process = started(tmp_path / "run", config)
     message = runs.refusal(lambda: ls.resume(tmp_path / "run"))

@@ -117,6 +117,7 @@ def finish(call, folder):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.always
 def test_a_process_that_ends_at_any_write(kind, tmp_path, capsys):
     call = runs.recipes()[kind]
     log = points(call, tmp_path / "whole")
