@@ -50,7 +50,7 @@ def whole_number(name: str, value: Any, *, least: int = 1, most: int | None = No
 
 
 def file_path(given: str | os.PathLike[str]) -> Path:
-    """A path, refused where no file can be called so.
+    """A path, refused where no file can be called so; a ``~`` at its beginning is the user's home.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def file_path(given: str | os.PathLike[str]) -> Path:
     >>> file_path("data").name
     'data'
     """
-    path = Path(given)
+    path = Path(os.path.expanduser(given))
     if "\0" in str(path):
         raise ConfigError(f"{given!r} is no path: there is a null character in it")
     return path

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from landscape.errors import ConfigError
-from landscape.storage.files import save, write_atomically
+from landscape.storage.files import path_of, save, write_atomically
 from landscape.text import measured
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class Reproduction:
         StorageError
             If a file cannot be written.
         """
-        folder = Path(folder)
+        folder = path_of(folder)
         for name, dataset in self.datasets.items():
             save(dataset, folder / f"{name}.nc")
         picture = io.BytesIO()

@@ -21,7 +21,8 @@ from landscape.opening import open as open_run
 from landscape.own_objects import mentions_python
 from landscape.specification import build
 from landscape.storage.file_times import clear_times
-from landscape.storage.files import path_of, replacing
+from landscape.storage.files import CHECKED, path_of, replacing
+from landscape.storage.library import one_thread
 from landscape.storage.run_folder import PART_BYTES, RunFolder
 from landscape.storage.training_folder import TrainingFolder, is_training
 from landscape.tables import differences
@@ -235,12 +236,13 @@ def consolidate(folder: str | os.PathLike[str], path: str | os.PathLike[str]) ->
 def _write(run: xr.Dataset, growing: list[str], target: Path) -> None:
     """The file with everything, first what does not grow."""
     with replacing(target) as temporary:
-        run.isel(dict.fromkeys(growing, slice(0))).to_netcdf(
-            temporary, engine="netcdf4", format="NETCDF4", unlimited_dims=growing
-        )
-        with netCDF4.Dataset(temporary, "a") as file:
-            for dim in growing:
-                _append(file, run, dim)
+        first = run.isel(dict.fromkeys(growing, slice(0)))
+        encoding = {name: CHECKED for name, one in first.variables.items() if one.dtype.kind in "fiu" and one.dims}
+        with one_thread:
+            first.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", unlimited_dims=growing, encoding=encoding)
+            with netCDF4.Dataset(temporary, "a") as file:
+                for dim in growing:
+                    _append(file, run, dim)
         with open(temporary, "r+b") as content:
             head = bytearray(content.read(HEAD_BYTES))
             clear_times(head)

@@ -20,7 +20,7 @@ from landscape.building import Table
 from landscape.errors import ConfigError, StorageError
 from landscape.opening import open as open_run
 from landscape.specification import STEPWISE, TASKS, build, resolve
-from landscape.storage.files import save
+from landscape.storage.files import path_of, save
 from landscape.storage.interruption import told
 from landscape.storage.locking import locked
 from landscape.tables import differences, overlaid
@@ -121,7 +121,7 @@ def study(
     ...         round(float(path.energy.max()), 6)
     1.0
     """
-    folder, say = Path(output), note or (lambda line: None)
+    folder, say = path_of(output), note or (lambda line: None)
     stages = list(stages_of(presets.load(spec) if isinstance(spec, str) else presets.complete(spec)))
     files = {stage.name: folder / f"{stage.name}.nc" for stage in stages}
     with locked(folder, _LOCK):

@@ -20,7 +20,7 @@ from landscape.own_objects import OwnObjects
 from landscape.progress import is_shown, progress_bar
 from landscape.results import global_attributes
 from landscape.specification import build
-from landscape.storage.files import write_atomically
+from landscape.storage.files import path_of, write_atomically
 from landscape.storage.interruption import told
 from landscape.sweeps.engines import Engine, choose_engine
 from landscape.sweeps.results import FAILURES, MANIFEST, open_sweep, read_manifest
@@ -118,7 +118,7 @@ def sweep(
         lost = "interrupted; a sweep without output keeps nothing"
         with told(lambda _: lost), tempfile.TemporaryDirectory(prefix="landscape-sweep-") as folder:
             return _run(table, engine, Path(folder), checkpoints, progress).load()
-    return _run(table, engine, Path(output).absolute(), checkpoints, progress)
+    return _run(table, engine, path_of(output).absolute(), checkpoints, progress)
 
 
 def missing_points(table: SweepTable, folder: Path) -> list[Point]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from landscape.errors import ConfigError, StorageError
+from landscape.storage.files import path_of
 from landscape.text import measured
 
 __all__ = ["console", "measured", "no_overwrite"]
@@ -17,7 +18,7 @@ console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isat
 
 
 def no_overwrite(target: Path, *, force: bool) -> Path:
-    """The target, if it may be written.
+    """The target, if it may be written; with a home in place of a ``~``.
 
     Raises
     ------
@@ -26,6 +27,7 @@ def no_overwrite(target: Path, *, force: bool) -> Path:
     StorageError
         If its folder does not exist.
     """
+    target = path_of(target)
     if target.exists() and not force:
         raise ConfigError(f"{str(target)!r} is there already: give --force to replace it, or another --output")
     if not target.parent.is_dir():

@@ -28,6 +28,7 @@ from landscape.paths.straight import path_given
 from landscape.paths.tangents import improved_tangents, perpendicular
 from landscape.potentials.base import Potential
 from landscape.progress import progress_bar
+from landscape.storage.files import path_of
 from landscape.storage.interruption import Interruption, told
 
 __all__ = ["CYCLES", "auto_neb", "cycles_of", "rate_and_steps"]
@@ -142,7 +143,8 @@ def auto_neb(
     recorded = {"insert": insert, "threshold": threshold} | search.descent.spec()
     del recorded["lr"], recorded["steps"]
     recorded |= {"cycles": [[one.lr, one.steps] for one in schedule]} | domain.spec()
-    if checkpoint is not None and os.path.exists(checkpoint):
+    checkpoint = None if checkpoint is None else path_of(checkpoint)
+    if checkpoint is not None and checkpoint.exists():
         band = BandState.load(checkpoint, recorded, ends)
     else:
         knots = chord_knots(ends)

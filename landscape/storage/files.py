@@ -1,14 +1,19 @@
-"""Runs on disk: netCDF-4 files that are written whole or not at all."""
+"""The door between this package and the disk: every file that is written or read goes through it.
+
+A file is written whole or not at all, in place of an older one whose mode it keeps, and behind a link that the user
+made. Each chunk of a variable has a checksum, against which it is held when it is read. ``~`` is the user's home.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
@@ -16,9 +21,15 @@ import xarray as xr
 from landscape.arguments import guarded
 from landscape.errors import ConfigError, StorageError
 from landscape.storage.file_times import clear_times
+from landscape.storage.lazy import FileArray
 from landscape.storage.library import one_thread
 
-__all__ = ["open_file", "path_of", "read_spec", "replacing", "save", "serialise", "write_atomically"]
+__all__ = [
+    "CHECKED", "inside", "open_file", "opened", "path_of", "read_spec", "replacing", "save", "serialise",
+    "write_atomically",
+]  # fmt: skip
+
+CHECKED: Final = {"fletcher32": True}  # a checksum of each chunk
 
 
 @guarded
@@ -65,9 +76,12 @@ def save(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
 
 
 def serialise(dataset: xr.Dataset, *, compress: bool = True) -> bytes:
-    """A Dataset as the bytes of a netCDF-4 file: written by the library, a full disk would only be an "HDF error"."""
+    """A Dataset as the bytes of a netCDF-4 file: written by the library, a full disk would only be an "HDF error".
+
+    Uncompressed, it has no checksums of its own.
+    """
     dataset = _with_plain_attributes(dataset)
-    settings = {"zlib": True, "complevel": 1, "shuffle": True} if compress else {}
+    settings = {"zlib": True, "complevel": 1, "shuffle": True} | CHECKED if compress else {}
     encoding = {
         name: settings
         for name, variable in dataset.variables.items()
@@ -129,7 +143,7 @@ def _plain(value: Any, key: Any, name: Any) -> Any:
 
 
 def path_of(given: object) -> Path:
-    """A path that a file or folder can have, whether it is there or not.
+    """A path that a file or folder can have, whether it is there or not; a ``~`` at its beginning is the user's home.
 
     Raises
     ------
@@ -139,7 +153,7 @@ def path_of(given: object) -> Path:
         If it cannot be looked at.
     """
     try:
-        path = Path(given)  # type: ignore[arg-type]
+        path = Path(os.path.expanduser(given))  # type: ignore[call-overload]
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         pass
@@ -152,15 +166,29 @@ def path_of(given: object) -> Path:
     return path
 
 
-def write_atomically(target: Path, content: bytes) -> None:
-    """Temporary file beside the target, fsync, rename.
+def inside(folder: Path, name: str) -> Path:
+    """A file of a folder by its name.
+
+    Raises
+    ------
+    StorageError
+        If the name leads out of the folder, by itself or by a link.
+    """
+    path = folder / name
+    if os.path.realpath(path) != f"{os.path.realpath(folder)}{os.sep}{name}":
+        raise StorageError(f"{str(path)!r} leads out of its folder: a stored folder holds its own files and no links")
+    return path
+
+
+def write_atomically(target: Path, content: bytes, *, follow: bool = True) -> None:
+    """Temporary file beside the target, fsync, rename; see `replacing`.
 
     Raises
     ------
     StorageError
     """
     try:
-        with replacing(target) as temporary, open(temporary, "wb") as file:
+        with replacing(target, follow=follow) as temporary, open(temporary, "wb") as file:
             file.write(content)
     except OSError as error:
         if isinstance(error, StorageError):
@@ -172,8 +200,17 @@ def write_atomically(target: Path, content: bytes) -> None:
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A name to write to; the file takes the target's place when the context ends well, and goes when not."""
+def replacing(target: Path, *, follow: bool = True) -> Iterator[Path]:
+    """A name to write to; the file takes the target's place when the context ends well, and goes when not.
+
+    Parameters
+    ----------
+    target : Path
+    follow : bool
+        Whether a link there is the user's, who wants the file at its other end; else it is replaced itself.
+    """
+    if follow and target.is_symlink():
+        target = Path(os.path.realpath(target))
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     os.close(handle)
@@ -181,13 +218,20 @@ def replacing(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        os.chmod(temporary, _mode_for(target))
         os.replace(temporary, target)
         _sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _mode_for(target: Path) -> int:
+    """That of the file which is replaced, or that of a new one."""
+    if target.is_file() and not target.is_symlink():
+        return stat.S_IMODE(target.stat().st_mode)
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def _sync(path: Path) -> None:
@@ -199,8 +243,26 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def opened(source: str | os.PathLike[str] | bytes, otherwise: str) -> xr.Dataset:
+    """A netCDF-4 file, or the bytes of one, as the library has it; `otherwise` is what to do about a damaged one.
+
+    Raises
+    ------
+    StorageError
+    """
+    try:
+        with one_thread:
+            return xr.open_dataset(source, engine="netcdf4", cache=False)
+    except Exception as error:
+        name = "a committed file" if isinstance(source, bytes) else repr(os.fspath(source))
+        raise StorageError(
+            f"{name} is not a readable netCDF-4 file ({type(error).__name__}: {error}); it is damaged, or something "
+            f"else. {otherwise}"
+        ) from error
+
+
 def open_file(path: str | os.PathLike[str]) -> xr.Dataset:
-    """Open a netCDF file lazily.
+    """Open a netCDF file lazily; what is read later is held against its checksums then.
 
     Raises
     ------
@@ -212,17 +274,19 @@ def open_file(path: str | os.PathLike[str]) -> xr.Dataset:
         raise StorageError(f"there is no file {str(source)!r}: expected a run saved as netCDF (.nc)")
     if source.is_dir():
         raise StorageError(f"{str(source)!r} is a folder; expected a netCDF file (.nc)")
-    try:
-        with one_thread:
-            dataset = xr.open_dataset(source, engine="netcdf4")
-            for variable in dataset.variables.values():  # a truncated file opens, and fails only when it is read
-                variable[tuple(slice(-1, None) for _ in variable.dims)].load() if variable.size else None
-    except Exception as error:
-        raise StorageError(
-            f"{str(source)!r} is not a readable netCDF-4 file ({type(error).__name__}: {error}); it is damaged, or "
-            "something else. Run the simulation again or restore the file"
-        ) from error
-    return dataset
+    dataset = opened(source, "Run the simulation again or restore the file")
+    checked = {
+        name: FileArray(str(source), name, variable).variable(variable.dims, variable.attrs, kept=True)
+        for name, variable in dataset.variables.items()
+        if name not in dataset.indexes
+    }
+    for name, variable in checked.items():  # a truncated file opens, and fails only when it is read
+        variable.encoding = dataset.variables[name].encoding
+        variable[tuple(slice(-1, None) for _ in variable.dims)].load() if variable.size else None
+    result = dataset.assign({name: one for name, one in checked.items() if name in dataset.data_vars})
+    result = result.assign_coords({name: one for name, one in checked.items() if name in dataset.coords})
+    result.set_close(dataset.close)
+    return result
 
 
 def read_spec(dataset: xr.Dataset) -> dict[str, Any]:

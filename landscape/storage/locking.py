@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from pathlib import Path
 from typing import IO
 
@@ -21,7 +22,8 @@ def locked(folder: Path, name: str) -> IO[bytes]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / name, "wb")  # noqa: SIM115  # held beyond this function
+        handle = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        lock = open(handle, "r+b")  # noqa: SIM115  # held beyond this function
     except OSError as error:
         raise StorageError(f"cannot write to {str(folder)!r}: {error.strerror or error}") from error
     try:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from landscape.errors import CheckpointError, StorageError
 from landscape.notices import warn
+from landscape.storage.files import inside
 
 __all__ = [
     "CURRENT", "FORMER", "LOCK", "Entry", "Manifest", "generations", "is_own_name", "is_run_folder", "read_entry",
@@ -176,7 +177,7 @@ def read_entry(folder: Path, entry: Entry) -> bytes:
     CheckpointError
         If it is missing or damaged.
     """
-    path = folder / entry.name
+    path = inside(folder, entry.name)
     try:
         content = path.read_bytes() if path.stat().st_size == entry.size else None
     except OSError as error:

@@ -250,13 +250,13 @@ class RunFolder:
         return [*whole, self._write(name, serialise(part, compress=False), held)]
 
     def _write(self, name: str, content: bytes, entries: int = 0) -> Entry:
-        write_atomically(self.path / name, content)
+        write_atomically(self.path / name, content, follow=False)
         return Entry.of(name, content, entries)
 
     def _replace(self, manifest: Manifest, *, keep_former: bool) -> None:
         if self.manifest is not None and keep_former:
-            write_atomically(self.path / FORMER, self.manifest.encode())
-        write_atomically(self.path / CURRENT, manifest.encode())
+            write_atomically(self.path / FORMER, self.manifest.encode(), follow=False)
+        write_atomically(self.path / CURRENT, manifest.encode(), follow=False)
         for path in self._needless(manifest, self.manifest if keep_former else None):
             path.unlink(missing_ok=True)
         self.manifest, self._committed = manifest, time.monotonic()

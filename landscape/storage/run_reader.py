@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from xarray.backends import BackendArray
-from xarray.core import indexing
 
 from landscape.by_chain import by_chain
-from landscape.errors import CheckpointError, StorageError
+from landscape.errors import CheckpointError
 from landscape.notices import warn
+from landscape.storage.files import opened
+from landscape.storage.lazy import LazyArray
 from landscape.storage.library import one_thread
 from landscape.storage.manifest import Entry, Manifest, generations, read_entry
 
@@ -22,6 +22,7 @@ __all__ = ["OF_FOLDERS", "open_folder"]
 
 OF_FOLDERS = ("status", "steps_done", "steps_total")  # attributes that say how far a run is
 
+ADVICE = "Resume the run, which goes back to what can be read"
 ATTEMPTS = 5  # the writer may replace a generation while it is being read
 
 
@@ -83,28 +84,25 @@ def _series(folder: Path, dim: str, entries: list[Entry]) -> tuple[dict[str, Any
             variables[dim] = xr.Variable(dim, np.arange(total), variable.attrs)
         else:
             rows = _Rows(folder, entries, str(name), variable, dim)
-            variables[str(name)] = xr.Variable(variable.dims, indexing.LazilyIndexedArray(rows), variable.attrs)
+            variables[str(name)] = rows.variable(variable.dims, variable.attrs)
     return variables, [str(name) for name in last.coords]
 
 
-class _Rows(BackendArray):  # type: ignore[misc]
+class _Rows(LazyArray):
     """One variable over all parts: an index is answered from the parts that it touches."""
 
     def __init__(self, folder: Path, entries: list[Entry], name: str, last: xr.Variable, dim: str) -> None:
         self.folder, self.entries, self.name, self.last, self.dim = folder, entries, name, last, dim
         self.axis = last.dims.index(dim)
         self.edges = np.cumsum([0, *(entry.entries for entry in entries)])
-        shape = list(last.shape)
-        shape[self.axis] = int(self.edges[-1])
-        self.shape, self.dtype, self.dims = tuple(shape), last.dtype, last.dims
+        total = int(self.edges[-1])
+        super().__init__((*last.shape[: self.axis], total, *last.shape[self.axis + 1 :]), last.dtype)
         self._checked: set[str] = set()
 
-    def __getitem__(self, key: Any) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
-
-    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
+    def read(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        """From the parts, each of which is held against its checksum when it is first read."""
         wanted = np.atleast_1d(np.arange(self.shape[self.axis])[key[self.axis]])
-        others = {dim: key[axis] for axis, dim in enumerate(self.dims) if axis != self.axis}
+        others = {dim: key[axis] for axis, dim in enumerate(self.last.dims) if axis != self.axis}
         low, high = (int(wanted.min()), int(wanted.max()) + 1) if len(wanted) else (0, 0)
         numbers = np.arange(*np.searchsorted(self.edges, [low + 1, high]) - [1, 0]) if high else [len(self.entries) - 1]
         blocks = []
@@ -125,13 +123,10 @@ class _Rows(BackendArray):  # type: ignore[misc]
         if entry.name not in self._checked:
             read_entry(self.folder, entry)
             self._checked.add(entry.name)
-        with one_thread, xr.open_dataset(self.folder / entry.name, engine="netcdf4") as dataset:
+        with opened(self.folder / entry.name, ADVICE) as dataset:
             return np.asarray(dataset[self.name].variable.isel(where).values)
 
 
 def _decoded(content: bytes) -> xr.Dataset:
-    try:
-        with one_thread, xr.open_dataset(content, engine="netcdf4") as dataset:
-            return dataset.load()
-    except Exception as error:
-        raise StorageError(f"a committed file is not netCDF-4 ({type(error).__name__}: {error})") from error
+    with one_thread, opened(content, ADVICE) as dataset:
+        return dataset.load()

@@ -7,18 +7,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from xarray.backends import BackendArray
-from xarray.core import indexing
 
-from landscape.errors import StorageError
+from landscape.storage.files import opened
+from landscape.storage.lazy import FileArray, LazyArray
 
 __all__ = ["lazy_array", "open_result"]
 
 
 def lazy_array(
     files: NDArray[np.object_], name: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, gaps: bool
-) -> indexing.LazilyIndexedArray:
-    """The variable `name` of all files: the axes of the table, then its own.
+) -> LazyArray:
+    """The values of the variable `name` in all files: along the axes of the table, then its own.
 
     Parameters
     ----------
@@ -32,7 +31,7 @@ def lazy_array(
     """
     if dtype.kind in "iub" and gaps:
         dtype = np.dtype(np.float64)
-    return indexing.LazilyIndexedArray(_TableArray(files, name, shape, dtype))
+    return _TableArray(files, name, shape, dtype)
 
 
 def open_result(file: str) -> xr.Dataset:
@@ -42,24 +41,16 @@ def open_result(file: str) -> xr.Dataset:
     ------
     StorageError
     """
-    try:
-        return xr.open_dataset(file, engine="netcdf4", cache=False)
-    except Exception as error:
-        raise StorageError(
-            f"{file!r} is not a readable netCDF-4 file ({type(error).__name__}: {error}); call the sweep again, which "
-            "replaces damaged results"
-        ) from error
+    return opened(file, "Call the sweep again, which replaces damaged results")
 
 
-class _TableArray(BackendArray):
+class _TableArray(LazyArray):
     def __init__(self, files: NDArray[np.object_], name: str, inner: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.files, self.name, self.inner, self.dtype = files, name, inner, dtype
-        self.shape = (*files.shape, *inner)
+        super().__init__((*files.shape, *inner), dtype)
+        self.files, self.name, self.inner = files, name, inner
 
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
-
-    def _read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+    def read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        """From the files of the points that are indexed."""
         axes = self.files.ndim
         chosen, inside = np.asarray(self.files[key[:axes]], dtype=object), key[axes:]
         result = self._missing((*chosen.shape, *np.broadcast_to(0, self.inner)[inside].shape))
@@ -67,14 +58,15 @@ class _TableArray(BackendArray):
             if file is not None:
                 with open_result(file) as dataset:
                     if self.name in dataset.variables:
-                        result[place] = self._values(dataset.variables[self.name], inside)
+                        result[place] = self._values(file, dataset.variables[self.name], inside)
         return result
 
-    def _values(self, variable: xr.Variable, inside: tuple[int | slice, ...]) -> NDArray[Any]:
+    def _values(self, file: str, variable: xr.Variable, inside: tuple[int | slice, ...]) -> NDArray[Any]:
+        stored = FileArray(file, self.name, variable)
         if variable.shape == self.inner:
-            return variable[inside].values
+            return stored.read(inside)
         full = self._missing(self.inner)
-        full[tuple(map(slice, variable.shape))] = variable.values
+        full[tuple(map(slice, variable.shape))] = stored.read(())
         return full[inside]
 
     def _missing(self, shape: tuple[int, ...]) -> NDArray[Any]:

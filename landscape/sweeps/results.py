@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape.errors import StorageError
+from landscape.storage.files import inside, path_of
 from landscape.sweeps.array import lazy_array
 from landscape.sweeps.survey import Survey
 
@@ -58,11 +59,11 @@ def open_sweep(folder: str | os.PathLike[str]) -> xr.Dataset:
     ShapeError
         If the results of two points differ in shape otherwise.
     """
-    folder = Path(folder)
+    folder = path_of(folder)
     manifest = read_manifest(folder)
     axes = manifest["axes"]
     shape = tuple(len(axis["values"]) for axis in axes)
-    paths = [str(folder / name) for name in manifest["files"]]
+    paths = [str(inside(folder, name)) for name in manifest["files"]]
     files = np.array([path if os.path.exists(path) else None for path in paths], dtype=object).reshape(shape)
     survey = Survey()
     for file, values in zip(files.flat, _points(axes), strict=True):
@@ -83,7 +84,7 @@ def open_sweep(folder: str | os.PathLike[str]) -> xr.Dataset:
             continue
         data = lazy_array(files, name, kind.shape, kind.dtype, gaps=kind.uneven or kind.count < files.size)
         new = f"run_{name}" if name in survey.sizes else new
-        dataset[new] = xr.Variable((*dims, *kind.dims), data, kind.attrs)
+        dataset[new] = data.variable((*dims, *kind.dims), kind.attrs)
     dataset.attrs = manifest["attributes"] | {"failures": json.dumps(_failures(folder))}
     return dataset
 

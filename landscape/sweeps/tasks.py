@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +21,6 @@ from landscape.storage.run_reader import OF_FOLDERS
 from landscape.sweeps.engines import Failure, describe
 
 __all__ = ["is_complete", "one_thread", "run_point"]
-
-
-# Points may run on threads of one process, which the netCDF library cannot serve at the same time.
-_FILES = threading.Lock()
 
 
 def run_point(spec: str, target: str, *, checkpoints: bool = False, own: OwnObjects | None = None) -> Failure | None:
@@ -58,8 +53,7 @@ def run_point(spec: str, target: str, *, checkpoints: bool = False, own: OwnObje
             streamed = checkpoints and table.get("task", "simulate") in STEPWISE
             with one_thread():
                 dataset = build(table, own).call(output=folder if streamed else None, progress=False)
-            with _FILES:
-                save(_canonical(dataset), target)
+            save(_canonical(dataset), target)
             if streamed:
                 shutil.rmtree(folder)
     except Exception as error:
@@ -82,7 +76,7 @@ def is_complete(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        with _FILES, open_file(path):
+        with open_file(path):
             return True
     except StorageError:
         return False
