@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+
+from landscape.pace import Clock
 
 __all__ = ["heard", "is_shown", "progress_bar"]
 
@@ -72,12 +73,13 @@ def progress_bar(
 
 
 def _fractions(total: int, listener: Callable[[float], None]) -> Callable[[float], None]:
-    last = float("-inf")
+    clock, begun = Clock(seconds=SECONDS), False
 
     def report(done: float) -> None:
-        nonlocal last
-        if time.monotonic() - last >= SECONDS:
-            last = time.monotonic()
-            listener(min(done / max(total, 1), 1.0))
+        nonlocal begun
+        if not begun or clock.due(0):
+            begun = True
+            with clock.doing():
+                listener(min(done / max(total, 1), 1.0))
 
     return report

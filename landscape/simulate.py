@@ -27,6 +27,7 @@ from landscape.errors import ConfigError, NonFiniteError
 from landscape.integrators.base import Integrator
 from landscape.metadynamics import Hills, Metadynamics, take_metadynamics
 from landscape.observers.base import WIDE
+from landscape.pace import Clock
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
 from landscape.prepare import prepare
@@ -236,7 +237,7 @@ def claimed(output: Any, checkpoint_every: int | None) -> Iterator[RunFolder | N
     every = None if checkpoint_every is None else whole_number("checkpoint_every", checkpoint_every)
     folder = output if isinstance(output, RunFolder) else RunFolder(output)
     try:
-        folder.checkpoint_every = every
+        folder.clock = Clock(every)
         yield folder
     finally:
         folder.close()

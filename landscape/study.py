@@ -52,7 +52,7 @@ class Stage:
 
     def task(self, folder: Path) -> Table:
         """The specification with files in place of references."""
-        task: Table = _with_files(self.spec, folder)
+        task: Table = _with_references(self.spec, partial(_as_file, folder=folder))
         return task
 
 
@@ -174,37 +174,33 @@ def _stage(table: Mapping[str, Any], defaults: Mapping[str, Any], earlier: Mappi
     merged = overlaid(overlaid(shared, defaults.get(task, {})), own)
     try:
         full = resolve(merged).model_dump(exclude_none=True, mode="json")
-        spec = _with_hashes(full, earlier)
+        spec = _with_references(full, partial(_with_hash, earlier=earlier))
     except ConfigError as error:
         raise ConfigError(f"stage {name!r}: {error}") from None
     content = json.dumps(spec, sort_keys=True)
     return Stage(name, spec, hashlib.sha256(content.encode()).hexdigest())
 
 
-def _with_hashes(value: Any, earlier: Mapping[str, str]) -> Any:
-    """References to stages with the hash of what they refer to."""
+def _with_references(value: Any, changed: Callable[[Table], Table]) -> Any:
+    """Plain data in which every table that refers to a stage is another one."""
     if isinstance(value, list):
-        return [_with_hashes(one, earlier) for one in value]
+        return [_with_references(one, changed) for one in value]
     if not isinstance(value, Mapping):
         return value
-    found = {key: _with_hashes(one, earlier) for key, one in value.items()}
-    if "stage" in found:
-        if found["stage"] not in earlier:
-            raise ConfigError(f"there is no earlier stage {found['stage']!r}; those before it are {list(earlier)}")
-        found["sha256"] = earlier[found["stage"]]
-    return found
+    found = {key: _with_references(one, changed) for key, one in value.items()}
+    return changed(found) if "stage" in found else found
 
 
-def _with_files(value: Any, folder: Path) -> Any:
-    if isinstance(value, list):
-        return [_with_files(one, folder) for one in value]
-    if not isinstance(value, Mapping):
-        return value
-    found = {key: _with_files(one, folder) for key, one in value.items()}
-    if "stage" in found:
-        found["file"] = str(folder / f"{found.pop('stage')}.nc")
-        del found["sha256"]
-    return found
+def _with_hash(reference: Table, earlier: Mapping[str, str]) -> Table:
+    """A reference to a stage with the hash of what it refers to."""
+    if reference["stage"] not in earlier:
+        raise ConfigError(f"there is no earlier stage {reference['stage']!r}; those before it are {list(earlier)}")
+    return reference | {"sha256": earlier[reference["stage"]]}
+
+
+def _as_file(reference: Table, folder: Path) -> Table:
+    rest = {key: value for key, value in reference.items() if key not in ("stage", "sha256")}
+    return rest | {"file": str(folder / f"{reference['stage']}.nc")}
 
 
 def _is_complete(stage: Stage, file: Path, *, redo: bool) -> bool:

@@ -15,7 +15,7 @@ from landscape.arguments import guarded
 from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.notices import warn
-from landscape.paths.band_checkpoint import BandState, Cadence
+from landscape.paths.band_checkpoint import BandState
 from landscape.paths.convergence import why_not_converged
 from landscape.paths.curve import chord_knots, respace
 from landscape.paths.domain import Domain
@@ -29,7 +29,7 @@ from landscape.paths.tangents import improved_tangents, perpendicular
 from landscape.potentials.base import Potential
 from landscape.progress import progress_bar
 from landscape.storage.files import path_of
-from landscape.storage.interruption import Interruption, told
+from landscape.storage.interruption import Cadence, Interruption, told
 
 __all__ = ["CYCLES", "auto_neb", "cycles_of", "rate_and_steps"]
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import torch
 import xarray as xr
@@ -18,12 +16,8 @@ from landscape.paths.history import History
 from landscape.paths.relaxation import Motion
 from landscape.storage.files import open_file as open_dataset
 from landscape.storage.files import save as save_dataset
-from landscape.storage.interruption import Interruption
 
-__all__ = ["BandState", "Cadence"]
-
-SECONDS: Final = 60.0  # between two checkpoints
-LARGEST_SHARE: Final = 0.05  # of the time that may go into writing them
+__all__ = ["BandState"]
 
 
 @dataclass
@@ -93,37 +87,3 @@ class BandState:
         shares = torch.from_numpy(dataset["shares"].values.copy()).to(like.device)
         history = History.from_dataset(dataset, pivots_now=len(pivots))
         return cls(motion, bool(dataset.attrs["moving"]), shares, best, history)
-
-
-class Cadence:
-    """Calls `write` every so many steps; or once a minute, and less often where that took too long.
-
-    Parameters
-    ----------
-    write : callable
-    every : int, optional
-        Steps; None goes by the clock.
-    interruption : Interruption
-        A signal that it notes has the state written after the present step, before the process ends.
-    """
-
-    def __init__(self, write: Callable[[], None], every: int | None, interruption: Interruption) -> None:
-        self.write, self.every, self.interruption = write, every, interruption
-        self._steps, self._last, self._pause = 0, time.monotonic(), SECONDS
-
-    def __call__(self) -> None:
-        """One step was made."""
-        self._steps += 1
-        if self.interruption.pending is not None:
-            self.write()
-            self.interruption.obey()
-        due = time.monotonic() - self._last >= self._pause if self.every is None else self._steps % self.every == 0
-        if due:
-            self.now()
-
-    def now(self) -> None:
-        """Write at once."""
-        began = time.monotonic()
-        self.write()
-        self._last = time.monotonic()
-        self._pause = max(SECONDS, (self._last - began) / LARGEST_SHARE)

@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.errors import ConfigError
-from landscape.storage.buffers import PREFIX, buffer_variables
+from landscape.storage.buffers import PREFIX, stored_buffers
 
 __all__ = ["dataset_of", "parts_of"]
 
@@ -26,12 +26,7 @@ def dataset_of(
     if energies is not None:
         about = {"long_name": "potential energy at the pivots", "units": "energy"}
         variables["energy"] = ("pivot", energies.cpu().numpy(), about)
-    variable = buffer_variables(buffers)
-    for name, values in buffers.items():
-        stored = variable[name]
-        dims = ("pivot", *(f"{name}_dim_{i}" for i in range(values.ndim - 1)))
-        about = {"long_name": f"buffer {name} re-estimated at the pivots", "units": "1", "buffer": name}
-        variables[stored] = (dims, values.cpu().numpy(), about)
+    variables |= stored_buffers(buffers, "pivots", "pivot")
     coordinates: dict[str, Any] = {
         "pivot": ("pivot", np.arange(len(pivots)), {"long_name": "pivot", "units": "1"}),
         "arc_length": ("pivot", arc_length.cpu().numpy(), {"long_name": "arc length along the path", "units": "1"}),

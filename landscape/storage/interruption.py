@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-__all__ = ["CODES", "Interruption", "notes_of", "told"]
+from landscape.pace import Clock
+
+__all__ = ["CODES", "Cadence", "Interruption", "notes_of", "told"]
 
 CODES: Final = {signal.SIGINT: 130, signal.SIGTERM: 143}  # of a process that ends by them, as shells count
 
@@ -81,3 +83,33 @@ class Interruption:
             raise KeyboardInterrupt
         if number == signal.SIGTERM:
             raise SystemExit(CODES[signal.SIGTERM])
+
+
+class Cadence:
+    """Calls `write` after steps of a search, when a clock or a signal says so.
+
+    Parameters
+    ----------
+    write : callable
+    every : int, optional
+        Steps; None goes by time, see `Clock`.
+    interruption : Interruption
+        A signal that it notes has the state written after the present step, before the process ends.
+    """
+
+    def __init__(self, write: Callable[[], None], every: int | None, interruption: Interruption) -> None:
+        self.write, self.clock, self.interruption, self.steps = write, Clock(every), interruption, 0
+
+    def __call__(self) -> None:
+        """One step was made."""
+        self.steps += 1
+        if self.interruption.pending is not None:
+            self.write()
+            self.interruption.obey()
+        if self.clock.due(self.steps):
+            self.now()
+
+    def now(self) -> None:
+        """Write at once."""
+        with self.clock.doing():
+            self.write()

@@ -38,8 +38,9 @@ class LazyArray(BackendArray):  # type: ignore[misc]
 
     def variable(self, dims: tuple[Hashable, ...], attrs: Mapping[Any, Any], *, kept: bool = False) -> xr.Variable:
         """As a variable, which keeps in memory what it has read if it is `kept`."""
-        lazy, cache = indexing.LazilyIndexedArray(self), indexing.MemoryCachedArray
-        data = cache(indexing.CopyOnWriteArray(lazy)) if kept else lazy  # type: ignore[no-untyped-call]
+        data: Any = indexing.LazilyIndexedArray(self)
+        if kept:
+            data = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(data))  # type: ignore[no-untyped-call]
         return xr.Variable(dims, data, dict(attrs))
 
 

@@ -7,7 +7,6 @@ kill at any instant leaves one of the two generations, and what was committed is
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ import xarray as xr
 from landscape.driver import Driver
 from landscape.errors import CheckpointError, StorageError
 from landscape.notices import warn
+from landscape.pace import Clock
 from landscape.storage.checkpoint import Arrays, capture, encode, read_arrays, restore
 from landscape.storage.files import path_of, serialise, write_atomically
 from landscape.storage.interruption import Interruption
@@ -35,10 +35,9 @@ from landscape.storage.manifest import (
 )
 from landscape.tables import differences
 
-__all__ = ["CHECKPOINT_SECONDS", "PART_BYTES", "RunFolder"]
+__all__ = ["PART_BYTES", "RunFolder"]
 
 PART_BYTES = 1 << 26  # of what is recorded along one dimension, in memory and in one file
-CHECKPOINT_SECONDS = 60.0  # between two checkpoints, unless steps are given
 
 Status: TypeAlias = Literal["running", "interrupted", "diverged", "complete"]
 Describe: TypeAlias = Callable[[Driver, bool], xr.Dataset]
@@ -64,7 +63,7 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str], *, spec: dict[str, Any] | None = None) -> None:
         self.path, self.spec = path_of(path), spec or {}
         self.interruption = Interruption()
-        self.checkpoint_every: int | None = None
+        self.clock = Clock()
         self._lock = _own_folder(self.path)
         self.manifest: Manifest | None = None
         self._arrays: Arrays = {}
@@ -74,7 +73,6 @@ class RunFolder:
         except BaseException:
             self.close()
             raise
-        self._committed = time.monotonic()
 
     def close(self) -> None:
         """Let others write."""
@@ -173,8 +171,7 @@ class RunFolder:
 
     def stop(self, driver: Driver) -> int:
         """The step of the run at which a checkpoint is due, next after those made."""
-        every = self.checkpoint_every
-        return driver.steps if every is None else (driver.done // every + 1) * every
+        return self.clock.stop(driver.done) or driver.steps
 
     def way_on(self, _: str = "") -> str:
         """What to say where the run is interrupted."""
@@ -186,9 +183,7 @@ class RunFolder:
         self.interruption.at_once = False  # something was made that is not committed
         if self.interruption.pending is not None or any(series.full for series in driver.series):
             return True
-        if self.checkpoint_every is not None:
-            return driver.done % self.checkpoint_every == 0
-        return time.monotonic() - self._committed > CHECKPOINT_SECONDS
+        return self.clock.due(driver.done)
 
     def commit(self, driver: Driver) -> None:
         """Write what there is, then the manifest; end the process if it was asked to.
@@ -199,7 +194,8 @@ class RunFolder:
             If a file cannot be written; what was committed before is unchanged.
         """
         pending = self.interruption.pending is not None
-        self.write(driver, "interrupted" if pending else "running")
+        with self.clock.doing():
+            self.write(driver, "interrupted" if pending else "running")
         self.interruption.obey()
         self.interruption.at_once = True
 
@@ -259,7 +255,7 @@ class RunFolder:
         write_atomically(self.path / CURRENT, manifest.encode(), follow=False)
         for path in self._needless(manifest, self.manifest if keep_former else None):
             path.unlink(missing_ok=True)
-        self.manifest, self._committed = manifest, time.monotonic()
+        self.manifest = manifest
 
     def _needless(self, manifest: Manifest, former: Manifest | None = None) -> list[Path]:
         """Files of this run that no generation holds."""

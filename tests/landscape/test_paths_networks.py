@@ -7,10 +7,9 @@ import torch
 import landscape as ls
 from landscape.errors import CheckpointError, ConfigError
 from landscape.paths import Path, auto_neb, bezier, neb, straight_line, string
-from landscape.paths.band_checkpoint import Cadence
 from landscape.paths.evaluation import Slopes, batch_of
 from landscape.potentials import NetworkLoss, architectures, datasets
-from landscape.storage.interruption import Interruption
+from landscape.storage.interruption import Cadence, Interruption
 
 FAR = {"end_tolerance": 1e9}  # ends of these tests are not minima
 
@@ -313,7 +312,7 @@ def test_a_state_of_another_search_is_refused(tmp_path):
 def test_when_a_state_is_written(monkeypatch):
     """By steps; or by the clock, and then writing takes at most a twentieth of the time."""
     clock, written = [0.0], []
-    monkeypatch.setattr("landscape.paths.band_checkpoint.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("landscape.pace.time.monotonic", lambda: clock[0])
 
     def write():
         written.append(clock[0])
