@@ -26,10 +26,8 @@ def mlp_hessian(mlp: PlainMLP, position: Tensor, inputs: Tensor, targets: Tensor
 
     Parameters
     ----------
-    mlp : PlainMLP
-    position : tensor, shape ``(dim,)``
-    inputs : tensor, shape ``(samples, features)``
-    targets : tensor, shape ``(samples,)`` of labels, or ``(samples, outputs)`` of values
+    mlp, position, inputs, targets
+        As for `mlp_product`.
 
     Returns
     -------
@@ -64,19 +62,11 @@ class _Factors:
 
 
 def _factors(mlp: PlainMLP, position: Tensor, inputs: Tensor, targets: Tensor) -> _Factors:
-    weights = [(weight[0], bias[0]) for weight, bias in mlp.layers(position[None])]
+    weights, activations, outputs, derivatives = mlp.forward(position, inputs)
     last = len(weights) - 1
-    activations = [inputs]
-    for number, (weight, bias) in enumerate(weights):
-        z = torch.addmm(bias, activations[-1], weight.T)
-        if number < last:
-            z = z.relu_() if mlp.activation == "relu" else z.tanh_()
-        activations.append(z)
-    outputs = activations.pop()
     slope = mlp.loss_and_slope(outputs[None], targets[None])[1][0]
     own = _output_curvature(mlp, slope, targets)  # d^2 L / dz_l^2, from the last layer down
     slopes, diagonal = [slope], [own]
-    derivatives = [(a > 0).to(a) if mlp.activation == "relu" else 1 - a * a for a in activations[1:]]
     for number in range(last, 0, -1):
         weight, first = weights[number][0], derivatives[number - 1]
         back = slopes[0] @ weight

@@ -45,17 +45,9 @@ def mlp_product(mlp: PlainMLP, position: Tensor, inputs: Tensor, targets: Tensor
     >>> mlp_product(line, torch.zeros(2, dtype=torch.float64), x, x)(torch.eye(2, dtype=torch.float64)).tolist()
     [[10.0, 4.0], [4.0, 2.0]]
     """
-    weights = [(weight[0], bias[0]) for weight, bias in mlp.layers(position.detach()[None])]
+    weights, activations, outputs, derivatives = mlp.forward(position.detach(), inputs)
     last = len(weights) - 1
-    activations = [inputs]
-    for number, (weight, bias) in enumerate(weights):
-        z = torch.addmm(bias, activations[-1], weight.T)
-        if number < last:
-            z = z.relu_() if mlp.activation == "relu" else z.tanh_()
-        activations.append(z)
-    outputs = activations.pop()
     slopes = [mlp.loss_and_slope(outputs[None], targets[None])[1][0]]
-    derivatives = [(a > 0).to(a) if mlp.activation == "relu" else 1 - a * a for a in activations[1:]]
     bends: list[Tensor | None] = []  # f''(z_l) / f'(z_l) times dL/da_l: what R f' is multiplied with
     for number in range(last, 0, -1):
         back = slopes[0] @ weights[number][0]

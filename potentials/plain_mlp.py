@@ -48,6 +48,21 @@ class PlainMLP:
             yield weight, position[:, offset : offset + outputs]
             offset += outputs
 
+    def forward(
+        self, position: Tensor, inputs: Tensor
+    ) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor], Tensor, list[Tensor]]:
+        """Weights and biases of one chain, inputs of every layer, outputs, and f' of every hidden layer."""
+        weights = [(weight[0], bias[0]) for weight, bias in self.layers(position[None])]
+        activations = [inputs]
+        for number, (weight, bias) in enumerate(weights):
+            z = torch.addmm(bias, activations[-1], weight.T)
+            if number < len(weights) - 1:
+                z = z.relu_() if self.activation == "relu" else z.tanh_()
+            activations.append(z)
+        outputs = activations.pop()
+        derivatives = [(a > 0).to(a) if self.activation == "relu" else 1 - a * a for a in activations[1:]]
+        return weights, activations, outputs, derivatives
+
     def value_and_gradient(self, position: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mean loss and its gradient for every chain.
 

@@ -4,17 +4,62 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Generator, nn
 
-from landscape.checks import whole_number
+from landscape.arguments import guarded
+from landscape.checks import one_of, whole_number
+from landscape.docstrings import completed
 
-__all__ = ["NORMS", "build", "initialise_relu", "normalisation"]
+__all__ = ["architecture", "build", "initialise_relu", "normalisation", "positive"]
 
 NORMS = ("batch", "group", "none")
+_P = ParamSpec("_P")
 _Module = TypeVar("_Module", bound=nn.Module)
+_USUAL = {
+    "width": "width : int\n    Channels of the first stage.",
+    "classes": "classes : int\n    Number of outputs.",
+    "channels": "channels : int\n    Channels of the images: 3 for colour, 1 for grey.",
+    "norm": 'norm : str\n    ``"batch"``, ``"group"`` or ``"none"``, as for `resnet_cifar`.',
+    "seed": "seed : int\n    Seed of the weights; the global random state is not used.",
+}
+
+
+def architecture(function: Callable[_P, _Module]) -> Callable[_P, _Module]:
+    """A function that makes a network: its arguments are guarded, and its docstring gets what all of them share.
+
+    Examples
+    --------
+    >>> @architecture
+    ... def line(seed: int = 0) -> nn.Linear:
+    ...     "A straight line."
+    >>> "Seed of the weights" in line.__doc__
+    True
+    """
+    gives = f"{function.__annotations__['return']}\n    Takes images ``(batch, channels, height, width)``"
+    sections = {
+        "Returns": f"{gives}, gives logits ``(batch, classes)``.",
+        "Raises": "ConfigError\n    If an argument makes no sense.",
+    }
+    function.__doc__ = completed(function, _USUAL, sections)
+    return guarded(function)
+
+
+def positive(**sizes: int) -> dict[str, int]:
+    """Sizes of a network as ints, refused unless they are whole numbers of at least 1.
+
+    Raises
+    ------
+    ConfigError
+
+    Examples
+    --------
+    >>> positive(width=4, classes=10)
+    {'width': 4, 'classes': 10}
+    """
+    return {name: whole_number(name, value) for name, value in sizes.items()}
 
 
 def build(
@@ -40,6 +85,7 @@ def build(
     Returns
     -------
     torch.nn.Module
+        What `make` returned.
 
     Raises
     ------
@@ -74,7 +120,7 @@ def normalisation(kind: str, channels: int) -> nn.Module:
     >>> normalisation("group", 64).num_groups
     8
     """
-    if kind == "batch":
+    if one_of("norm", kind, NORMS) == "batch":
         return nn.BatchNorm2d(channels)
     if kind == "group":
         return nn.GroupNorm(max(math.gcd(channels, 16) // 2, 1), channels)

@@ -38,6 +38,7 @@ def from_spec(spec: Mapping[str, Any]) -> nn.Module:
     Returns
     -------
     torch.nn.Module
+        Equal to the first, if its weights have not changed since.
 
     Raises
     ------

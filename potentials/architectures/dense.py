@@ -8,10 +8,9 @@ from typing import Any
 
 from torch import Generator, Tensor, nn
 
-from landscape.arguments import guarded
 from landscape.checks import one_of, true_or_false, whole_number
 from landscape.errors import ConfigError
-from landscape.potentials.architectures.building import build
+from landscape.potentials.architectures.building import architecture, build
 
 __all__ = ["mlp"]
 
@@ -32,7 +31,7 @@ _INITIALISERS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-@guarded
+@architecture
 def mlp(
     sizes: Sequence[int],
     *,
@@ -56,18 +55,11 @@ def mlp(
         Whether the layers have biases.
     init : str
         ``"xavier_normal"``, ``"xavier_uniform"``, ``"kaiming_normal"``, ``"kaiming_uniform"`` or ``"orthogonal"``.
-    seed : int
-        Seed of the weights; the global random state is not used.
 
     Returns
     -------
     torch.nn.Sequential
         Linear and activation layers in turn, float32, on the CPU.
-
-    Raises
-    ------
-    ConfigError
-        If an argument makes no sense.
 
     References
     ----------
@@ -101,5 +93,5 @@ def mlp(
                 if bias:
                     nn.init.zeros_(part.bias)
 
-    architecture = {"kind": "mlp", "sizes": widths, "activation": activation, "bias": bias, "init": init}
-    return build(make, initialise, seed=seed, architecture=architecture)
+    described = {"kind": "mlp", "sizes": widths, "activation": activation, "bias": bias, "init": init}
+    return build(make, initialise, seed=seed, architecture=described)

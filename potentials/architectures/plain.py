@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from landscape.arguments import guarded
-from landscape.checks import one_of, whole_number
+from landscape.checks import whole_number
 from landscape.errors import ConfigError, ShapeError
-from landscape.potentials.architectures.building import NORMS, build, initialise_relu, normalisation
+from landscape.potentials.architectures.building import (
+    architecture,
+    build,
+    initialise_relu,
+    normalisation,
+    positive,
+)
 
 __all__ = ["PlainNetwork", "vgg"]
 
@@ -52,15 +57,9 @@ class PlainNetwork(nn.Module):
         return logits
 
 
-@guarded
+@architecture
 def vgg(
-    depth: int = 7,
-    *,
-    width: int = 64,
-    classes: int = 10,
-    channels: int = 3,
-    norm: str = "batch",
-    seed: int = 0,
+    depth: int = 7, *, width: int = 64, classes: int = 10, channels: int = 3, norm: str = "batch", seed: int = 0
 ) -> PlainNetwork:
     """A convolutional network without shortcuts, in the manner of VGG [1]_.
 
@@ -74,19 +73,8 @@ def vgg(
         7, 11, 13, 16 or 19.
     width : int
         Channels w of the first stage.
-    classes : int
-        Number of outputs.
-    channels : int
-        Channels of the images: 3 for colour, 1 for grey.
     norm : str
         ``"batch"``, ``"group"`` or ``"none"`` (convolutions with biases; the initial weights keep the size of signals).
-    seed : int
-        Seed of the weights; the global random state is not used.
-
-    Returns
-    -------
-    PlainNetwork
-        Takes images ``(batch, channels, height, width)``, gives logits ``(batch, classes)``.
 
     Raises
     ------
@@ -106,15 +94,8 @@ def vgg(
     """
     if whole_number("depth", depth) not in _STAGES:
         raise ConfigError(f"depth = {depth} is unknown: choose one of {list(_STAGES)}")
-    options = {
-        "width": whole_number("width", width),
-        "classes": whole_number("classes", classes),
-        "channels": whole_number("channels", channels),
-    }
-    one_of("norm", norm, NORMS)
+    options = positive(width=width, classes=classes, channels=channels)
+    described = {"kind": "vgg", "depth": int(depth), "norm": norm, **options}
     return build(
-        lambda: PlainNetwork(_STAGES[depth], norm=norm, **options),
-        initialise_relu,
-        seed=seed,
-        architecture={"kind": "vgg", "depth": int(depth), "norm": norm, **options},
+        lambda: PlainNetwork(_STAGES[depth], norm=norm, **options), initialise_relu, seed=seed, architecture=described
     )

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from landscape.arguments import guarded
 from landscape.checks import one_of, whole_number
 from landscape.errors import ConfigError
-from landscape.potentials.architectures.building import NORMS, build, initialise_relu, normalisation
+from landscape.potentials.architectures.building import (
+    architecture,
+    build,
+    initialise_relu,
+    normalisation,
+    positive,
+)
 
-__all__ = ["BasicBlock", "PadShortcut", "ResidualNetwork", "resnet_cifar"]
+__all__ = ["BasicBlock", "PadShortcut", "ResidualNetwork", "Staged", "build_staged", "resnet_cifar"]
+
+_Staged = TypeVar("_Staged", bound="Staged")
 
 
 class PadShortcut(nn.Module):
@@ -43,7 +54,7 @@ class BasicBlock(nn.Module):
     torch.Size([2, 8, 3, 3])
     """
 
-    def __init__(self, inputs: int, outputs: int, *, stride: int, norm: str, shortcut: str) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, *, norm: str, shortcut: str) -> None:
         super().__init__()
         bias = norm == "none"
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=bias)
@@ -65,7 +76,39 @@ class BasicBlock(nn.Module):
         return torch.relu(self.shortcut(inputs) + branch)
 
 
-class ResidualNetwork(nn.Module):
+class Staged(nn.Module):
+    """A network with three stages of residual blocks, `blocks`, at widths w, 2w, 4w, each but the first halving sides.
+
+    Examples
+    --------
+    >>> _, outputs = Staged.stages(lambda inputs, outputs, stride: nn.Conv2d(inputs, outputs, 1, stride), 2, 3, 4)
+    >>> outputs
+    16
+    """
+
+    blocks: nn.Sequential
+
+    @staticmethod
+    def stages(
+        block: Callable[[int, int, int], nn.Module], blocks: int, inputs: int, width: int
+    ) -> tuple[nn.Sequential, int]:
+        """The stages, of blocks made by ``block(inputs, outputs, stride)``, and the channels at their end."""
+        found: list[nn.Module] = []
+        for stage in range(3):
+            for number in range(blocks):
+                outputs = width * 2**stage
+                found.append(block(inputs, outputs, 2 if stage > 0 and number == 0 else 1))
+                inputs = outputs
+        return nn.Sequential(*found), inputs
+
+    def unit_names(self) -> dict[str, str]:
+        """Names of the groups of channels by the layer that makes them: the stream, and those within blocks."""
+        blocks = [f"blocks.{number}" for number in range(len(self.blocks))]
+        inside = {f"{name}.conv1": name for name in blocks}
+        return {"conv": "stream"} | inside | {f"{name}.conv2": f"{name}.stream" for name in blocks}
+
+
+class ResidualNetwork(Staged):
     """3x3 convolution, three stages of `blocks` blocks at widths w, 2w, 4w, mean over pixels, linear classifier.
 
     Examples
@@ -79,21 +122,9 @@ class ResidualNetwork(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=norm == "none")
         self.norm = normalisation(norm, width)
-        stages: list[nn.Module] = []
-        inputs = width
-        for stage in range(3):
-            for block in range(blocks):
-                stride = 2 if stage > 0 and block == 0 else 1
-                stages.append(BasicBlock(inputs, width * 2**stage, stride=stride, norm=norm, shortcut=shortcut))
-                inputs = width * 2**stage
-        self.blocks = nn.Sequential(*stages)
-        self.classifier = nn.Linear(inputs, classes)
-
-    def unit_names(self) -> dict[str, str]:
-        """Names of the groups of channels by the layer that makes them: the stream, and those within blocks."""
-        blocks = [f"blocks.{number}" for number in range(len(self.blocks))]
-        inside = {f"{name}.conv1": name for name in blocks}
-        return {"conv": "stream"} | inside | {f"{name}.conv2": f"{name}.stream" for name in blocks}
+        block = partial(BasicBlock, norm=norm, shortcut=shortcut)
+        self.blocks, outputs = self.stages(block, blocks, width, width)
+        self.classifier = nn.Linear(outputs, classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits ``(batch, classes)`` of images ``(batch, channels, height, width)``."""
@@ -127,32 +158,76 @@ def quiet_branches(module: nn.Module, block: type[nn.Module]) -> None:
             part.get_submodule("conv2").get_parameter("bias").zero_()
 
 
-@guarded
-def resnet_cifar(
-    depth: int = 20,
+def build_staged(
+    network: Callable[..., _Staged],
+    block: type[nn.Module],
+    depth: int,
+    rest: int,
     *,
-    width: int = 16,
-    classes: int = 10,
-    channels: int = 3,
-    norm: str = "batch",
-    shortcut: str = "pad",
-    seed: int = 0,
-) -> ResidualNetwork:
+    kind: str,
+    norm: str,
+    seed: int,
+    **options: Any,
+) -> _Staged:
+    """A network of (depth - rest)/6 blocks a stage; without normalisation its branches start at 0.
+
+    Parameters
+    ----------
+    network : callable
+        ``network(blocks, norm=norm, **options)``.
+    block : type
+        Class of its blocks.
+    depth, rest : int
+    kind : str
+        Its name as an architecture.
+    norm, seed
+        As for `resnet_cifar`.
+    **options
+        What else the architecture is made from.
+
+    Raises
+    ------
+    ConfigError
+        If the depth is not 6n + rest.
+
+    Examples
+    --------
+    >>> sizes = {"width": 2, "classes": 3, "channels": 1, "shortcut": "pad"}
+    >>> len(build_staged(ResidualNetwork, BasicBlock, 14, 2, norm="none", seed=0, kind="any", **sizes).blocks)
+    6
+    """
+    whole_number("depth", depth, least=6 + rest)
+    if depth % 6 != rest:
+        some = ", ".join(str(6 * n + rest) for n in (1, 2, 3, 5))
+        raise ConfigError(f"depth = {depth} is not 6n + {rest}: choose {some} or another such number")
+
+    def initialise(module: nn.Module, generator: Generator) -> None:
+        initialise_relu(module, generator)
+        if norm == "none":
+            quiet_branches(module, block)
+
+    return build(
+        lambda: network((depth - rest) // 6, norm=norm, **options),
+        initialise,
+        seed=seed,
+        architecture={"kind": kind, "depth": int(depth), "norm": norm, **options},
+    )
+
+
+@architecture
+def resnet_cifar(
+    depth: int = 20, *, width: int = 16, classes: int = 10, channels: int = 3, norm: str = "batch",
+    shortcut: str = "pad", seed: int = 0,
+) -> ResidualNetwork:  # fmt: skip
     """A residual network for small images [1]_: depth 6n + 2, n blocks at each of the widths w, 2w, 4w.
 
     With w = 16, shortcuts without parameters (option A of [1]_) and batch normalisation: 269,722 weights at depth
-    20, 853,018 at 56, 1,727,962 at 110.
+    20, 853,018 at 56, 1,727,962 at 110. It takes images of any size.
 
     Parameters
     ----------
     depth : int
         6n + 2: 8, 14, 20, 32, 44, 56, 110, ...
-    width : int
-        Channels of the first stage.
-    classes : int
-        Number of outputs.
-    channels : int
-        Channels of the images: 3 for colour, 1 for grey.
     norm : str
         ``"batch"``; ``"group"`` (8 groups at 16 channels or a multiple); or ``"none"``, where the convolutions have
         biases and every residual branch starts at 0 (the second convolution is 0, the first divided by the root of
@@ -160,18 +235,6 @@ def resnet_cifar(
     shortcut : str
         Where the shape changes: ``"pad"`` (every second pixel, zeros for new channels) or ``"projection"`` (1x1
         convolution, option B of [1]_).
-    seed : int
-        Seed of the weights; the global random state is not used.
-
-    Returns
-    -------
-    ResidualNetwork
-        Takes images ``(batch, channels, height, width)`` of any size, gives logits ``(batch, classes)``.
-
-    Raises
-    ------
-    ConfigError
-        If an argument makes no sense.
 
     References
     ----------
@@ -182,25 +245,8 @@ def resnet_cifar(
     >>> sum(p.numel() for p in resnet_cifar(20).parameters())
     269722
     """
-    whole_number("depth", depth, least=8)
-    if depth % 6 != 2:
-        raise ConfigError(f"depth = {depth} is not 6n + 2: choose 8, 14, 20, 32, 44, 56, 110 or another such number")
-    options = {
-        "width": whole_number("width", width),
-        "classes": whole_number("classes", classes),
-        "channels": whole_number("channels", channels),
-    }
-    one_of("norm", norm, NORMS)
     one_of("shortcut", shortcut, ("pad", "projection"))
-
-    def initialise(module: nn.Module, generator: Generator) -> None:
-        initialise_relu(module, generator)
-        if norm == "none":
-            quiet_branches(module, BasicBlock)
-
-    return build(
-        lambda: ResidualNetwork((depth - 2) // 6, norm=norm, shortcut=shortcut, **options),
-        initialise,
-        seed=seed,
-        architecture={"kind": "resnet_cifar", "depth": int(depth), "norm": norm, "shortcut": shortcut, **options},
+    sizes = positive(width=width, classes=classes, channels=channels)
+    return build_staged(
+        ResidualNetwork, BasicBlock, depth, 2, kind="resnet_cifar", norm=norm, seed=seed, shortcut=shortcut, **sizes
     )

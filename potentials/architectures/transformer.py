@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from landscape.arguments import guarded
 from landscape.checks import whole_number
 from landscape.errors import ConfigError, ShapeError
-from landscape.potentials.architectures.building import build
+from landscape.potentials.architectures.building import architecture, build, positive
 
 __all__ = ["Attention", "Encoder", "PlainLayerNorm", "VisionTransformer", "vit"]
 
@@ -121,19 +120,11 @@ class VisionTransformer(nn.Module):
         return logits
 
 
-@guarded
+@architecture
 def vit(
-    depth: int = 4,
-    *,
-    width: int = 64,
-    heads: int = 4,
-    patch: int = 4,
-    size: int = 32,
-    classes: int = 10,
-    channels: int = 3,
-    ratio: int = 2,
-    seed: int = 0,
-) -> VisionTransformer:
+    depth: int = 4, *, width: int = 64, heads: int = 4, patch: int = 4, size: int = 32, classes: int = 10,
+    channels: int = 3, ratio: int = 2, seed: int = 0,
+) -> VisionTransformer:  # fmt: skip
     """A small vision transformer [1]_ with pre-normalisation and a mean over tokens in place of a class token.
 
     Weights are N(0, 2/(n_in + n_out)), positions N(0, 0.02^2), biases 0. Attention and normalisation are elementary
@@ -151,14 +142,8 @@ def vit(
         Side of a patch in pixels.
     size : int
         Side of the images in pixels; a multiple of `patch`.
-    classes : int
-        Number of outputs.
-    channels : int
-        Channels of the images: 3 for colour, 1 for grey.
     ratio : int
         Width of the hidden layer in each encoder, in units of `width`.
-    seed : int
-        Seed of the weights; the global random state is not used.
 
     Returns
     -------
@@ -170,7 +155,7 @@ def vit(
     ConfigError
         If an argument makes no sense.
     ShapeError
-        When called, if the images have another shape.
+        When the network is called with images of another shape, which its positions do not fit.
 
     References
     ----------
@@ -181,10 +166,10 @@ def vit(
     >>> vit(1, width=8, heads=2, size=8, channels=1)(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 10])
     """
-    given = {"width": width, "heads": heads, "patch": patch, "size": size, "classes": classes, "channels": channels}
-    options = {name: whole_number(name, value) for name, value in given.items()}
-    options["ratio"] = whole_number("ratio", ratio)
-    whole_number("depth", depth)
+    number = whole_number("depth", depth)
+    options = positive(
+        width=width, heads=heads, patch=patch, size=size, classes=classes, channels=channels, ratio=ratio
+    )
     if width % heads:
         raise ConfigError(f"width = {width} is not a multiple of heads = {heads}: change one of them")
     if size % patch:
@@ -200,9 +185,5 @@ def vit(
             elif isinstance(part, VisionTransformer):
                 nn.init.normal_(part.place, std=0.02, generator=generator)
 
-    return build(
-        lambda: VisionTransformer(depth, **options),
-        initialise,
-        seed=seed,
-        architecture={"kind": "vit", "depth": int(depth), **options},
-    )
+    described = {"kind": "vit", "depth": number, **options}
+    return build(lambda: VisionTransformer(number, **options), initialise, seed=seed, architecture=described)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Generator, Tensor, nn
+from functools import partial
 
-from landscape.arguments import guarded
-from landscape.checks import one_of, whole_number
-from landscape.errors import ConfigError
-from landscape.potentials.architectures.building import NORMS, build, initialise_relu, normalisation
-from landscape.potentials.architectures.residual import quiet_branches
+import torch
+from torch import Tensor, nn
+
+from landscape.potentials.architectures.building import architecture, normalisation, positive
+from landscape.potentials.architectures.residual import Staged, build_staged
 
 __all__ = ["WideBlock", "WideNetwork", "wide_resnet"]
 
@@ -25,7 +24,7 @@ class WideBlock(nn.Module):
     torch.Size([2, 8, 3, 3])
     """
 
-    def __init__(self, inputs: int, outputs: int, *, stride: int, norm: str) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, *, norm: str) -> None:
         super().__init__()
         bias = norm == "none"
         self.norm1 = normalisation(norm, inputs)
@@ -45,7 +44,7 @@ class WideBlock(nn.Module):
         return shortcut + branch
 
 
-class WideNetwork(nn.Module):
+class WideNetwork(Staged):
     """3x3 convolution to 16 channels, three stages of blocks at widths 16k, 32k, 64k, norm, mean, linear classifier.
 
     Examples
@@ -57,22 +56,9 @@ class WideNetwork(nn.Module):
     def __init__(self, blocks: int, *, widen: int, classes: int, channels: int, norm: str) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, 16, 3, padding=1, bias=norm == "none")
-        stages: list[nn.Module] = []
-        inputs = 16
-        for stage in range(3):
-            for block in range(blocks):
-                stride = 2 if stage > 0 and block == 0 else 1
-                stages.append(WideBlock(inputs, 16 * widen * 2**stage, stride=stride, norm=norm))
-                inputs = 16 * widen * 2**stage
-        self.blocks = nn.Sequential(*stages)
-        self.norm = normalisation(norm, inputs)
-        self.classifier = nn.Linear(inputs, classes)
-
-    def unit_names(self) -> dict[str, str]:
-        """Names of the groups of channels by the layer that makes them: the stream, and those within blocks."""
-        blocks = [f"blocks.{number}" for number in range(len(self.blocks))]
-        inside = {f"{name}.conv1": name for name in blocks}
-        return {"conv": "stream"} | inside | {f"{name}.conv2": f"{name}.stream" for name in blocks}
+        self.blocks, outputs = self.stages(partial(WideBlock, norm=norm), blocks, 16, 16 * widen)
+        self.norm = normalisation(norm, outputs)
+        self.classifier = nn.Linear(outputs, classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits ``(batch, classes)`` of images ``(batch, channels, height, width)``."""
@@ -81,19 +67,13 @@ class WideNetwork(nn.Module):
         return logits
 
 
-@guarded
+@architecture
 def wide_resnet(
-    depth: int = 16,
-    widen: int = 4,
-    *,
-    classes: int = 10,
-    channels: int = 3,
-    norm: str = "batch",
-    seed: int = 0,
+    depth: int = 16, widen: int = 4, *, classes: int = 10, channels: int = 3, norm: str = "batch", seed: int = 0
 ) -> WideNetwork:
     """A wide residual network WRN-depth-widen [1]_: depth 6n + 4, n blocks at each of the widths 16k, 32k, 64k.
 
-    WRN-16-4 has 2,748,890 weights for ten classes. There is no dropout.
+    WRN-16-4 has 2,748,890 weights for ten classes. There is no dropout. It takes images of any size.
 
     Parameters
     ----------
@@ -101,24 +81,6 @@ def wide_resnet(
         6n + 4: 10, 16, 22, 28, 40, ...
     widen : int
         The factor k.
-    classes : int
-        Number of outputs.
-    channels : int
-        Channels of the images: 3 for colour, 1 for grey.
-    norm : str
-        ``"batch"``, ``"group"`` or ``"none"``, as for `resnet_cifar`.
-    seed : int
-        Seed of the weights; the global random state is not used.
-
-    Returns
-    -------
-    WideNetwork
-        Takes images ``(batch, channels, height, width)`` of any size, gives logits ``(batch, classes)``.
-
-    Raises
-    ------
-    ConfigError
-        If an argument makes no sense.
 
     References
     ----------
@@ -129,24 +91,5 @@ def wide_resnet(
     >>> sum(p.numel() for p in wide_resnet(16, 4).parameters())
     2748890
     """
-    whole_number("depth", depth, least=10)
-    if depth % 6 != 4:
-        raise ConfigError(f"depth = {depth} is not 6n + 4: choose 10, 16, 22, 28, 40 or another such number")
-    options = {
-        "widen": whole_number("widen", widen),
-        "classes": whole_number("classes", classes),
-        "channels": whole_number("channels", channels),
-    }
-    one_of("norm", norm, NORMS)
-
-    def initialise(module: nn.Module, generator: Generator) -> None:
-        initialise_relu(module, generator)
-        if norm == "none":
-            quiet_branches(module, WideBlock)
-
-    return build(
-        lambda: WideNetwork((depth - 4) // 6, norm=norm, **options),
-        initialise,
-        seed=seed,
-        architecture={"kind": "wide_resnet", "depth": int(depth), "norm": norm, **options},
-    )
+    sizes = positive(widen=widen, classes=classes, channels=channels)
+    return build_staged(WideNetwork, WideBlock, depth, 4, kind="wide_resnet", norm=norm, seed=seed, **sizes)

@@ -42,7 +42,7 @@ class FlipCrop:
     Raises
     ------
     ConfigError
-        If an argument makes no sense.
+        If the padding is no whole number, the fill not finite, or flip no flag.
 
     References
     ----------

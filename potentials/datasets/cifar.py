@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.arguments import guarded
 from landscape.checks import file_path, true_or_false, whole_number
 from landscape.errors import DatasetNotFound, StorageError
-from landscape.potentials.datasets.data import Data
+from landscape.potentials.datasets.data import Data, dataset
 from landscape.potentials.datasets.pickled import read_pickled
 from landscape.potentials.datasets.selection import balanced_indices
 
@@ -39,32 +38,24 @@ class _Layout:
     rows: int  # images in each published training file
 
     @property
+    def title(self) -> str:
+        return self.kind.replace("cifar", "CIFAR-")
+
+    @property
     def files(self) -> tuple[str, ...]:
         return (*self.train, *self.test)
 
 
-_CIFAR10 = _Layout(
-    "cifar10",
-    "cifar-10-batches-py",
-    tuple(f"data_batch_{number}" for number in range(1, 6)),
-    ("test_batch",),
-    "batches.meta",
-    10_000,
-)
+_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
+_CIFAR10 = _Layout("cifar10", "cifar-10-batches-py", _BATCHES, ("test_batch",), "batches.meta", 10_000)
 _CIFAR100 = _Layout("cifar100", "cifar-100-python", ("train",), ("test",), "meta", 50_000)
 
 
-@guarded
+@dataset
 def cifar10(
-    root: str | PathLike[str],
-    *,
-    train: bool = True,
-    samples: int | None = None,
-    seed: int = 0,
-    verify: bool | None = None,
-    download: bool = False,
-    standardize: bool = False,
-) -> Data:
+    root: str | PathLike[str], *, train: bool = True, samples: int | None = None, seed: int = 0,
+    verify: bool | None = None, download: bool = False, standardize: bool = False,
+) -> Data:  # fmt: skip
     """CIFAR-10 [1]_: 50,000 training and 10,000 test images of 32 x 32 pixels in 10 classes.
 
     The files are pickles; they are read by a reader that cannot run code, whatever they hold.
@@ -75,17 +66,9 @@ def cifar10(
         The folder that has ``cifar-10-batches-py`` in it, as torchvision uses it, or that folder itself.
     train : bool
         True: training images, and the test images for evaluation. False: the test images alone.
-    samples : int or None
-        So many images, equally many of each class; None = all.
-    seed : int
-        Which.
     verify : bool or None
         Whether every file must have the published checksum. None: files with the published number of images must,
         so that a damaged original is found; files with another number (one's own, in this layout) need not.
-    download : bool
-        Fetch it into `root` if it is not there. Nothing is ever fetched otherwise.
-    standardize : bool
-        Mean 0 and variance 1 per channel (`Data.standardize`); otherwise from 0 to 1.
 
     Returns
     -------
@@ -112,26 +95,18 @@ def cifar10(
     ...
     landscape.errors.DatasetNotFound: no/such/folder has no cifar-10-batches-py/data_batch_1 ...
     """
-    recipe = _recipe("cifar10", root, train=train, samples=samples, seed=seed, verify=verify)
-    if download:
-        _download(_CIFAR10, Path(root))
-    reader = _Reader(_CIFAR10, Path(root), "labels", 10, verify)
-    data = _assemble(reader, "CIFAR-10", "label_names", train=train, samples=samples, seed=seed, recipe=recipe)
+    data = _read(
+        _CIFAR10, root, "labels", "label_names", 10,
+        train=train, samples=samples, seed=seed, verify=verify, download=download,
+    )  # fmt: skip
     return data.standardize() if standardize else data
 
 
-@guarded
+@dataset
 def cifar100(
-    root: str | PathLike[str],
-    *,
-    coarse: bool = False,
-    train: bool = True,
-    samples: int | None = None,
-    seed: int = 0,
-    verify: bool | None = None,
-    download: bool = False,
-    standardize: bool = False,
-) -> Data:
+    root: str | PathLike[str], *, coarse: bool = False, train: bool = True, samples: int | None = None, seed: int = 0,
+    verify: bool | None = None, download: bool = False, standardize: bool = False,
+) -> Data:  # fmt: skip
     """CIFAR-100: 50,000 training and 10,000 test images of 32 x 32 pixels in 100 classes.
 
     As `cifar10`, in a folder ``cifar-100-python``.
@@ -146,6 +121,7 @@ def cifar100(
     Returns
     -------
     Data
+        As from `cifar10`.
 
     Raises
     ------
@@ -159,13 +135,11 @@ def cifar100(
     ...
     landscape.errors.DatasetNotFound: no/such/folder has no cifar-100-python/train ...
     """
-    recipe = _recipe("cifar100", root, coarse=coarse, train=train, samples=samples, seed=seed, verify=verify)
-    if download:
-        _download(_CIFAR100, Path(root))
-    level = "coarse" if coarse else "fine"
-    reader = _Reader(_CIFAR100, Path(root), f"{level}_labels", 20 if coarse else 100, verify)
-    names = f"{level}_label_names"
-    data = _assemble(reader, "CIFAR-100", names, train=train, samples=samples, seed=seed, recipe=recipe)
+    level, classes = ("coarse", 20) if coarse else ("fine", 100)
+    data = _read(
+        _CIFAR100, root, f"{level}_labels", f"{level}_label_names", classes,
+        coarse=coarse, train=train, samples=samples, seed=seed, verify=verify, download=download,
+    )  # fmt: skip
     return data.standardize() if standardize else data
 
 
@@ -190,16 +164,6 @@ def _home(layout: _Layout, root: Path) -> Path | None:
         if found:
             return folder
     return None
-
-
-def _recipe(kind: str, root: str | PathLike[str], **options: Any) -> dict[str, Any]:
-    true_or_false("train", options["train"])
-    whole_number("seed", options["seed"], least=0)
-    return {
-        "kind": kind,
-        "root": str(file_path(root).absolute()),
-        **{key: value for key, value in options.items() if value is not None},
-    }
 
 
 def _download(layout: _Layout, root: Path) -> None:
@@ -302,28 +266,35 @@ def _checksums(layout: _Layout) -> dict[str, str]:
     return dict((*source.train_list, *source.test_list))
 
 
-def _assemble(
-    reader: _Reader,
-    title: str,
+def _read(
+    layout: _Layout,
+    root: str | PathLike[str],
+    key: str,
     names_key: str,
+    classes: int,
     *,
-    train: bool,
-    samples: int | None,
-    seed: int,
-    recipe: dict[str, Any],
+    download: bool,
+    **options: Any,
 ) -> Data:
-    layout = reader.layout
+    """Images and labels of one of the two, as its function was asked for them with `options`."""
+    train, samples = true_or_false("train", options["train"]), options["samples"]
+    seed = whole_number("seed", options["seed"], least=0)
+    recipe = {"kind": layout.kind, "root": str(file_path(root).absolute())}
+    recipe |= {name: value for name, value in options.items() if value is not None}
+    if download:
+        _download(layout, Path(root))
+    reader = _Reader(layout, Path(root), key, classes, options["verify"])
     images, labels = reader.split(layout.train if train else layout.test)
     names = reader.class_names(names_key)
     if samples is not None:
-        chosen = balanced_indices(labels, samples, seed=seed, names=names or range(reader.classes))
+        chosen = balanced_indices(labels, samples, seed=seed, names=names or range(classes))
         images, labels = images[chosen], labels[chosen]
     held_out = reader.split(layout.test) if train else None
     return Data(
         _scaled(images),
         torch.from_numpy(labels),
-        classes=reader.classes,
-        name=title,
+        classes=classes,
+        name=layout.title,
         evaluation_inputs=None if held_out is None else _scaled(held_out[0]),
         evaluation_targets=None if held_out is None else torch.from_numpy(held_out[1]),
         class_names=names,

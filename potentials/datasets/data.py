@@ -3,19 +3,48 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded_class
+from landscape.arguments import guarded, guarded_class
 from landscape.checks import whole_number
+from landscape.docstrings import completed
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.datasets.selection import balanced_indices, random_indices
 
-__all__ = ["Data"]
+__all__ = ["Data", "dataset"]
+
+_P = ParamSpec("_P")
+_USUAL = {
+    "samples": "samples : int or None\n    So many images, equally many of each class; None = all.",
+    "seed": "seed : int\n    Which.",
+    "download": "download : bool\n    Fetch it into `root` if it is not there. Nothing is ever fetched otherwise.",
+    "standardize": "standardize : bool\n    Mean 0 and variance 1 per channel (`Data.standardize`); else from 0 to 1.",
+}
+_SECTIONS = {
+    "Returns": "Data\n    Inputs ``(samples, channels, height, width)``, float32.",
+    "Raises": "DatasetNotFound\n    If it is not there.\nStorageError\n    If a file is damaged.\n"
+    "ConfigError\n    If an argument makes no sense.",
+}
+
+
+def dataset(function: Callable[_P, Data]) -> Callable[_P, Data]:
+    """A function that makes data: its arguments are guarded, and its docstring gets what all of them share.
+
+    Examples
+    --------
+    >>> @dataset
+    ... def none(seed: int = 0) -> Data:
+    ...     "Nothing."
+    >>> "DatasetNotFound" in none.__doc__
+    True
+    """
+    function.__doc__ = completed(function, _USUAL, _SECTIONS)
+    return guarded(function)
 
 
 @guarded_class
@@ -130,11 +159,12 @@ class Data:
         Returns
         -------
         Data
+            Those samples.
 
         Raises
         ------
         ConfigError
-            If there are too few.
+            If that many are not there.
 
         Examples
         --------

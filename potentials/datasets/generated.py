@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from landscape.arguments import guarded
 from landscape.checks import true_or_false, whole_number
 from landscape.errors import DatasetNotFound
-from landscape.potentials.datasets.data import Data
+from landscape.potentials.datasets.data import Data, dataset
 from landscape.potentials.datasets.selection import generator
 
 __all__ = ["digits", "random_labels"]
 
 
-@guarded
+@dataset
 def random_labels(samples: int = 300, features: int = 10, *, classes: int = 3, seed: int = 0) -> Data:
     """Gaussian inputs, N(0, 1) in each feature, with labels drawn uniformly and independently of them.
 
@@ -39,7 +38,7 @@ def random_labels(samples: int = 300, features: int = 10, *, classes: int = 3, s
     Raises
     ------
     ConfigError
-        If an argument makes no sense.
+        If one of them is no such number.
 
     References
     ----------
@@ -52,9 +51,8 @@ def random_labels(samples: int = 300, features: int = 10, *, classes: int = 3, s
     >>> abs(data.inputs.std().item() - 1) < 0.01, abs(data.targets.double().mean().item() - 0.5) < 0.01
     (True, True)
     """
-    whole_number("samples", samples)
-    whole_number("features", features)
-    whole_number("classes", classes)
+    given = {"samples": samples, "features": features, "classes": classes}
+    sizes = {name: whole_number(name, value) for name, value in given.items()}
     inputs = generator(seed, 0).standard_normal((samples, features)).astype(np.float32)
     targets = generator(seed, 1).integers(classes, size=samples, dtype=np.int64)
     return Data(
@@ -62,17 +60,11 @@ def random_labels(samples: int = 300, features: int = 10, *, classes: int = 3, s
         torch.from_numpy(targets),
         classes=int(classes),
         name="random labels",
-        recipe={
-            "kind": "random_labels",
-            "samples": int(samples),
-            "features": int(features),
-            "classes": int(classes),
-            "seed": int(seed),
-        },
+        recipe={"kind": "random_labels"} | sizes | {"seed": int(seed)},
     )
 
 
-@guarded
+@dataset
 def digits(train: int = 1400, seed: int = 0, *, flat: bool = True, standardize: bool = False) -> Data:
     """The 1797 handwritten digits of 8 x 8 pixels that come with scikit-learn.
 
@@ -80,16 +72,13 @@ def digits(train: int = 1400, seed: int = 0, *, flat: bool = True, standardize: 
     ----------
     train : int
         How many are for training, from 1 to 1797; the others are for evaluation.
-    seed : int
-        Which.
     flat : bool
         64 features per sample; otherwise images ``(1, 8, 8)``.
-    standardize : bool
-        Mean 0 and variance 1 (`Data.standardize`); otherwise from 0 to 1.
 
     Returns
     -------
     Data
+        Inputs ``(train, 64)`` or ``(train, 1, 8, 8)``, float32.
 
     Raises
     ------

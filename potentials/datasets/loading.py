@@ -7,11 +7,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from landscape.arguments import guarded
 from landscape.checks import known_options, one_of
 from landscape.errors import ConfigError, DatasetNotFound, StorageError
 from landscape.potentials.datasets.cifar import cifar10, cifar100
-from landscape.potentials.datasets.data import Data
+from landscape.potentials.datasets.data import Data, dataset
 from landscape.potentials.datasets.generated import digits, random_labels
 from landscape.potentials.datasets.pictures import image_folder
 from landscape.potentials.datasets.vision import find_torchvision, torchvision_dataset
@@ -28,7 +27,7 @@ _KINDS: dict[str, Callable[..., Data]] = {
 }
 
 
-@guarded
+@dataset
 def load(source: str | PathLike[str], **options: Any) -> Data:
     """A data set by its name or by where it lies.
 
@@ -45,15 +44,7 @@ def load(source: str | PathLike[str], **options: Any) -> Data:
     Returns
     -------
     Data
-
-    Raises
-    ------
-    DatasetNotFound
-        If it is not there.
-    StorageError
-        If it is damaged.
-    ConfigError
-        If an option is unknown or makes no sense.
+        As that function.
 
     Examples
     --------
@@ -82,7 +73,7 @@ def load(source: str | PathLike[str], **options: Any) -> Data:
     return _make("image_folder", {**options, "path": source})
 
 
-@guarded
+@dataset
 def from_spec(spec: Mapping[str, Any]) -> Data:
     """The data that `Data.spec` describes, made or read again.
 
@@ -95,6 +86,7 @@ def from_spec(spec: Mapping[str, Any]) -> Data:
     Returns
     -------
     Data
+        Equal to the first.
 
     Raises
     ------

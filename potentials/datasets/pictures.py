@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.arguments import guarded
 from landscape.checks import true_or_false, whole_number
 from landscape.errors import ConfigError, StorageError
-from landscape.potentials.datasets.data import Data
+from landscape.potentials.datasets.data import Data, dataset
 from landscape.potentials.datasets.members import Members, open_members
 from landscape.potentials.datasets.pixels import DamagedImageError, decode
 from landscape.potentials.datasets.selection import balanced_indices, generator
@@ -28,7 +27,7 @@ from landscape.potentials.datasets.shelves import Shelf, arrange
 __all__ = ["image_folder"]
 
 
-@guarded
+@dataset
 def image_folder(
     path: str | PathLike[str],
     *,
@@ -69,15 +68,8 @@ def image_folder(
         Which images, and their order.
     skip_damaged : bool
         Leave out images that cannot be decoded and list them in `Data.skipped`, rather than refuse.
-    standardize : bool
-        Mean 0 and variance 1 per channel (`Data.standardize`); otherwise from 0 to 1.
     progress : bool
         Show a progress bar.
-
-    Returns
-    -------
-    Data
-        Inputs ``(samples, channels, height, width)``, float32.
 
     Raises
     ------

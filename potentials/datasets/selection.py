@@ -45,7 +45,7 @@ def quotas(samples: int, counts: Sequence[int], names: Sequence[Any]) -> list[in
     Raises
     ------
     ConfigError
-        If a class has too few.
+        Naming the first class that has too few.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def random_indices(total: int, samples: int, *, seed: int) -> NDArray[np.int64]:
     Raises
     ------
     ConfigError
-        If there are too few.
+        If `total` is smaller.
 
     Examples
     --------

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded
 from landscape.checks import one_of, true_or_false, whole_number
 from landscape.errors import DatasetNotFound, StorageError
 from landscape.potentials.datasets.cifar import cifar10, cifar100, find_cifar
-from landscape.potentials.datasets.data import Data
+from landscape.potentials.datasets.data import Data, dataset
 from landscape.potentials.datasets.selection import balanced_indices
 
 __all__ = ["find_torchvision", "torchvision_dataset"]
@@ -24,17 +23,11 @@ _HANDWRITTEN = ("MNIST", "FashionMNIST", "KMNIST")
 _NAMES = (*_HANDWRITTEN, "SVHN", "CIFAR10", "CIFAR100")
 
 
-@guarded
+@dataset
 def torchvision_dataset(
-    name: str,
-    root: str | PathLike[str],
-    *,
-    train: bool = True,
-    samples: int | None = None,
-    seed: int = 0,
-    download: bool = False,
-    standardize: bool = False,
-) -> Data:
+    name: str, root: str | PathLike[str], *, train: bool = True, samples: int | None = None, seed: int = 0,
+    download: bool = False, standardize: bool = False,
+) -> Data:  # fmt: skip
     """A data set of torchvision by name.
 
     Parameters
@@ -45,28 +38,6 @@ def torchvision_dataset(
         torchvision's folder for it: with ``MNIST/raw`` and the like, ``train_32x32.mat``, ``cifar-10-batches-py``.
     train : bool
         True: training images, and the test images for evaluation where they are there. False: test images alone.
-    samples : int or None
-        So many images, equally many of each class; None = all.
-    seed : int
-        Which.
-    download : bool
-        Fetch it into `root` if it is not there. Nothing is ever fetched otherwise.
-    standardize : bool
-        Mean 0 and variance 1 per channel (`Data.standardize`); otherwise from 0 to 1.
-
-    Returns
-    -------
-    Data
-        Inputs ``(samples, channels, height, width)``, float32.
-
-    Raises
-    ------
-    DatasetNotFound
-        If it is not there.
-    StorageError
-        If a file is damaged.
-    ConfigError
-        If an argument makes no sense.
 
     Examples
     --------

@@ -15,11 +15,36 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.docstrings import documented
 from landscape.errors import ConfigError, ConvergenceError
 from landscape.potentials.expression import Expression, plain_bounds
 from landscape.potentials.quadrature import Array
 
-__all__ = ["Law", "Toy", "check_positive", "one_temperature", "per_temperature", "per_value", "polish", "symbol"]
+__all__ = [
+    "Law", "Toy", "check_positive", "entropic_force", "of_temperature", "of_values", "one_temperature", "passage",
+    "per_temperature", "per_value", "polish", "symbol",
+]  # fmt: skip
+
+entropic_force = documented(
+    {},
+    References="Di Carlo, Goddard, Schwab (2026), Entropic Confinement and Mode Connectivity in Overparameterized\n"
+    "Neural Networks, section 2.",
+)
+of_temperature = documented(
+    {"temperature": "temperature : float or array"}, Returns="float or array of `temperature`'s shape"
+)
+of_values = documented(
+    {
+        "values": "values : array, xarray.DataArray or tensor\n    Where.",
+        "temperature": "temperature : float",
+        "coordinate": 'coordinate : str or int, optional\n    ``"x"`` or ``"y"``.',
+    },
+    Returns="of `values`' kind and shape",
+)
+passage = documented(
+    {"start": "start, target : float", "target": "start, target : float", "temperature": "temperature : float"},
+    Returns="float\n    Infinite where it exceeds 1e308.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +97,15 @@ class Toy(Expression):
         """Boltzmann average of the trace of the Hessian, of `temperature`'s shape."""
         return per_temperature(self._curvature, temperature)
 
+    @of_values
     def marginal(self, values: Any, temperature: float) -> Any:
-        """Boltzmann probability density of the slow coordinate at `values`; zero beyond the walls.
-
-        Parameters
-        ----------
-        values : array, xarray.DataArray or tensor
-            Where; the answer is of the same kind and shape.
-        temperature : float
-        """
+        """Boltzmann probability density of the slow coordinate at `values`; zero beyond the walls."""
         t = one_temperature(temperature)
         return per_value(lambda v: self._density(v, t), values)
 
+    @of_values
     def effective_potential(self, values: Any, temperature: float) -> Any:
-        """Free energy -T ln(marginal) along the slow coordinate, up to a constant; infinite beyond the walls.
-
-        Parameters
-        ----------
-        values : array, xarray.DataArray or tensor
-            Where; the answer is of the same kind and shape.
-        temperature : float
-        """
+        """Free energy -T ln(marginal) along the slow coordinate, up to a constant; infinite beyond the walls."""
         t = one_temperature(temperature)
         return per_value(lambda v: self._effective(v, t), values)
 

@@ -16,7 +16,7 @@ from landscape.errors import ConfigError, FormulaError
 from landscape.potentials.base import Bounds
 from landscape.potentials.expression import Expression
 from landscape.potentials.quadrature import Array, average, truncated_gaussian
-from landscape.potentials.toys._closed_forms import Law, Toy, one_temperature, per_temperature, symbol
+from landscape.potentials.toys._closed_forms import Law, Toy, one_temperature, passage, per_temperature, symbol
 from landscape.potentials.toys.first_passage import mean_first_passage_time
 
 __all__ = ["EntropicToy", "check_profile"]
@@ -146,6 +146,7 @@ class EntropicToy(Toy):
             free_energy = -temperature * self._log_weight(values, temperature)
         return np.where(np.isnan(values) | self._inside(values), free_energy, np.inf)
 
+    @passage
     def mean_first_passage_time(self, start: float, target: float, temperature: float) -> float:
         """Mean time for y to get from `start` to `target`, in the limit where the x_i relax at once.
 
@@ -154,16 +155,6 @@ class EntropicToy(Toy):
             tau = (1/T) int dy exp(V_eff(y)/T) int dz exp(-V_eff(z)/T).
 
         Without confinement T tau depends on g alone. The motion in all coordinates takes longer by a term of order T.
-
-        Parameters
-        ----------
-        start, target : float
-            Values of y.
-        temperature : float
-
-        Returns
-        -------
-        float
 
         Raises
         ------

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from landscape.errors import ConfigError
 from landscape.potentials.quadrature import Array, average, average_in_box, graded_edges
-from landscape.potentials.toys._closed_forms import Law, Toy, one_temperature, per_temperature, per_value, polish
+from landscape.potentials.toys._closed_forms import (
+    Law,
+    Toy,
+    of_values,
+    one_temperature,
+    per_temperature,
+    per_value,
+    polish,
+)
 
 __all__ = ["PlaneToy"]
 
@@ -106,44 +114,33 @@ class PlaneToy(Toy):
         position: Array = self._averages(t, lambda position, excess: [position[:, 0], position[:, 1]])[2]
         return position
 
+    @of_values
     def marginal(self, values: Any, temperature: float, coordinate: str | int = "x") -> Any:
         """Boltzmann probability density of one coordinate at `values`.
-
-        Parameters
-        ----------
-        values : array, xarray.DataArray or tensor
-            Where; the answer is of the same kind and shape.
-        temperature : float
-        coordinate : str or int, optional
-            ``"x"`` or ``"y"``.
 
         Notes
         -----
         One quadrature per value, and one over the plane.
         """
-        t = one_temperature(temperature)
-        axis = self.coordinate_index(coordinate)
-        log_partition = self.log_partition_function(t)
-        return per_value(lambda v: np.exp(self._log_line(v, t, axis) - log_partition), values)
+        log_partition = self.log_partition_function(one_temperature(temperature))
+        return self._per_line(values, temperature, coordinate, lambda log_line, t: np.exp(log_line - log_partition))
 
+    @of_values
     def effective_potential(self, values: Any, temperature: float, coordinate: str | int = "x") -> Any:
         """Free energy -T ln of the integral of exp(-V/T) over the other coordinate, at `values` of this one.
-
-        Parameters
-        ----------
-        values : array, xarray.DataArray or tensor
-            Where; the answer is of the same kind and shape.
-        temperature : float
-        coordinate : str or int, optional
-            ``"x"`` or ``"y"``.
 
         Notes
         -----
         One quadrature per value.
         """
+        return self._per_line(values, temperature, coordinate, lambda log_line, t: -t * log_line)
+
+    def _per_line(
+        self, values: Any, temperature: float, coordinate: str | int, answer: Callable[[Array, float], Array]
+    ) -> Any:
         t = one_temperature(temperature)
         axis = self.coordinate_index(coordinate)
-        return per_value(lambda v: -t * self._log_line(v, t, axis), values)
+        return per_value(lambda v: answer(self._log_line(v, t, axis), t), values)
 
     def _log_line(self, values: Array, temperature: float, axis: int) -> Array:
         """ln of the integral of exp(-V/T) over the other coordinate."""

@@ -12,7 +12,15 @@ from torch import Tensor
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.potentials.quadrature import Array, average
-from landscape.potentials.toys._closed_forms import Law, Toy, check_positive, one_temperature, per_temperature
+from landscape.potentials.toys._closed_forms import (
+    Law,
+    Toy,
+    check_positive,
+    of_temperature,
+    one_temperature,
+    passage,
+    per_temperature,
+)
 from landscape.potentials.toys.first_passage import mean_first_passage_time
 from landscape.potentials.toys.kramers import energy_diffusion, spatial_diffusion, turnover
 
@@ -86,16 +94,9 @@ class DoubleWell(Toy):
         _, (bend,) = self._average(temperature, lambda u: [3.0 * u**2 - 1.0])
         return 4.0 * self.height / self.width**2 * float(bend)
 
+    @of_temperature
     def mean_square(self, temperature: Any) -> Any:
         """Boltzmann average <x^2>.
-
-        Parameters
-        ----------
-        temperature : float or array
-
-        Returns
-        -------
-        float or array of `temperature`'s shape
 
         Examples
         --------
@@ -104,6 +105,7 @@ class DoubleWell(Toy):
         """
         return per_temperature(lambda t: self.width**2 * float(self._average(t, lambda u: [u**2])[1][0]), temperature)
 
+    @passage
     def mean_first_passage_time(self, start: float, target: float, temperature: float) -> float:
         """Mean time to reach `target` from `start` in dx = -V' dt + sqrt(2T) dW.
 
@@ -112,16 +114,6 @@ class DoubleWell(Toy):
             tau = (1/T) int_{start}^{target} dy exp(V(y)/T) int_{-inf}^y dz exp(-V(z)/T).
 
         For T << height, tau(-width -> width) is near Kramers' pi width^2 exp(height/T) / (2 sqrt(2) height).
-
-        Parameters
-        ----------
-        start, target : float
-        temperature : float
-
-        Returns
-        -------
-        float
-            Infinite where it exceeds 1e308.
 
         Examples
         --------

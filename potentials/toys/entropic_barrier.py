@@ -9,7 +9,7 @@ from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.potentials.base import Bounds
 from landscape.potentials.expression import Expression
-from landscape.potentials.toys._closed_forms import check_positive
+from landscape.potentials.toys._closed_forms import check_positive, entropic_force
 from landscape.potentials.toys._entropic import EntropicToy
 from landscape.potentials.toys.quadratic import stiff_names
 
@@ -17,6 +17,7 @@ __all__ = ["EntropicBarrier"]
 
 
 @guarded_class
+@entropic_force
 class EntropicBarrier(EntropicToy):
     """Gorge V = 1/2 g(y) sum_i x_i^2 with g(y) = 1 + amplitude exp(-y^2 / (2 width^2)) and n stiff coordinates x_i.
 
@@ -47,11 +48,6 @@ class EntropicBarrier(EntropicToy):
     Notes
     -----
     The slow coordinate is y. Runs start on the floor at the lower wall of y (at y = 0 if it is open).
-
-    References
-    ----------
-    Di Carlo, Goddard, Schwab (2026), Entropic Confinement and Mode Connectivity in Overparameterized Neural Networks,
-    section 2.
 
     Examples
     --------

@@ -12,7 +12,7 @@ from torch import Tensor
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.potentials.quadrature import Array, average
-from landscape.potentials.toys._closed_forms import Law, Toy, check_positive, per_temperature
+from landscape.potentials.toys._closed_forms import Law, Toy, check_positive, of_temperature, per_temperature
 
 __all__ = ["ExponentialWall"]
 
@@ -121,16 +121,9 @@ class ExponentialWall(Toy):
             norm, first, second = (m + temperature * e for m, e in zip((norm, first, second), extra, strict=True))
         return lowest, norm, first, second
 
+    @of_temperature
     def mean_log_energy(self, temperature: Any) -> Any:
         """Boltzmann average <ln V>, which a maximum-likelihood fit of a Gamma law to the energy needs.
-
-        Parameters
-        ----------
-        temperature : float or array
-
-        Returns
-        -------
-        float or array of `temperature`'s shape
 
         Notes
         -----

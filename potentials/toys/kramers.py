@@ -12,30 +12,30 @@ import math
 import numpy as np
 from scipy.integrate import quad
 
+from landscape.docstrings import documented
 from landscape.errors import ConfigError
 
 __all__ = ["depopulation", "energy_diffusion", "spatial_diffusion", "turnover"]
 
+_rate = documented(
+    {
+        "height": "height : float\n    Of the barrier, E.",
+        "well": "well : float\n    Frequency at the minimum, w_0.",
+        "barrier": "barrier : float\n    Frequency at the top, w_b.",
+        "action": "action : float\n    S.",
+        "temperature": "temperature : float",
+        "friction": "friction : float\n    Per unit of time.",
+    },
+    Returns="float\n    Per unit of time.",
+    Raises="ConfigError\n    If an argument is no finite number above 0; friction and loss may be 0.",
+)
 
+
+@_rate
 def spatial_diffusion(height: float, well: float, barrier: float, temperature: float, friction: float) -> float:
     r"""Kramers' rate at moderate and high friction,
 
     .. math:: k = \frac{\sqrt{\gamma^2/4 + w_b^2} - \gamma/2}{w_b} \, \frac{w_0}{2 \pi} e^{-E/T} .
-
-    Parameters
-    ----------
-    height, well, barrier : float
-        E, w_0, w_b.
-    temperature, friction : float
-
-    Returns
-    -------
-    float
-        Per unit of time.
-
-    Raises
-    ------
-    ConfigError
 
     References
     ----------
@@ -54,26 +54,13 @@ def spatial_diffusion(height: float, well: float, barrier: float, temperature: f
     return factor * well / (2.0 * math.pi) * math.exp(-height / temperature)
 
 
+@_rate
 def energy_diffusion(height: float, well: float, action: float, temperature: float, friction: float) -> float:
     r"""Kramers' rate at low friction, limited by how fast energy comes, for one well and a barrier without return,
 
     .. math:: k = \gamma \frac{S}{T} \, \frac{w_0}{2 \pi} e^{-E/T} .
 
     Of two equal wells half of those that cross come back, and the rate is half of it.
-
-    Parameters
-    ----------
-    height, well, action : float
-        E, w_0, S.
-    temperature, friction : float
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    ConfigError
 
     References
     ----------
@@ -130,6 +117,7 @@ def depopulation(loss: float) -> float:
     return math.exp(2.0 / math.pi * half)
 
 
+@_rate
 def turnover(
     height: float, well: float, barrier: float, action: float, temperature: float, friction: float, *, wells: int = 2
 ) -> float:
@@ -141,19 +129,8 @@ def turnover(
 
     Parameters
     ----------
-    height, well, barrier, action : float
-        E, w_0, w_b, S.
-    temperature, friction : float
     wells : {1, 2}
         Whether what has crossed is gone, or can come back from a second well like the first.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    ConfigError
 
     References
     ----------

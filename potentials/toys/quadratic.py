@@ -16,7 +16,7 @@ from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.potentials.positions import unmasked
 from landscape.potentials.quadrature import Array
-from landscape.potentials.toys._closed_forms import Law, Toy, per_temperature, per_value, symbol
+from landscape.potentials.toys._closed_forms import Law, Toy, of_temperature, per_temperature, per_value, symbol
 
 __all__ = ["Quadratic"]
 
@@ -51,8 +51,7 @@ class Quadratic(Toy):
 
     References
     ----------
-    Jules, Brenner, Kachman, Levi, Bar-Sinai (2023), Charting the Topography of the Neural Network Landscape with
-    Thermal-Like Noise.
+    Jules et al. (2023), Charting the Topography of the Neural Network Landscape with Thermal-Like Noise.
 
     Examples
     --------
@@ -131,6 +130,7 @@ class Quadratic(Toy):
     def _effective(self, values: Array, temperature: float) -> Array:
         return 0.5 * min(self.stiffness) * values**2
 
+    @of_temperature
     def energy_quantile(self, probability: float, temperature: Any) -> Any:
         """Energy below which the Boltzmann law has the given probability: the quantile of Gamma(N_c/2, rate 1/T).
 
@@ -138,11 +138,6 @@ class Quadratic(Toy):
         ----------
         probability : float
             Between 0 and 1.
-        temperature : float or array
-
-        Returns
-        -------
-        float or array of `temperature`'s shape
 
         Examples
         --------

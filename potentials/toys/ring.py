@@ -18,6 +18,9 @@ from landscape.potentials.toys._closed_forms import (
     Law,
     Toy,
     check_positive,
+    entropic_force,
+    of_temperature,
+    of_values,
     one_temperature,
     per_temperature,
     per_value,
@@ -32,6 +35,7 @@ _ORIGIN: Any = sympy.Eq(_X**2 + _Y**2, 0)  # type: ignore[no-untyped-call]
 
 
 @guarded_class
+@entropic_force
 class Ring(Toy):
     """Ring V = 1/2 k(theta) (r - R)^2 in coordinates x = r cos(theta), y = r sin(theta).
 
@@ -65,11 +69,6 @@ class Ring(Toy):
 
     The slow coordinate of `marginal` is theta, in radians, from -pi to pi. `effective_potential` is normalised to
     (T/2) ln k at low temperature. Runs start at (R, 0).
-
-    References
-    ----------
-    Di Carlo, Goddard, Schwab (2026), Entropic Confinement and Mode Connectivity in Overparameterized Neural Networks,
-    section 2.
 
     Examples
     --------
@@ -161,6 +160,7 @@ class Ring(Toy):
         unit = 0.5 * math.log(2.0 * math.pi * temperature) + math.log(self.radius)
         return -temperature * (self._log_weight(values, temperature) - unit)
 
+    @of_values
     def radial_marginal(self, values: Any, temperature: float) -> Any:
         """Density of the radius, P(r) ~ r int exp(-k(theta) (r - R)^2 / 2T) dtheta; zero for r < 0.
 
@@ -168,11 +168,6 @@ class Ring(Toy):
         ----------
         values : array, xarray.DataArray or tensor
             Radii r, in units of length.
-        temperature : float
-
-        Returns
-        -------
-        of `values`' kind and shape
 
         Notes
         -----
@@ -195,18 +190,14 @@ class Ring(Toy):
 
         return per_value(lambda radii: np.array([density(float(r)) for r in radii]), values)
 
+    @of_temperature
     def mean_radius(self, temperature: Any, theta: float | None = None) -> Any:
         """Boltzmann average <r>, over the ring or at one angle.
 
         Parameters
         ----------
-        temperature : float or array
         theta : float, optional
             Angle in radians; None averages over all.
-
-        Returns
-        -------
-        float or array of `temperature`'s shape
 
         Examples
         --------

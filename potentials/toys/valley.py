@@ -8,12 +8,14 @@ from landscape.arguments import guarded_class
 from landscape.errors import FormulaError
 from landscape.potentials.base import Bounds
 from landscape.potentials.expression import Expression, timeless
+from landscape.potentials.toys._closed_forms import entropic_force
 from landscape.potentials.toys._entropic import EntropicToy, confinement_value
 
 __all__ = ["Valley"]
 
 
 @guarded_class
+@entropic_force
 class Valley(EntropicToy):
     r"""Valley V(x, y) = 1/2 g(y) x^2 + 1/2 confinement y^2 in coordinates x, y.
 
@@ -47,11 +49,6 @@ class Valley(EntropicToy):
     Notes
     -----
     The slow coordinate is y. Each temperature costs a quadrature over y, good to about 1e-12.
-
-    References
-    ----------
-    Di Carlo, Goddard, Schwab (2026), Entropic Confinement and Mode Connectivity in Overparameterized Neural Networks,
-    section 2.
 
     Examples
     --------

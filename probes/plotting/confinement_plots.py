@@ -35,7 +35,6 @@ def plot_along_path(dataset: xr.Dataset, ax: Axes | None = None, *, quantity: st
     ----------
     quantity : str, optional
         What to draw against the right axis; by default the first curvature there is.
-        The left ones.
     """
     needed(dataset, *([quantity] if quantity else []))
     ax = axes(ax)
@@ -119,7 +118,6 @@ def plot_instability(dataset: xr.Dataset, ax: Axes | None = None, *, against: st
     ----------
     against : str, optional
         A coordinate to draw them against, such as the epoch of the split; by default their number.
-        The left ones.
     """
     needed(dataset, *([against] if against else []))
     ax = axes(ax)

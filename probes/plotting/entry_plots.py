@@ -25,10 +25,7 @@ _SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 def plot_top_eigenpairs(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """First eigenvalues in their order, with residuals as bars; hollow where a pair has not converged.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Result of `top_eigenpairs`; at several positions, a few of them.
+    At several positions, a few of them.
 
     Examples
     --------

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from landscape.errors import ConfigError
-from landscape.probes.plotting.marks import OKABE_ITO, RULE, curve, half_widths, points, theory_line
+from landscape.probes.plotting.marks import OKABE_ITO, RULE, Theory, curve, half_widths, points, theory_line
 from landscape.probes.plotting.picture import axes, finished, label, needed, picture
 from landscape.probes.plotting.rows import Abscissa, few, first_dim, trust
 from landscape.text import measured
@@ -79,9 +78,7 @@ def plot_summary(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 
 
 @picture("autocorrelation")
-def plot_autocorrelation(
-    dataset: xr.Dataset, ax: Axes | None = None, *, theory: Callable[[np.ndarray], Any] | None = None
-) -> Axes:
+def plot_autocorrelation(dataset: xr.Dataset, ax: Axes | None = None, *, theory: Theory | None = None) -> Axes:
     """Connected autocorrelation against time on a logarithmic axis, with 95 % bands.
 
     Parameters

@@ -158,9 +158,9 @@ def plot_effective_potential(
 ) -> Axes:
     """Effective potential and its energetic and entropic parts, each from its first value on."""
     ax = _curve(dataset, "free_energy", ax, theory, potential)
-    (name,) = dataset.free_energy.dims
+    at = dataset[dataset.free_energy.dims[0]]
     for part, style, color in (("energetic", "--", GREEN), ("entropic", ":", OKABE_ITO[3])):
-        ax.plot(dataset[name], dataset[part] - dataset[part][0], style, color=color, label=f"{part} part")
+        ax.plot(at, dataset[part] - dataset[part][0], style, color=color, label=f"{part} part")
     return finished(ax, None, None)
 
 

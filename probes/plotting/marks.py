@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,8 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "BAND", "BLUE", "GREEN", "OKABE_ITO", "ORANGE", "RULE", "bars", "curve", "half_widths", "points", "shades",
-    "theory_line",
+    "BAND", "BLUE", "GREEN", "OKABE_ITO", "ORANGE", "RULE", "Theory", "bars", "curve", "half_widths", "points",
+    "shades", "theory_line",
 ]  # fmt: skip
 
 # Okabe and Ito (2008), without yellow, which is too light for lines on white.
@@ -20,6 +21,7 @@ OKABE_ITO: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69
 BLUE, ORANGE, GREEN = OKABE_ITO[:3]
 BAND: Final = 1.96  # standard errors
 RULE: Final[dict[str, Any]] = {"color": "0.6", "lw": 0.8, "zorder": 0}  # a level that curves are held against
+Theory = Callable[[np.ndarray], Any]  # what is expected, as a function of the abscissa
 
 
 def shades(count: int) -> list[Any]:

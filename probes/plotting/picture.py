@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec
 import xarray as xr
 
 from landscape.arguments import guarded
+from landscape.docstrings import completed
 from landscape.errors import ConfigError
 from landscape.flags import remarks
 from landscape.probes.plotting.marks import ORANGE
@@ -24,10 +23,10 @@ P = ParamSpec("P")
 
 _OWN = ("1", "", "time", "energy", "temperature", "length")  # dimensions where a model has no units
 _USUAL: Final = {
-    "dataset": ("xarray.Dataset", "Result of `{probe}`."),
-    "ax": ("matplotlib axes, optional", "Where to draw; new axes by default."),
-    "theory": ("DataArray or array, optional", "Expected values on the same points, drawn beside the measured ones."),
-    "potential": ("Potential, optional", "Its closed form is drawn as theory, where it has one."),
+    "dataset": "xarray.Dataset\n    Result of `{probe}`.",
+    "ax": "matplotlib axes, optional\n    Where to draw; new axes by default.",
+    "theory": "DataArray or array, optional\n    Expected values on the same points, drawn beside the measured ones.",
+    "potential": "Potential, optional\n    Its closed form is drawn as theory, where it has one.",
 }
 
 
@@ -56,29 +55,16 @@ def picture(*names: str) -> Callable[[Callable[P, Axes]], Callable[P, Axes]]:
                     ax.set_title(ax.get_title(), fontsize=ax.title.get_fontsize(), pad=14.0, wrap=ax.title.get_wrap())
             return ax
 
-        draw.__doc__ = _completed(plot, names)
+        probe, lacks = plot.__name__.removeprefix("plot_"), " or ".join(f"`{name}`" for name in names)
+        draw.__doc__ = completed(
+            plot,
+            {name: f"{name} : {text.format(probe=probe)}" for name, text in _USUAL.items()},
+            {"Returns": "matplotlib axes"}
+            | ({"Raises": f"ConfigError\n    If the dataset has no {lacks}."} if names else {}),
+        )
         return guarded(draw)
 
     return decorated
-
-
-def _completed(plot: Callable[..., Any], names: tuple[str, ...]) -> str:
-    """The docstring of a plot function with the parameters of `_USUAL` that it has, in their order, and what follows.
-
-    `Returns` follows, and `Raises` where variables are needed; a docstring that has one of its own keeps it.
-    """
-    head, *sections = re.split(r"\n\n(?=[A-Z][a-z]+\n-+\n)", inspect.getdoc(plot) or "")
-    probe = plot.__name__.removeprefix("plot_")
-    entries = {name: f"{name} : {kind}\n    {text.format(probe=probe)}" for name, (kind, text) in _USUAL.items()}
-    if sections and sections[0].startswith("Parameters\n"):
-        for entry in re.split(r"\n(?=\S)", sections.pop(0).split("\n", 2)[2]):
-            entries |= dict.fromkeys(entry.partition(" : ")[0].split(", "), entry)
-    told = dict.fromkeys(entries[name] for name in inspect.signature(plot).parameters if name in entries)
-    parts = [head, "\n".join(["Parameters", "----------", *told]), "Returns\n-------\nmatplotlib axes"]
-    if names and not any(section.startswith("Raises\n") for section in sections):
-        lacks = " or ".join(f"`{name}`" for name in names)
-        parts.append(f"Raises\n------\nConfigError\n    If the dataset has no {lacks}.")
-    return "\n\n".join([*parts, *sections]) + "\n"
 
 
 def needed(dataset: xr.Dataset, *names: str) -> None:

@@ -29,10 +29,7 @@ __all__ = [
 def plot_core_sets(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Fraction of the dwells that last longer than a time, of each core, and the exponential of the same mean dwell.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        From `core_sets`; the first temperature of several.
+    Of several temperatures the first is drawn.
     """
     ax, one = axes(ax), first_temperature(dataset)
     time = one.survival_time.to_numpy()
@@ -56,10 +53,7 @@ def plot_core_sets(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 def plot_escape_rate(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Correlation of the state against time with 95 % errors, and the exponentials of both methods.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        From `escape_rate`; the first temperature of several.
+    Of several temperatures the first is drawn.
     """
     ax, one = axes(ax), first_temperature(dataset)
     lag = one.lag_time.to_numpy()

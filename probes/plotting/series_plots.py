@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.special import gammaln
 
 from landscape.errors import ConfigError
 from landscape.probes._series import FloatArray, Series, as_series
-from landscape.probes.plotting.marks import BLUE, ORANGE, RULE, bars, curve, half_widths, theory_line
+from landscape.probes.plotting.marks import BLUE, ORANGE, RULE, Theory, bars, curve, half_widths, theory_line
 from landscape.probes.plotting.picture import axes, finished, label, needed, picture
 from landscape.probes.plotting.rows import Abscissa, few, first_dim, value_text
 
@@ -67,8 +67,7 @@ def plot_energy_trace(energy: Any, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     energy : DataArray, Dataset or array, dims ``(chain, draw)``
-        The series.
-        With a logarithmic energy axis where no energy is negative.
+        The series; the energy axis is logarithmic where none is negative.
     """
     series = as_series(energy)
     ax = axes(ax)
@@ -193,9 +192,7 @@ def plot_spikes(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 
 
 @picture("distance")
-def plot_distance(
-    dataset: xr.Dataset, ax: Axes | None = None, *, theory: Callable[[np.ndarray], Any] | None = None
-) -> Axes:
+def plot_distance(dataset: xr.Dataset, ax: Axes | None = None, *, theory: Theory | None = None) -> Axes:
     """Distance from the reference against time: averages over chains with 95 % bands, logarithmic axes.
 
     Parameters

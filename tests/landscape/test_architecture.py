@@ -56,6 +56,7 @@ def level(module):
         "landscape.arguments",
         "landscape.checks",
         "landscape.codec",
+        "landscape.docstrings",
         "landscape.errors",
         "landscape.notices",
         "landscape.random",
