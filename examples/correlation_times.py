@@ -2,14 +2,14 @@ r"""Correlation times of a network's loss, and how many samples share it
 =====================================================================
 
 Jules, Brenner, Kachman, Levi and Bar-Sinai (2023), Fig. 2: near a minimum of its cross-entropy the loss of a small
-classifier forgets itself in a half time :math:`\tau_{1/2} \propto 1/T`, so that the length
+classifier forgets itself in a half-life :math:`\tau_{1/2} \propto 1/T`, so that the length
 :math:`\sqrt{T \tau_{1/2}}`, about the reach 1/a of an exponential wall, is the same at all temperatures and the
 autocorrelations collapse as functions of :math:`2 T t`. Their tail is slow; they call it logarithmic.
 
 The participation ratio :math:`\phi = (\sum_i \ell_i)^2 / \sum_i \ell_i^2` counts the samples that share the loss. They
-find it equal to the shape :math:`\alpha` of the Gamma law of the loss and call :math:`\alpha` twice the number of
-constrained directions. For a quadratic :math:`\alpha = N_c/2` is half of that number, and for n samples that contribute
-independently and alike :math:`\phi = n r/(1 + r)` with :math:`r = \alpha/n`.
+find it equal to the shape :math:`\alpha` of the Gamma distribution of the loss and call :math:`\alpha` twice the number
+of constrained directions. For a quadratic :math:`\alpha = N_c/2` is half of that number, and for n samples that
+contribute independently and alike :math:`\phi = n r/(1 + r)` with :math:`r = \alpha/n`.
 """
 
 from __future__ import annotations
@@ -77,11 +77,11 @@ def in_steps(series: xr.DataArray) -> xr.DataArray:
 
 
 # %%
-# Half times chain by chain, straight from the first crossing of one half.
+# Half-lives chain by chain, straight from the first crossing of one half.
 
 
 def measure_times(run: xr.Dataset) -> xr.Dataset:
-    """On `temperature`: half time, length, and the exponent of each replica."""
+    """On `temperature`: half-life, length, and the exponent of each replica."""
     t = run.temperature.to_numpy().reshape(-1, 4)
     share = half_times(run.energy, 400).to_numpy().reshape(-1, 4) / run.sizes["draw"]
     tau = share * steps_of(run) * REACH / t
@@ -102,7 +102,7 @@ def steps_of(run: xr.Dataset) -> int:
 
 
 def judge_times(times: xr.Dataset) -> list[Verdict]:
-    """The law of the half time, and that the length does not depend on the temperature."""
+    """The law of the half-life, and that the length does not depend on the temperature."""
     slope, error = average(times.exponent)
     return [
         judge("half time ~ T^-1", slope, error, expected=-1, resolve=0.3, source="P2 Fig. 2"),
@@ -183,7 +183,7 @@ def judge_participation(phi: xr.Dataset, summary: xr.Dataset) -> list[Verdict]:
 
 
 def draw(correlation: xr.Dataset, times: xr.Dataset, tails: xr.Dataset, phi: xr.Dataset, summary: xr.Dataset) -> Any:
-    """Collapse, half times, tail and participation."""
+    """Collapse, half-lives, tail and participation."""
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(2, 2, figsize=(10.5, 8), layout="constrained")

@@ -63,7 +63,7 @@ def simulate_valley(chains: int, seed: int) -> xr.Dataset:
 
 
 def measure_drift(run: xr.Dataset) -> xr.Dataset:
-    """Mean velocity along y in bins of y, away from the walls, and the factor c in v = -c T g'/g, chain by chain."""
+    """Mean velocity along y in bins of y away from boundaries, and the factor c in v = -c T g'/g, chain by chain."""
     y = run.position.sel(coordinate="y").to_numpy()
     # A Leimkuhler-Matthews step shares half its noise with the step before, which its start has in it already: given
     # where it starts, a displacement shows the drift of half a step less.

@@ -1,16 +1,16 @@
 r"""Linear mode connectivity, of loss and of curvature
 ======================================================
 
-Siblings share their training up to epoch k, weights and momenta to the last bit, and see different orders of the data
+Children share their training up to epoch k, weights and momenta to the last bit, and see different orders of the data
 from then on. Split early, they end in minima between which the straight line leads over a barrier; split late, the
 line is flat (Frankle et al. 2020). Di Carlo, Goddard and Schwab (P1, Fig. 5, 6 and 9) find that the *curvature* still
-rises on that line when the loss no longer does: entropy confines siblings for longer than energy.
+rises on that line when the loss no longer does: entropy confines children for longer than energy.
 
 Of a quantity q on the line the instability is log(max q / min q). The statistic is that of the cross-entropy minus
-that of lambda_max: positive where energy separates siblings, negative where only curvature does. Its error is that
+that of lambda_max: positive where energy separates children, negative where only curvature does. Its error is that
 over initialisations, each of which gives one pair. The ratio compares noise where a loss goes to 0, so the
 differences max - mean of the ends stand beside it. Controls: a lower learning rate, and permutation alignment, since
-siblings that differ by the order of their neurons alone would be the same network.
+children that differ by the order of their neurons alone would be the same network.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def network(size: str, *, seed: int = 0, training: bool = True) -> NetworkLoss:
 
 
 def siblings(size: str, split: int, lr: float, seed: int) -> Any:
-    """Final weights ``(2 * initialisations, coordinate)``, siblings next to each other."""
+    """Final weights ``(2 * initialisations, coordinate)``, children next to each other."""
     epochs, count = by_size(size, quick=(15, 4), small=(40, 20), paper=(200, 3))
     starts = torch.stack([network(size, seed=one).position().detach() for one in range(count)])
     run = ls.train(
@@ -66,7 +66,7 @@ def siblings(size: str, split: int, lr: float, seed: int) -> Any:
 
 
 def on_the_line(size: str, ends: Any) -> xr.Dataset:
-    """Loss and lambda_max on the line between siblings, and how unstable each is."""
+    """Loss and lambda_max on the line between children, and how unstable each is."""
     pairs = [(i, i + 1) for i in range(0, len(ends), 2)]
     settings = {"largest_eigenvalue": {"rtol": 1e-2}}
     found = confinement.linear_connectivity(
@@ -87,7 +87,7 @@ def on_the_line(size: str, ends: Any) -> xr.Dataset:
 
 
 def reproduce(size: str, seed: int) -> Reproduction:
-    """Siblings split at several epochs, on the line between them."""
+    """Children split at several epochs, on the line between them."""
     splits = by_size(size, quick=(0, 13), small=(0, 8, 20, 24, 28, 32), paper=(0, 2, 5, 10, 20, 50, 100, 150))
     rates = by_size(size, quick=(0.05,), small=(0.05, 0.02), paper=(0.1, 0.02))
     ends = {split: siblings(size, split, rates[0], seed) for split in splits}
@@ -107,7 +107,7 @@ def reproduce(size: str, seed: int) -> Reproduction:
 
 
 def aligned(size: str, ends: Any) -> xr.Dataset:
-    """Cross-entropy on the line after the neurons of the second sibling were matched with those of the first."""
+    """Cross-entropy on the line after the neurons of the second child were matched with those of the first."""
     loss = network(size, training=False)
     matched = ends.copy()
     for i in range(0, len(ends), 2):

@@ -1,10 +1,10 @@
-r"""Fluctuations of a network's loss: mean, deviation and Gamma law against temperature
+r"""Fluctuations of a network's loss: mean, deviation and Gamma distribution against temperature
 ===================================================================================
 
 Jules, Brenner, Kachman, Levi and Bar-Sinai (2023), Fig. 1, let a small classifier (883 weights, 300 random labels)
 diffuse near a minimum of its cross-entropy by Langevin dynamics. They find that the mean loss and its standard
-deviation are proportional to the temperature and that the loss has a Gamma law with :math:`\beta T = 1`, as if the
-minimum were quadratic, which it is not.
+deviation are proportional to the temperature and that the loss has a Gamma distribution with :math:`\beta T = 1`, as if
+the minimum were quadratic, which it is not.
 
 Whatever the landscape, equilibrium asks for :math:`\sigma^2 = T^2\, d\mu/dT`. But :math:`e^{-L/T}` has no norm here:
 all states are transient, and the loss depends on how far the network has diffused, that is on :math:`T t`. At the sizes
@@ -108,7 +108,7 @@ def initial_weights(loss: potentials.NetworkLoss, count: int, seed: int) -> list
 
 
 def measure(run: xr.Dataset) -> xr.Dataset:
-    """Moments, Gamma law and half time of each run, on `minimum` and `temperature`."""
+    """Moments, Gamma distribution and half-life of each run, on `minimum` and `temperature`."""
     chosen = run.isel(chain=np.flatnonzero(run.temperature < HOTTER))
     rows = probes.fluctuations.summary(chosen.energy, by="chain", discard=0)[COLUMNS]
     lags = min(5000, chosen.sizes["draw"] // 8)

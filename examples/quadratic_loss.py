@@ -1,9 +1,9 @@
-r"""A quadratic loss: Gamma law, correlation, heat capacity and entropy
+r"""A quadratic loss: Gamma distribution, correlation, heat capacity and entropy
 ====================================================================
 
 Jules, Brenner, Kachman, Levi and Bar-Sinai (2023) begin with the quadratic loss :math:`\tfrac12 \sum_i k_i x_i^2` with
-:math:`N_c` stiff directions, because cross-entropy is so unlike it. At temperature T the loss follows a Gamma law of
-shape :math:`\alpha = N_c/2` and rate 1/T, whatever the :math:`k_i`, and
+:math:`N_c` stiff directions, because cross-entropy is so unlike it. At temperature T the loss has a Gamma distribution
+of shape :math:`\alpha = N_c/2` and rate 1/T, whatever the :math:`k_i`, and
 
 .. math:: \langle L \rangle = N_c T/2, \quad C = \operatorname{var} L / T^2 = N_c/2, \quad
           \chi_L(t) = \frac{1}{N_c} \sum_i e^{-2 k_i t}, \quad \Delta S = \tfrac{N_c}{2} \ln (T_2/T_1).

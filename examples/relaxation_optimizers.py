@@ -109,7 +109,7 @@ def valley(size: str, seed: int) -> xr.Dataset:
 
 
 def mean_square(law: Callable[[Any], Any]) -> float:
-    """<y^2> of the law exp(-law(y)) between the walls."""
+    """<y^2> of the law exp(-law(y)) between the boundaries."""
     y = np.linspace(-SIDE, SIDE, 20_001)
     weight = np.exp(-law(y))
     return float((weight * y**2).sum() / weight.sum())

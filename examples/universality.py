@@ -12,7 +12,7 @@ drift
     does minibatch noise push projected networks along the path with the sign that the trace predicts, beyond the push
     on all data? Over chains on both sides of the path of the first pair.
 instability
-    is the curvature on the line between late siblings more unstable than the loss? Over initialisations.
+    is the curvature on the line between late children more unstable than the loss? Over initialisations.
 
 The table at the end has a verdict for each, and "not resolved" where the errors are too large: these networks were
 trained for seconds, and their paths relaxed for seconds. A path with more than a tenth of the line's barrier left
@@ -134,7 +134,7 @@ def drift(family: Family, path: ls.paths.Path, seed: int) -> np.ndarray:
 
 
 def instability(family: Family, seed: int) -> np.ndarray:
-    """Log-ratio of the loss minus that of lambda_max, on the line between siblings of every initialisation."""
+    """Log-ratio of the loss minus that of lambda_max, on the line between children of every initialisation."""
     epochs = by_size(family.size, quick=6, small=60, paper=200)
     starts = family.starts(range(by_size(family.size, quick=2, small=5, paper=3))).repeat_interleave(2, dim=0)
     run = family.train(starts, seed=seed, split_epoch=int(0.6 * epochs))

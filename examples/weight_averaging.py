@@ -1,7 +1,7 @@
 r"""Averages of weights
 =======================
 
-Networks that share their early training can be averaged: between siblings (model soups), or along one run at constant
+Networks that share their early training can be averaged: between children (model soups), or along one run at constant
 rate (stochastic weight averaging, SWA). Di Carlo, Goddard and Schwab (P1, section 5) suggest that entropy matters
 there: noise keeps networks apart in flat regions, and their average may be sharper or flatter than they are. They
 claim no number, and none is claimed here; curvature, loss, held-out accuracy and the drift of projected SGD at the
@@ -34,7 +34,7 @@ NAMES = ("cross-entropy", "held-out cross-entropy", "held-out accuracy", r"$\lam
 
 
 def families(recipe: Recipe, seed: int) -> tuple[Any, Any]:
-    """Two siblings for each of several initial weights, and the average over the last third of the run of the first."""
+    """Two children for each of several initial weights, and the average over the last third of the run of the first."""
     size = recipe.size
     count, epochs = by_size(size, quick=(3, 15), small=(10, 60), paper=(3, 200))
     learning = recipe.network(by_size(size, quick=32, small=32, paper=256))
@@ -50,7 +50,7 @@ def families(recipe: Recipe, seed: int) -> tuple[Any, Any]:
 
 
 def measure(recipe: Recipe, members: Any, swa: Any) -> tuple[xr.Dataset, xr.Dataset]:
-    """Everything on the line between siblings, in whose middle their average is, and at members and averages."""
+    """Everything on the line between children, in whose middle their average is, and at members and averages."""
     bare, pairs = recipe.network(decay=False), [(i, i + 1) for i in range(0, len(members), 2)]
     settings = {"trace": {"method": "hutch++" if recipe.size == "paper" else "exact"}}
     line, other = (
@@ -69,7 +69,7 @@ def measure(recipe: Recipe, members: Any, swa: Any) -> tuple[xr.Dataset, xr.Data
 
 
 def reproduce(size: str, seed: int) -> Reproduction:
-    """Members, the averages of siblings, and SWA, beside each other."""
+    """Members, the averages of children, and SWA, beside each other."""
     recipe = Recipe(size)
     members, swa = families(recipe, seed)
     line, found = measure(recipe, members, swa)
@@ -78,7 +78,7 @@ def reproduce(size: str, seed: int) -> Reproduction:
 
 
 def outward_drift(recipe: Recipe, members: Any, seed: int) -> np.ndarray:
-    """How SGD projected onto the line between siblings drifts from its middle, for every family.
+    """How SGD projected onto the line between children drifts from its middle, for every family.
 
     Towards the nearer member, for chains that start a quarter of the way from either end, on minibatches minus on all
     data, in parts of the line per unit of lr * steps.
@@ -116,7 +116,7 @@ def claims(found: xr.Dataset, drift: np.ndarray) -> list[Verdict]:
 
 
 def draw(found: xr.Dataset, line: xr.Dataset) -> Figure:
-    """Every quantity at members and averages, family by family, and the line between siblings."""
+    """Every quantity at members and averages, family by family, and the line between children."""
     figure, axes = plt.subplots(2, 4, figsize=(13, 6.4), layout="constrained")
     kinds = found.kind.values
     for ax, quantity, name in zip(axes.flat, QUANTITIES, NAMES, strict=False):

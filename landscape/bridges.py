@@ -1,14 +1,14 @@
-"""Brownian paths between two known points: whether, when and where they meet a wall. Pure functions of counters.
+"""Brownian paths between two known points: whether, when and where they meet a boundary. Pure functions of counters.
 
-Between distances n and f inside a wall a path whose steps have the variance s^2 has met it with probability exp(-2 n
-f/s^2). Given that it has (or that it ends f beyond the wall), the share t of the step after which it first does has the
-density
+Between distances n and f inside a boundary a path whose steps have the variance s^2 has met it with probability exp(-2
+n f/s^2). Given that it has (or that it ends f beyond the boundary), the share t of the step after which it first does
+has the density
 
     t^(-3/2) (1 - t)^(-1/2) exp[-n^2/(2 s^2 t) - f^2/(2 s^2 (1 - t))],
 
 so that u = t/(1 - t) is inverse Gaussian of mean n/f and shape n^2/s^2, which one normal and one uniform variate draw
-exactly (Michael, Schucany, Haas, The American Statistician 30, 88 (1976)). Between two walls the step is divided until
-a piece is so short that no path meets both. `kernels.crossing` is the compiled form.
+exactly (Michael, Schucany, Haas, The American Statistician 30, 88 (1976)). Between two boundaries the step is divided
+until a piece is so short that no path meets both. `kernels.crossing` is the compiled form.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from landscape import random
 
 __all__ = ["MOST_PIECES", "PIECES", "Draws", "first_crossing", "may_cross", "pieces_of", "when"]
 
-# A piece's s is at most a sixth of the distance of two walls: exp(-6^2/2) = 2e-8 bounds the chance to meet both.
+# A piece's s is at most a sixth of the distance of two boundaries: exp(-6^2/2) = 2e-8 bounds the chance to meet both.
 PIECES: Final = 36.0
 MOST_PIECES: Final = 4096  # for steps of ten times the distance: by then nobody is left inside
 TINY: Final = 1e-100
@@ -58,12 +58,12 @@ class Draws:
 
 
 def when(near: Tensor, far: Tensor, variance: Tensor, normal: Tensor, chance: Tensor) -> Tensor:
-    """The share of a step after which a path first meets a wall that it meets, in [0, 1], ``(n,)``.
+    """The share of a step after which a path first meets a boundary that it meets, in [0, 1], ``(n,)``.
 
     Parameters
     ----------
     near, far : float64 tensors ``(n,)``
-        Distances of start and end from the wall, on whichever side the end is.
+        Distances of start and end from the boundary, on whichever side the end is.
     variance : tensor ``(n,)``
         s^2 of the step.
     normal, chance : tensors ``(n,)``
@@ -91,14 +91,14 @@ def first_crossing(
     start: Tensor, end: Tensor, variance: Tensor, walls: list[tuple[int, float, int]], draws: Draws,
     numbers: tuple[int, int], *, bridge: bool, most: int | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """When and by which wall a coordinate leaves within a step; both ``(n,)``.
+    """When and by which boundary a coordinate leaves within a step; both ``(n,)``.
 
     Parameters
     ----------
     start, end, variance : float64 tensors ``(n,)``
         The coordinate before and after the step, and the variance of its noise.
     walls : list of (side, value, call)
-        Side 0 for a wall below, 1 above; the number of its variates, below 4 `dim`.
+        Side 0 for a boundary below, 1 above; the number of its variates, below 4 `dim`.
     draws : Draws
     numbers : (dim, d)
         Coordinates, and which it is: they keep the variates of coordinates apart.
@@ -177,7 +177,7 @@ def pieces_of(variance: Tensor, walls: list[tuple[int, float, int]]) -> int:
 
 
 def may_cross(start: Tensor, end: Tensor, variance: Tensor, walls: list[tuple[int, float, int]]) -> Tensor:
-    """Which paths may meet a wall, those with a chance below exp(-40) left out, ``(n,)``."""
+    """Which paths may meet a boundary, those with a chance below exp(-40) left out, ``(n,)``."""
     found = torch.zeros_like(start, dtype=torch.bool)
     for k, value, _ in walls:
         near, far = (2 * k - 1) * (value - start), (2 * k - 1) * (value - end)

@@ -39,10 +39,10 @@ def certify(run: xr.Dataset, halved: xr.Dataset, potential: Potential, walls: Wa
     dt_bias = <V>_dt - <V>_(dt/2) = 0
 
     Averages are over the second half of a run, chains of equal temperature and step size taken together (dimension
-    `setting` where there are several such groups); sums are over the coordinates without walls, for which alone the two
-    identities hold. A run fails outright whose steps go far between walls that absorb, or whose energy jumps where a
-    periodic coordinate closes. A check fails where it deviates by more than 2 % (the bias: of dim T/2) and by more than
-    three standard errors; it is unresolved where it does not fail and its error is above 2 %.
+    `setting` where there are several such groups); sums are over the coordinates without boundaries, for which alone
+    the two identities hold. A run fails outright whose steps go far between boundaries that absorb, or whose energy
+    jumps where a periodic coordinate closes. A check fails where it deviates by more than 2 % (the bias: of dim T/2)
+    and by more than three standard errors; it is unresolved where it does not fail and its error is above 2 %.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def certify(run: xr.Dataset, halved: xr.Dataset, potential: Potential, walls: Wa
 
 
 def _edges(run: xr.Dataset, potential: Potential, walls: Walls) -> list[str]:
-    """What is wrong at the ends of coordinates: steps as long as the way between walls, an energy without period."""
+    """What is wrong at the ends of coordinates: steps as long as the way between them, an energy without period."""
     found = []
     ratio, most = run.attrs.get("exit_step_ratio", 0.0), run.attrs.get("exit_step_ratio_bound", np.inf)
     if ratio > most:
@@ -91,7 +91,7 @@ def _edges(run: xr.Dataset, potential: Potential, walls: Walls) -> list[str]:
 
 
 def check_certifiable(integrator: Integrator, temperature: Any, steps: int, record: Record) -> None:
-    """Refuse runs that are not meant to sample the Boltzmann law at a constant temperature.
+    """Refuse runs that are not meant to sample the Boltzmann distribution at a constant temperature.
 
     Raises
     ------

@@ -31,7 +31,7 @@ SEAM_SHARE = 1e-3  # of T, by which the energy may differ between the ends of a 
 @guarded_class
 @dataclass(frozen=True, slots=True)
 class Reflect(Described):
-    """Hard walls: a coordinate that steps over one is mirrored back.
+    """Reflecting boundaries: a coordinate that steps over one is mirrored back.
 
     Parameters
     ----------
@@ -92,35 +92,35 @@ class Periodic(Described):
 class Absorb(Described):
     """Walls at which a chain leaves for good: it stays where it crossed, and the run says when.
 
-    Crossings between two steps count too: where both ends are inside, at distances d1 and d2 from the wall, a Brownian
-    path has crossed it with probability exp(-d1 d2/(T dt)), and the chain leaves with that probability. Without the
-    test, a wall would be found late, as if it stood 0.5826 sqrt(2 T dt) further out. There is no such test where the
-    path is not Brownian: for `BAOAB`, `HMC`, optimisers and colored noise, nor for `LeimkuhlerMatthews`, whose
-    positions lag the Brownian path by half a step.
+    Crossings between two steps count too: where both ends are inside, at distances d1 and d2 from the boundary, a
+    Brownian path has crossed it with probability exp(-d1 d2/(T dt)), and the chain leaves with that probability.
+    Without the test, a boundary would be found late, as if it stood 0.5826 sqrt(2 T dt) further out. There is no such
+    test where the path is not Brownian: for `BAOAB`, `HMC`, optimisers and colored noise, nor for `LeimkuhlerMatthews`,
+    whose positions lag the Brownian path by half a step.
 
     A coordinate may reflect on one side and absorb on the other, and keeps the mirror of the potential's bounds on a
     side that is None here. A path by way of the mirror counts too: unfolded, it leaves by the mirror image of the
-    absorbing wall. Of several walls in one step it is the one that the path meets first, at a time drawn from the law
-    of the Brownian path between the two ends of the step: with density proportional to t^(-3/2) (1 - t)^(-1/2)
-    exp[-d1^2/(4 T dt t) - d2^2/(4 T dt (1 - t))] in the share t of the step. Between two walls of one coordinate (or a
-    wall and its image, at twice the distance of the mirror) a step s = sqrt(2 T dt) longer than a sixth of their
-    distance L is divided first. Free diffusion out of a box therefore leaves by the right wall at the right time
-    whatever the step; with a force the error is that of the step. Coordinates without walls are where the path is at
-    that time; those with walls are held between them. Walls of coordinates whose noise is correlated
-    (`CovarianceNoise`) are met as if it were not.
+    absorbing boundary. Of several boundaries in one step it is the one that the path meets first, at a time drawn from
+    the law of the Brownian path between the two ends of the step: with density proportional to t^(-3/2) (1 - t)^(-1/2)
+    exp[-d1^2/(4 T dt t) - d2^2/(4 T dt (1 - t))] in the share t of the step. Between two boundaries of one coordinate
+    (or a boundary and its image, at twice the distance of the mirror) a step s = sqrt(2 T dt) longer than a sixth of
+    their distance L is divided first. Free diffusion out of a box therefore leaves by the right boundary at the right
+    time whatever the step; with a force the error is that of the step. Coordinates without boundaries are where the
+    path is at that time; those with boundaries are held between them. Boundaries of coordinates whose noise is
+    correlated (`CovarianceNoise`) are met as if it were not.
 
     Where there is no test the path is taken as straight, and the mean exit time is late: measured for free diffusion
     from the middle by 2.3 s/L (3.7 s/L for `LeimkuhlerMatthews`). The run warns where that is more than 2 %, at s >
     0.007 L (`BAOAB`: sqrt(T) dt > 0.02 L), and so does a certificate.
 
-    **Walls that are no boxes** are levels of a function q of position: chains leave where q > `above`, or q < `below`.
-    The same test is made along the normal n = grad q/|grad q|, with the distances
+    **Boundaries that are no boxes** are levels of a function q of position: chains leave where q > `above`, or q
+    < `below`. The same test is made along the normal n = grad q/|grad q|, with the distances
 
         d = |c - q| / |grad q|
 
     of both ends of the step from the level c, and the variance s^2 = 2 T dt of the noise along n. Within reach of a
-    level d is solved for along n, q(x + d n) = c, so that a curved wall is met as a flat one: free diffusion out of a
-    disk, a ball in three dimensions and an annulus has mean times and shares within 0.3 % at s = R/5 and s = 0.3 R (R
+    level d is solved for along n, q(x + d n) = c, so that a curved boundary is met as a flat one: free diffusion out of
+    a disk, a ball in three dimensions and an annulus has mean times and shares within 0.3 % at s = R/5 and s = 0.3 R (R
     the radius of curvature; the first order of d would be off by s^2/R^2), 2 % at s = 0.45 R in the plane, 6 % in
     space. With a force the error is that of the step. The run warns where the normal turns by more than a third over a
     step (s sqrt(d - 1) > R/3 of a sphere), and where two levels are closer than 6 s: lower dt. A region beyond a level
@@ -251,7 +251,7 @@ class Walls:
     kinds, lows, highs : arrays
         OPEN, REFLECT or PERIODIC, and its two sides; an open side is infinite.
     exit_lows, exit_highs : arrays
-        Absorbing walls, infinite where there are none.
+        Absorbing boundaries, infinite where there are none.
     levels : tuple of Level
         Functions of which levels absorb.
     """
@@ -265,7 +265,7 @@ class Walls:
 
     @property
     def any(self) -> bool:
-        """Whether any coordinate has walls."""
+        """Whether any coordinate has boundaries."""
         return self.folds or self.absorbs
 
     @property
@@ -275,7 +275,7 @@ class Walls:
 
     @property
     def mirrors(self) -> bool:
-        """Whether there are reflecting walls."""
+        """Whether there are reflecting boundaries."""
         return bool((self.kinds == REFLECT).any())
 
     @property
@@ -298,9 +298,9 @@ class Walls:
     def exits(self) -> NDArray[np.float64]:
         """Where chains leave, ``(3, 2, dim)``, on the low and the high side of each coordinate.
 
-        The wall on the unfolded path (infinite where there is none), where a chain then stays, and the side of the
-        absorbing wall. A mirror opposite to an absorbing wall shows its image, by which paths leave that have been to
-        the mirror.
+        The boundary on the unfolded path (infinite where there is none), where a chain then stays, and the side of the
+        absorbing boundary. A mirror opposite to an absorbing boundary shows its image, by which paths leave that have
+        been to the mirror.
         """
         absorbing = np.stack([self.exit_lows, self.exit_highs])
         walls, stays = absorbing.copy(), absorbing.copy()
@@ -313,14 +313,14 @@ class Walls:
         return np.stack([walls, stays, sides])
 
     def exit_name(self, number: int, potential: Potential) -> str:
-        """What an exit by the wall of a number is called: coordinates from 1, then levels; nothing at 0."""
+        """What an exit by the boundary of a number is called: coordinates from 1, then levels; nothing at 0."""
         dim = len(self.kinds)
         if number > dim:
             return self.levels[number - dim - 1].name
         return potential.coordinate_name(number - 1) if number else ""
 
     def exit_number(self, name: str, potential: Potential) -> int:
-        """The number of a wall by its name."""
+        """The number of a boundary by its name."""
         names = [level.name for level in self.levels]
         if name in names:
             return len(self.kinds) + 1 + names.index(name)
@@ -328,13 +328,13 @@ class Walls:
 
     @property
     def exit_widths(self) -> NDArray[np.float64]:
-        """Distance between the two walls or images of walls at which chains leave, infinite where there is one."""
+        """Distance between the two boundaries (or their images) at which chains leave, infinite where there is one."""
         low, high = self.exits[0]
         return np.asarray(high - low)
 
     @property
     def free(self) -> NDArray[np.int64]:
-        """Numbers of the coordinates without any wall."""
+        """Numbers of the coordinates without any boundary."""
         exits = np.isfinite(self.exit_lows) | np.isfinite(self.exit_highs)
         return np.flatnonzero((self.kinds == OPEN) & ~exits)
 
@@ -382,7 +382,7 @@ class Walls:
         return counts
 
     def outside(self, position: NDArray[Any]) -> NDArray[np.bool_]:
-        """Where coordinates lie beyond a reflecting or absorbing wall, same shape."""
+        """Where coordinates lie beyond a reflecting or absorbing boundary, same shape."""
         beyond: NDArray[np.bool_] = (self.kinds == REFLECT) & ((position < self.lows) | (position > self.highs))
         return beyond | (position < self.exit_lows) | (position > self.exit_highs)
 
@@ -398,7 +398,7 @@ class Walls:
         return None
 
     def beyond(self, position: Tensor) -> Tensor:
-        """Which positions ``(..., dim)`` lie beyond a reflecting wall, ``(...)``."""
+        """Which positions ``(..., dim)`` lie beyond a reflecting boundary, ``(...)``."""
         beyond = torch.zeros_like(position[..., 0], dtype=torch.bool)
         for d in np.flatnonzero(self.kinds == REFLECT):
             beyond |= (position[..., d] < float(self.lows[d])) | (position[..., d] > float(self.highs[d]))
@@ -406,7 +406,7 @@ class Walls:
 
 
 def _open(side: float | Tensor) -> bool:
-    """Whether there is no wall on a side, which is open for all coordinates or for none."""
+    """Whether there is no boundary on a side, which is open for all coordinates or for none."""
     return bool(torch.isinf(side).any()) if isinstance(side, Tensor) else bool(np.isinf(side))
 
 
@@ -444,7 +444,7 @@ def seam_rises(potential: Potential, walls: Walls, position: Tensor) -> dict[int
 def resolve_walls(potential: Potential, constraint: Constraint | Sequence[Constraint] | None) -> Walls:
     """Walls of a run: those named by constraints, and the potential's bounds for every other coordinate.
 
-    Absorbing walls replace the bounds on their own side only; ``Reflect({name: (None, None)})`` opens both.
+    Absorbing boundaries replace the bounds on their own side only; ``Reflect({name: (None, None)})`` opens both.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Replica exchange: chains at a ladder of temperatures that swap their configurations."""
+"""Replica exchange: chains at several temperatures that swap their configurations."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def replica_exchange(
 
     min(1, exp[(1/T_i - 1/T_j) (V_i - V_j)])
 
-    so that each chain keeps its temperature and its Boltzmann law, and cold chains cross barriers by way of hot ones.
-    Momenta go along, rescaled by sqrt(T_new/T_old), as they are at the time of the position: that of `BAOAB` with the
-    second half of its kick, the noise to come of `LeimkuhlerMatthews` less its bend by the force. Only so is it
-    independent of the position, and the swap leaves the law as it is. All ladders are one batch.
+    so that each chain keeps its temperature and its Boltzmann distribution, and cold chains cross barriers by way of
+    hot ones. Momenta go along, rescaled by sqrt(T_new/T_old), as they are at the time of the position: that of `BAOAB`
+    with the second half of its kick, the noise to come of `LeimkuhlerMatthews` less its bend by the force. Only so is
+    it independent of the position, and the swap leaves the law as it is. All replicas are one batch.
 
     An exchange takes one energy of each chain, and one gradient where the rule has a momentum or noise to come. With
     formulas on the CPU it is made within the compiled loop, at the price of one or two steps of `EulerMaruyama`;
@@ -75,13 +75,13 @@ def replica_exchange(
     ----------
     potential : Potential
     integrator : Integrator
-        A thermal one that samples the Boltzmann law, with a noise that lets it (`ThermalNoise`, `TwoPointNoise`). Its
-        step, and what else may be one per chain, may be one per rung or one per chain.
+        A thermal one that samples the Boltzmann distribution, with a noise that lets it (`ThermalNoise`,
+        `TwoPointNoise`). Its step, and what else may be one per chain, may be one per rung or one per chain.
     temperatures : sequence of float
-        The ladder, in units of energy; each positive, in rising or falling order.
+        Of the replicas, in units of energy; each positive, in rising or falling order.
     steps, swap_every : int
     ladders : int
-        Independent copies of the ladder; chains are numbered ladder by ladder.
+        Independent sets of replicas; chains are numbered set by set.
     start, record, constraint, seed, backend, dtype, device, output, checkpoint_every, progress
         As for `simulate`; a start may be one per rung. The noise is keyed by the chain, hence by the temperature, not
         by the configuration.

@@ -21,7 +21,7 @@ GHOSTS = 3  # nodes beyond the cells of an axis: cubic interpolation looks at on
 class Axis:
     """Nodes of one collective coordinate: `cells` cells from low to high, closed where it is periodic.
 
-    `mirrors` says at which of its ends a wall reflects, where hills have images.
+    `mirrors` says at which of its ends a boundary reflects, where hills have images.
     """
 
     low: float

@@ -54,7 +54,7 @@ class Metadynamics(Described):
     every : int
         Steps between hills: as many as q takes to move by w.
     bias_factor : float
-        gamma, more than 1: the walls of F that are left are 1/gamma of what they were. Barrier over some T.
+        gamma, more than 1: the barriers of F that are left are 1/gamma of what they were. Barrier over some T.
     range : (low, high), or one for each q, optional
         Where hills are kept; by default bounds or period of a coordinate. Beyond, V_b is what it is at the end, and no
         hills are added.

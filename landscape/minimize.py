@@ -56,11 +56,11 @@ def minimize(
     start : optional
         As for `simulate`, one position.
     method : {"adam", "lbfgs", "gd", "newton"}
-        Adam; limited-memory BFGS (SciPy's L-BFGS-B, in float64), which without walls goes on as "newton" where its line
-        search fails, and in the last tenth of `steps`; plain gradient descent; Newton's method in a trust region by
-        Hessian products (SciPy's trust-ncg), which has no walls.
+        Adam; limited-memory BFGS (SciPy's L-BFGS-B, in float64), which without boundaries goes on as "newton" where its
+        line search fails, and in the last tenth of `steps`; plain gradient descent; Newton's method in a trust region
+        by Hessian products (SciPy's trust-ncg), which has no boundaries.
     tolerance : float
-        On the gradient norm, in units of energy. At a wall what pushes into it does not count.
+        On the gradient norm, in units of energy. At a boundary what pushes into it does not count.
     steps : int, optional
         Iterations at most: 20,000 for "adam" and "gd", 5,000 for "lbfgs", 500 for "newton".
     lr : float, optional
@@ -144,7 +144,7 @@ def _first_order(
 def _second_order(
     plan: Plan, state: State, limit: int, tolerance: float, report: Any, *, first: bool = True
 ) -> tuple[Tensor, list[tuple[int, float, float]]]:
-    """L-BFGS while its line search gets on, then Newton's method, where there are no walls."""
+    """L-BFGS while its line search gets on, then Newton's method, where there are no boundaries."""
     like = state.position[0]
     objective = Objective(plan.potential, like, tolerance, lambda at, slope: _norm(plan, at, slope), report)
     x = like.cpu().double().numpy()
@@ -164,7 +164,7 @@ def _second_order(
 
 
 def _norm(plan: Plan, position: Tensor, gradient: Tensor) -> float:
-    """Of the gradient, without what pushes into a wall at which the position stands."""
+    """Of the gradient, without what pushes into a boundary at which the position stands."""
     return float(Domain(plan.walls, []).inward(position[None], gradient[None]).norm())
 
 

@@ -29,7 +29,7 @@ class Objective:
     tolerance : float
         On the norm of the gradient, at which `note` ends the search.
     norm : callable
-        Of (position, gradient): that of the part which walls let through.
+        Of (position, gradient): that of the part which boundaries let through.
     report : callable
         Is told the number of iterations.
     """

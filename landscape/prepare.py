@@ -225,7 +225,7 @@ def _kept_memory(fresh: Memory, start: xr.Dataset, integrator: str) -> Memory:
 
 
 def _exits(plan: Plan, start: xr.Dataset | None) -> Memory:
-    """Which chains have left by which wall (the coordinate's number from 1, with the side as its sign), and when."""
+    """Which chains have left by which boundary (the coordinate's number from 1, the side as its sign), and when."""
     wall, time = np.zeros(plan.chains), np.full(plan.chains, np.nan)
     if start is not None and "exit_side" in start:
         number_of = plan.walls.exit_number
@@ -377,7 +377,7 @@ def _seam_points(walls: Walls, position: Tensor) -> Tensor:
 
 
 def _check_exits(plan: Plan, steps: int, position: Tensor) -> None:
-    """Warn where steps are not small against the distance between walls that absorb."""
+    """Warn where steps are not small against the distance between boundaries that absorb."""
     width = min((level.width(position) for level in plan.walls.levels), default=np.inf)
     if np.isfinite(width) and plan.integrator.thermal:
         ratio, most = plan.way(steps) / width, min(plan.integrator.exit_ratio, 1.0 / 6.0)

@@ -345,7 +345,7 @@ def _check(rule: ProjectOntoPath, plan: Plan) -> None:
         arcs = np.interp(np.arange(0, len(curve) - 1, 0.1), np.arange(len(curve)), curve.arc_length.cpu().numpy())
         points = np.vstack([curve.at(arcs), curve.pivots.cpu().numpy()])
         over = np.maximum(plan.walls.lows - points, points - plan.walls.highs)
-        beyond = np.argwhere(over > 1e-9 * curve.length)  # a path along a wall may be rounded to its other side
+        beyond = np.argwhere(over > 1e-9 * curve.length)  # a path along a boundary may be rounded to its other side
         if len(beyond):
             point, d = (int(i) for i in beyond[0])
             raise ConfigError(

@@ -99,7 +99,7 @@ def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Data
     }
     steps: dict[str, Any] = {}
     ratio = plan.exit_ratio(driver.steps)
-    if ratio is not None:  # a step over the distance between absorbing walls, and how far it may go
+    if ratio is not None:  # a step over the distance between absorbing boundaries, and how far it may go
         steps = {"exit_step_ratio": ratio, "exit_step_ratio_bound": plan.integrator.exit_ratio}
     layout = potential.layout
     if layout is not None:

@@ -90,7 +90,7 @@ def simulate(
         run or minimum.
     momentum : array, optional
         Momenta of the first step, ``(dim,)`` for all chains or ``(chain, dim)``; by default the integrator's own start,
-        such as the Maxwell law N(0, T) of `BAOAB`. Many chains from one state are shots from it.
+        such as the Maxwell distribution N(0, T) of `BAOAB`. Many chains from one state are shots from it.
     chains : int, optional
         Number of chains; by default what `start`, `temperature` or the step size give one value each for, else 1.
     temperature : float, one per chain, or a schedule
@@ -99,8 +99,8 @@ def simulate(
     record : Record, optional
         What to keep and how often; by default every step.
     constraint : Reflect, Periodic, Absorb, Restrain, Metadynamics, ProjectOntoPath, or a sequence of them
-        Walls besides (or instead of) the potential's bounds; springs; hills that fill wells; and a path that chains are
-        put back on.
+        Boundaries besides (or instead of) the potential's bounds; springs; hills that fill wells; and a path that
+        chains are put back on.
     seed : int
         Seed of the noise, and of the minibatches unless `data_seed` is given.
     data_seed : int, one per chain, or a mapping of step to either
@@ -125,9 +125,9 @@ def simulate(
     on_nonfinite : {"raise", "drop"}
         What to do with a chain that diverges.
     certify : bool
-        Whether to check that the run samples the Boltzmann law: ``equipartition``, ``configurational_temperature`` and
-        ``dt_bias`` with their errors, and the verdict as the attribute `certificate`. Runs again at half the step
-        size, which takes twice as long as the run itself.
+        Whether to check that the run samples the Boltzmann distribution: ``equipartition``,
+        ``configurational_temperature`` and ``dt_bias`` with their errors, and the verdict as the attribute
+        `certificate`. Runs again at half the step size, which takes twice as long as the run itself.
 
     Returns
     -------

@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 
 __all__ = ["NORMAL", "error_of_mean", "lengthen", "student_factor", "widen"]
 
-NORMAL = 1.959963984540054  # 97.5 % quantile of the normal law
+NORMAL = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 FloatArray = NDArray[np.float64]
 

@@ -40,14 +40,14 @@ class StepContext:
         (position, memory) -> displacement by the noise of this step.
     draw : callable
         (seed, chains, step, dim) -> standard variates.
-    fold : callable, or None without walls
+    fold : callable, or None without boundaries
         Positions folded back, and where they were mirrored, both ``(chains, dim)``.
     gradient_at_end : callable, or None where the energy does not change in time
         Like `gradient`, with the energy of the end of the step.
     turns : tensor ``(chains, dim)``, or None without periodic coordinates
         Periods by which `fold` has moved the coordinates in this step.
-    outside : callable, or None without walls
-        Which chains are beyond a reflecting wall, ``(chains,)``.
+    outside : callable, or None without boundaries
+        Which chains are beyond a reflecting boundary, ``(chains,)``.
     cache : dict
         Kept between the steps of a run, and emptied whenever the state is replaced from outside.
     """

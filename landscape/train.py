@@ -1,4 +1,4 @@
-"""`train`: minibatch dynamics counted in epochs, with siblings that share their history up to a split."""
+"""`train`: minibatch dynamics counted in epochs, whose children share their history up to a branch."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ def train(
     schedule : mapping of epoch to factor, or callable of the epoch, optional
         Factor on the rate; a mapping holds each factor until the next epoch it names.
     split_epoch : int, optional
-        Until this epoch there is one network, of which all siblings then take over weights, momenta and statistics;
-        afterwards each has its own order of minibatches (and thermal noise). None gives each its own from the start.
-        Siblings whose settings or starts differ see the same minibatches until then.
+        The branch epoch: until then there is one network, of which all children take over weights, momenta and
+        statistics; afterwards each has its own order of minibatches (and thermal noise). None gives each its own from
+        the start. Children whose settings or starts differ see the same minibatches until then.
     siblings : int
-        Networks trained side by side from the same start.
+        Number of children: networks trained side by side from the same start.
     seed : int
         Of minibatches (and of thermal noise, where the integrator has some).
     record : Record, optional
@@ -234,7 +234,7 @@ def _described(pieces: list[xr.Dataset], spec: dict[str, Any], data_seed: list[A
     """The stretches as one run, which says how it came about."""
     run, first = _joined(pieces), json.loads(pieces[0].attrs["spec"])
     spec = spec | {key: first[key] for key in ("backend", "start") if key in first}
-    # [step, seeds of the siblings] from that step on
+    # [step, seeds of the children] from that step on
     return run.assign_attrs(spec=json.dumps(spec, sort_keys=True), data_seed=json.dumps(data_seed))
 
 
@@ -248,7 +248,7 @@ def _sibling_seeds(seed: int, siblings: int, split_step: int | None) -> Any:
 
 
 def _alike(integrator: Integrator, start: Any, settings: Mapping[str, Any]) -> bool:
-    """Whether siblings differ in nothing but their random numbers."""
+    """Whether the children differ in nothing but their random numbers."""
     rule = getattr(integrator, "inner", integrator)
     values = [integrator.step_size, settings.get("temperature", 0.0), *(getattr(rule, n) for n in integrator.per_chain)]
     positions = start["last_position" if "last_position" in start else "position"] if _stored(start) else start

@@ -45,7 +45,7 @@ def check_bounds(bounds: Bounds | None, coordinates: Sequence[str]) -> dict[str,
 
 
 def check_pair(name: str, pair: Any) -> tuple[float, float]:
-    """Both walls of a coordinate as floats, an open side as -inf or inf.
+    """Both boundaries of a coordinate as floats, an open side as -inf or inf.
 
     Raises
     ------
@@ -101,7 +101,7 @@ class Potential(ABC):
     coordinates : tuple of str, or None
         Their names; None where they have none (the weights of a network).
     bounds : dict of str to (float, float)
-        Hard walls by coordinate name. Closed forms integrate between them and dynamics reflects at them.
+        Reflecting boundaries by coordinate name. Closed forms integrate between them and dynamics reflects at them.
     has_energy : bool
         Whether there is an energy at all; a `Drift` is a force without one.
     conservative : bool
@@ -325,7 +325,7 @@ class Potential(ABC):
     # -- closed forms: a subclass overrides those it has ----------------------------------------------------------
 
     def log_partition_function(self, temperature: ArrayLike) -> Any:
-        """ln Z(T), Z = integral of exp(-V/T) over the region inside the walls."""
+        """ln Z(T), Z = integral of exp(-V/T) over the region inside the boundaries."""
         raise self._no_closed_form("log_partition_function")
 
     def mean_energy(self, temperature: ArrayLike) -> Any:

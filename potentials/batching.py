@@ -43,7 +43,7 @@ def check_batched(
     dim : int
         n is another number, so that no transposed answer has the right shape.
     bounds : mapping
-        Walls, between which the trial stays.
+        Boundaries, between which the trial stays.
     vector : bool
         Whether it gives ``(n, dim)`` or ``(n,)``.
     arguments : int
@@ -118,7 +118,7 @@ def _check_apart(what: str, at: Callable[[int | slice], Any], together: Tensor) 
 
 
 def trial_points(count: int, dim: int, bounds: Mapping[str, tuple[float, float]]) -> Tensor:
-    """Different positions ``(count, dim)`` between the walls."""
+    """Different positions ``(count, dim)`` between the boundaries."""
     points = 0.3 + 0.4 * torch.linspace(0.0, 1.0, count * dim, dtype=torch.float64).reshape(count, dim)
     for d, (low, high) in enumerate(bounds.values()) if len(bounds) == dim else ():
         if abs(low) < torch.inf and abs(high) < torch.inf:

@@ -31,11 +31,11 @@ class Drift(Potential):
     r"""A force field f(x) that need not be a gradient: what drives dx = f dt + sqrt(2T) dW in place of -grad V.
 
     With `potential` the force is -grad V(x) + f(x), and V is the energy. Without it there is no energy at all: runs
-    record positions only, and what relies on an energy refuses. Either way the stationary law is in general not
-    exp(-V/T), there are currents in it, and what relies on that law (`MALA`, `HMC`, `replica_exchange`, `minimize`,
+    record positions only, and what relies on an energy refuses. Either way the stationary distribution is in general
+    not exp(-V/T), there are currents in it, and what relies on that law (`MALA`, `HMC`, `replica_exchange`, `minimize`,
     free energies, closed forms) refuses. `gradient` is minus the whole force, which is what integrators follow.
 
-    The linear drift f = A x has a Gaussian law of covariance S, A S + S A^T + 2 T = 0, and the current
+    The linear drift f = A x has a Gaussian distribution of covariance S, A S + S A^T + 2 T = 0, and the current
     j = (A + T S^-1) x p(x); `EulerMaruyama` samples exactly B S B^T - S + 2 T dt = 0, B = 1 + A dt.
 
     Parameters
@@ -51,7 +51,7 @@ class Drift(Potential):
     parameters : mapping of str to float, one per chain, or a schedule, optional
         Values of the other names in the formulas; ``t`` is the time, as in an `Expression`.
     bounds : mapping of str to (low, high), optional
-        Walls at which dynamics reflects; those of `potential` unless given.
+        Boundaries at which dynamics reflects; those of `potential` unless given.
     potential : Potential, or a formula, optional
         V.
 

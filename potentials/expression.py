@@ -54,7 +54,7 @@ class Expression(Described, Potential):
         Values of the other names in the formula. Schedules are `ramp`, `cycle`, `cosine`, `piecewise` or a callable of
         the time, of either sign.
     bounds : mapping of str to (low, high), optional
-        Hard walls; None leaves a side open. Closed forms integrate between them and dynamics reflects at them.
+        Reflecting boundaries; None leaves a side open. Closed forms integrate between them, dynamics reflects at them.
 
     Raises
     ------

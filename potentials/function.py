@@ -37,7 +37,7 @@ class Function(Potential):
     coordinates : sequence of str, optional
         Names; ``x0, x1, ...`` unless given.
     bounds : mapping of str to (low, high), optional
-        Hard walls, as for `Expression`.
+        Reflecting boundaries, as for `Expression`.
     gradient : callable, optional
         ``gradient(position)`` gives a tensor ``(..., dim)``: for energies that torch cannot differentiate, those of
         another library.

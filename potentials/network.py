@@ -434,7 +434,7 @@ class NetworkLoss(NetworkFunction):
     # -- minibatches ----------------------------------------------------------------------------------------------
 
     def batch_keys(self, chains: int, seed: int, data_seeds: tuple[int, ...] | None = None) -> BatchKeys:
-        """What the chains' minibatches are derived from; explicit data seeds are equal for siblings."""
+        """What the chains' minibatches are derived from; explicit data seeds are equal for children of one training."""
         if data_seeds is not None:
             return BatchKeys(data_seeds, (0,) * chains)
         streams = (0,) * chains if self.shared_batches else tuple(range(chains))

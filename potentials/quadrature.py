@@ -227,7 +227,7 @@ def average_in_box(
 
 
 def truncated_gaussian(low: Array, high: Array) -> tuple[Array, Array, Array]:
-    """Mass and moments of the standard normal law between `low` and `high`.
+    """Mass and moments of the standard normal distribution between `low` and `high`.
 
     Parameters
     ----------

@@ -164,7 +164,7 @@ def linear_connectivity(
     ----------
     potential : Potential
     positions : run, array ``(chain, coordinate)``, or sequence of positions or minima
-        Such as the siblings of ``train(..., siblings=m, split_epoch=k)``, where the run's last positions are taken.
+        Such as the children of ``train(..., siblings=m, split_epoch=k)``, where the run's last positions are taken.
     quantities, settings, seed
         As for `along_path`.
     points : int

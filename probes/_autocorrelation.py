@@ -204,14 +204,14 @@ def _lagged_products(y: FloatArray, bins: int, width: int, span: IntArray, size:
 def half_time_columns(
     bundle: Bundle, m: Moments, c: Correlations, factor: FloatArray, spacing: FloatArray
 ) -> dict[str, NDArray[Any]]:
-    """Integrated and half time with errors, in units of time; NaN where the run is too short for them.
+    """Integrated and half-life with errors, in units of time; NaN where the run is too short for them.
 
     `fine` is False where the correlation falls to one half before the next draw. What would be needed is beside it.
     """
     length = Length.of(bundle.series.values)
     time_error, half_error = correlation_errors(bundle, m, c, factor)
     half = np.where(c.resolved, c.half.value, np.nan)
-    # Below the spacing of draws a half time rests on rho_1 alone, which must then stand out of its own noise.
+    # Below the spacing of draws a half-life rests on rho_1 alone, which must then stand out of its own noise.
     with np.errstate(divide="ignore", invalid="ignore"):
         noise = half_error.stderr / np.abs(c.half.right)
     below = (c.half.lag == 1) & (c.run.correlation[:, 1] < 0.5)
@@ -239,7 +239,7 @@ def half_time(
     r"""Time at which the connected autocorrelation has fallen to 1/2.
 
     The first crossing, linear in ln(rho) between draws, so that it is exact for an exponential at any spacing: for
-    the energy of one direction of stiffness k, rho = exp(-2 k t) and the half time is ln(2) / (2 k). What else
+    the energy of one direction of stiffness k, rho = exp(-2 k t) and the half-life is ln(2) / (2 k). What else
     ln(rho) may do between draws, as the draws before and after bound it, is part of the error.
 
     Parameters
@@ -254,9 +254,9 @@ def half_time(
     xarray.Dataset
         `half_time` and `autocorrelation_time` with their errors, in units of the coordinate `time` (draws without
         it); `resolved`; `correlation_times`, the length of the run in autocorrelation times; `steps_needed` where it is
-        not resolved. `fine` is False where the half time is below the spacing of draws: its error then holds all that
+        not resolved. `fine` is False where the half-life is below the spacing of draws: its error then holds all that
         an autocorrelation may do between two draws, and `every_needed` are the steps between draws that would do. Times
-        are NaN where `resolved` is False, and the half time where it is not `fine` and lost in noise.
+        are NaN where `resolved` is False, and the half-life where it is not `fine` and lost in noise.
 
     Raises
     ------

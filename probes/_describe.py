@@ -30,7 +30,7 @@ _NAMES: dict[str, tuple[str, str]] = {
     "stationary": ("halves agree within 3 standard errors", "1"),
     "chains_agree": ("scatter between chains explained by correlations within them", "1"),
     "correlation_times": ("length of the run in autocorrelation times", "1"),
-    "fine": ("draws closer to each other than the half time", "1"),
+    "fine": ("draws closer to each other than the half-life", "1"),
     "steps_needed": ("steps of each chain that would be needed, or more", "1"),
     "every_needed": ("steps between draws that would be close enough", "1"),
     "length": ("total time kept, over chains", "{t}"),

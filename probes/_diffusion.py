@@ -85,8 +85,8 @@ def diffusion(
     Raises
     ------
     ConfigError
-        If the position is wrapped along the coordinate, chains have left by an absorbing wall, times or temperatures
-        make no sense, or a coordinate or window does not exist.
+        If the position is wrapped along the coordinate, chains have left by an absorbing boundary, times or
+        temperatures make no sense, or a coordinate or window does not exist.
     ShapeError
         If there are no positions, or fewer than 9 draws remain.
 

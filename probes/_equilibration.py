@@ -19,7 +19,7 @@ __all__ = ["equilibration", "starts"]
 
 _MOST_BATCHES = 1000
 _LEFT = 4
-# Normal law: 10 times the interquartile range is 13 standard deviations; no relaxation is judged by a catapult.
+# Normal: 10 times the interquartile range is 13 standard deviations; no relaxation is judged by a catapult.
 _CLIP = 10.0
 _SIGNIFICANT = 3.0
 _LATE = 0.95
@@ -72,7 +72,7 @@ def _search(bundle: Bundle) -> tuple[IntArray, BoolArray]:
     best, series = _marginal_standard_error(ensemble)
     best = np.where(_differs(series, best), best, 0)
     best = np.where(_every_chain_differs(bundle, best, width, batches), best, 0)
-    # A run recorded from a minimum of energy 0 begins with zeros, which no Gamma law has.
+    # A run recorded from a minimum of energy 0 begins with zeros, which no Gamma distribution has.
     first = np.minimum(np.maximum(best * width, np.minimum(zeros, draws // 2)), draws - _LEFT)
     return first.astype(np.intp), best < max(_LATE * (batches // 2), 1)
 
@@ -155,7 +155,7 @@ def equilibration(x: Any, *, by: str = "chain", temperature: ArrayLike | None = 
 
     the squared error of the mean as it would be for independent draws. The series is first averaged over batches
     (1000 at most) and, with ``by="temperature"``, over the chains of each temperature, which then share one start; the
-    cube root of a positive series is taken, which makes a Gamma law nearly normal; batches are clipped at ten
+    cube root of a positive series is taken, which makes a Gamma distribution nearly normal; batches are clipped at ten
     interquartile ranges of the second half, so that a rare spike is not taken for burn-in. A cut counts only if the
     mean before it, or of the first quarter or sixteenth of that part, is off the mean after it by more than 3 standard
     errors: else what fluctuates would be trimmed, and the rest be biased. From eight chains on the same must hold of

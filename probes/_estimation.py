@@ -176,7 +176,7 @@ class Correlations:
 
 
 def correlations(bundle: Bundle, m: Moments, max_lag: int | None = None) -> Correlations:
-    """Autocorrelation, its integral and half time, and whether the chains are long enough for them."""
+    """Autocorrelation, its integral and half-life, and whether the chains are long enough for them."""
     longest = int(m.draws.max()) // 4 + 1 if max_lag is None else max_lag
     run = long_run(autocovariance(bundle, m, longest), m.draws, np.maximum(m.chains, 1))
     half = half_crossing(run.correlation)
@@ -211,7 +211,7 @@ def fitted_gamma(bundle: Bundle, m: Moments, c: Correlations) -> tuple[GammaFit,
 
 
 def correlation_errors(bundle: Bundle, m: Moments, c: Correlations, factor: FloatArray) -> tuple[Variance, Variance]:
-    """Errors of the integrated time and of the half time, in draws; `factor` makes up for heavy tails.
+    """Errors of the integrated time and of the half-life, in draws; `factor` makes up for heavy tails.
 
     Both are functions of averages of x_t x_{t-k}, so their influence series are made of such products; no assumption
     is made on fourth moments, which for energies are far from those of a Gaussian process.

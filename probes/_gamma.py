@@ -1,4 +1,4 @@
-r"""The Gamma law of energies: maximum likelihood and moments, with second-order bias removed.
+r"""The Gamma distribution of energies: maximum likelihood and moments, with second-order bias removed.
 
 Density with location 0: p(x) = beta^alpha x^(alpha - 1) exp(-beta x) / Gamma(alpha). With s = ln<x> - <ln x>,
 maximum likelihood solves ln(alpha) - psi(alpha) = s and beta = alpha / <x>; moments give alpha = <x>^2 / var(x).
@@ -62,10 +62,10 @@ def fit_gamma(mean: FloatArray, variance: FloatArray, mean_log: FloatArray, lowe
 
 
 def tail_factor(fit: GammaFit, fourth: FloatArray) -> FloatArray:
-    """How much too small the error of a second moment is if the values follow the fitted Gamma law.
+    """How much too small the error of a second moment is if the values follow the fitted Gamma distribution.
 
     In most short runs the fourth moment of a skewed law comes out too low, and the error bar with it; that of a
-    Gamma law is known: var((x - mean)^2) = (mean^2 / alpha)^2 (2 + 6 / alpha). Never less than 1.
+    Gamma distribution is known: var((x - mean)^2) = (mean^2 / alpha)^2 (2 + 6 / alpha). Never less than 1.
     """
     with np.errstate(all="ignore"):
         expected = (fit.mean**2 / fit.shape) ** 2 * (2.0 + 6.0 / fit.shape)

@@ -37,8 +37,8 @@ def participation_ratio(
 
     .. math:: \phi = \Bigl\langle \frac{(\sum_i l_i)^2}{\sum_i l_i^2} \Bigr\rangle ,
 
-    n when n samples contribute alike and 1 when one contributes all. For n independent contributions of Gamma law with
-    shape r = alpha / n each (alpha the shape of the total),
+    n when n samples contribute alike and 1 when one contributes all. For n independent contributions of Gamma
+    distribution with shape r = alpha / n each (alpha the shape of the total),
 
     .. math:: \phi / n = r / (1 + r) \qquad (\alpha \gg 1),
 

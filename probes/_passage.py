@@ -24,7 +24,7 @@ LATENESS = 0.5825971579390106  # -zeta(1/2)/sqrt(2 pi)
 def first_passage(run: Any, at: float, *, continuity: bool = True) -> xr.Dataset:
     r"""Time at which chains first reach an arc length.
 
-    In an effective potential F with diffusion D, started at y0 with a wall at a and the target L > y0 on the other
+    In an effective potential F with diffusion D, started at y0 with a boundary at a and the target L > y0 on the other
     side, the mean is
 
     tau = \int_{y0}^{L} dy e^{F(y)/T} / D \int_a^y dz e^{-F(z)/T}.
@@ -46,9 +46,9 @@ def first_passage(run: Any, at: float, *, continuity: bool = True) -> xr.Dataset
         On `temperature`: `first_passage_time` and its error, `reached`, the fraction of the chains that did, and
         `correction`, how much nearer the target was taken; `passage_time (chain)`, NaN where it was not reached.
         Where all chains reached it the time is their mean; else the total time of all of them divided by the number
-        of passages, which supposes an exponential law (attribute `estimator`). It is NaN where none did. The error
-        reaches to the farther end of the 95 % interval, of the exponential law where not all did, and is lengthened
-        for few and for skewed times where all did, of which three are needed.
+        of passages, which supposes an exponential distribution (attribute `estimator`). It is NaN where none did. The
+        error reaches to the farther end of the 95 % interval, of the exponential distribution where not all did, and is
+        lengthened for few and for skewed times where all did, of which three are needed.
 
     Raises
     ------

@@ -23,11 +23,11 @@ _SHAPES = np.geomspace(0.02, 1e4, 200)
 def spikes(x: Any, *, factor: float = 2.0) -> xr.Dataset:
     r"""Find spikes: stretches of draws far above what the bulk of the series leads one to expect.
 
-    The bulk is described by a Gamma law with the quartiles of the series, which spikes cannot move: its shape from
-    q75/q25, its scale from the median. The threshold is `factor` times the level which that law exceeds in one of a
-    thousand runs of this length. A series that is not positive has median + `factor` times 10 (q75 - median), that is
-    13 standard deviations of a normal law with the default. A new spike begins only after the series has been below
-    its median.
+    The bulk is described by a Gamma distribution with the quartiles of the series, which spikes cannot move: its shape
+    from q75/q25, its scale from the median. The threshold is `factor` times the level which that law exceeds in one of
+    a thousand runs of this length. A series that is not positive has median + `factor` times 10 (q75 - median), that is
+    13 standard deviations of a normal distribution with the default. A new spike begins only after the series has been
+    below its median.
 
     Parameters
     ----------

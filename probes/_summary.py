@@ -1,4 +1,4 @@
-"""Summary of energy fluctuations: moments, Gamma law, correlation times, and whether to believe them."""
+"""Summary of energy fluctuations: moments, Gamma distribution, correlation times, and whether to believe them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def summary(
           less where chains contradict each other;
         * flags `resolved` (all chains together longer than 50 tau and each longer than 20 tau, with one standard
           error of tau added, and twenty crossings or more between two levels, such as those of two wells, where the
-          series has them), `fine` (half time not below the spacing of draws), `stationary` (|drift| within 3 standard
+          series has them), `fine` (half-life not below the spacing of draws), `stationary` (|drift| within 3 standard
           errors), `chains_agree` (scatter between chains not larger than correlations allow, or where these are not
           known than what each chain explores, F test at 1 %);
         * `steps_needed` and `every_needed`: steps, and steps between draws, where the flags say that these do not do;

@@ -21,7 +21,7 @@ _SCATTER = 0.05
 _HIGHEST_DEGREE = 7
 _NAMES = {
     "deviation": ("standard deviation", "{x}"),
-    "length_scale": ("length sqrt(T tau) diffused in a half time", "1"),
+    "length_scale": ("length sqrt(T tau) diffused in a half-life", "1"),
     "fluctuation_relation": ("variance divided by T^2 d mean / dT", "1"),
     "mean_fluctuation_relation": ("variance divided by T^2 d mean / dT, averaged over temperatures", "1"),
     "fluctuation_relation_chi2": ("chi-square of ln(fluctuation relation) against 0", "1"),
@@ -29,7 +29,7 @@ _NAMES = {
     "mean_rate_times_temperature": ("rate of the Gamma law times temperature, averaged over temperatures", "1"),
     "mean_exponent": ("exponent of the mean", "1"),
     "deviation_exponent": ("exponent of the standard deviation", "1"),
-    "half_time_exponent": ("exponent of the half time", "1"),
+    "half_time_exponent": ("exponent of the half-life", "1"),
     "rate_times_temperature_exponent": ("exponent of the rate of the Gamma law times temperature", "1"),
     "used": ("temperature used in the fits", "1"),
 }
@@ -61,7 +61,7 @@ def _inflation(chi2: float, freedom: int) -> float:
 def temperature_scan(summary: xr.Dataset) -> xr.Dataset:
     r"""Exponents and fluctuation relation from a summary by temperature.
 
-    Power laws y = A T^p are fitted to the mean mu, the deviation sigma = sqrt(variance), the half time tau and to
+    Power laws y = A T^p are fitted to the mean mu, the deviation sigma = sqrt(variance), the half-life tau and to
     beta T by least squares in logarithms, weighted by the errors; errors of exponents are enlarged by
     sqrt(chi2 / degrees of freedom) where points scatter more than chance allows (5 %). A quadratic has p = 1 for mu
     and sigma, p = 0 for tau and beta T. Jules et al. report 1, 1 and -1 for a cross-entropy network, and beta T = 1.

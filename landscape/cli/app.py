@@ -144,7 +144,7 @@ def train(
     force: Force = False,
     checkpoint_every: Checkpoint = None,
 ) -> None:
-    """Train networks by minibatches, siblings side by side, and store the run; simulate for what is counted in epochs.
+    """Train networks by minibatches, children side by side, and store the run; simulate for what is counted in epochs.
 
     An --output that does not end in .nc is a folder, in which an interrupted training goes on.
 

@@ -50,7 +50,7 @@ class Row:
         """Distance from theory in standard errors."""
         if self.target is None or not (np.isfinite(self.value) and self.error > 0):
             return ""
-        return f"{(self.value - self.target) / self.error:+.1f} s.e."
+        return f"{(self.value - self.target) / self.error:+.1f} σ"  # noqa: RUF001
 
 
 def run_demo(data: str, folder: Path, *, seed: int, samples: int, quick: bool) -> None:
@@ -100,7 +100,7 @@ def run_demo(data: str, folder: Path, *, seed: int, samples: int, quick: bool) -
         console.print(
             "exponents were not fitted: they need at least two temperatures at which the run is resolved and stationary"
         )
-    console.print("off by: distance from theory in standard errors (s.e.); 2 are common, 4 are not")
+    console.print("off by: distance from theory in standard errors (σ); 2 are common, 4 are not")  # noqa: RUF001
     console.print(f"wrote [bold]{folder}/[/bold]: demo.png and {', '.join(f'{name}.nc' for name in files)}")
 
 
@@ -207,7 +207,7 @@ def _network_rows(summary: xr.Dataset, scan: xr.Dataset | None, eigenvalues: NDA
     rows = [
         Row(f"2 <L>/T at T = {t:g}", f"{count}, the weights", held, error, count),
         Row(
-            f"half time at T = {t:g}",
+            f"half-life at T = {t:g}",
             f"{half_time:.3g}, from the Hessian",
             float(coldest.half_time),
             float(coldest.half_time_stderr),
@@ -217,7 +217,7 @@ def _network_rows(summary: xr.Dataset, scan: xr.Dataset | None, eigenvalues: NDA
     wanted = {
         "mean_exponent": ("<L> ~ T^a, a", "1", 1.0),
         "deviation_exponent": ("deviation of L ~ T^a, a", "1", 1.0),
-        "half_time_exponent": ("half time ~ T^a, a", "0", 0.0),
+        "half_time_exponent": ("half-life ~ T^a, a", "0", 0.0),
         "mean_rate_times_temperature": ("beta T of the Gamma law", "1", 1.0),
         "mean_fluctuation_relation": ("variance / (T^2 d<L>/dT)", "1, in any landscape", 1.0),
     }

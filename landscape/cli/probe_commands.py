@@ -40,7 +40,7 @@ def fluctuations(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Moments, Gamma law, correlation times and exponents of the energy, or velocity and diffusion of coordinates.
+    """Moments, Gamma distribution, correlation times, exponents of the energy, or drift and diffusion of coordinates.
 
     Example:  landscape probe fluctuations landscape-demo/network.nc
     """

@@ -42,7 +42,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """A run with every setting resolved: one value per chain, walls per coordinate.
+    """A run with every setting resolved: one value per chain, boundaries per coordinate.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class Plan:
     bias: Any = None
 
     def exit_ratio(self, steps: int) -> float | None:
-        """Largest way of a step of this run over the distance between the walls that absorb; None where one is alone.
+        """Largest way of a step of this run over the distance of the absorbing boundaries; None where one is alone.
 
         A schedule of the temperature is looked at in 64 places, one of the step size at the start.
         """

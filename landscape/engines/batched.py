@@ -95,7 +95,7 @@ class BatchedEngine(Engine):
         state.step += 1
 
     def transition(self) -> None:
-        """One step of rule, crossings and walls, with the settings and the number that the context has."""
+        """One step of rule, crossings and boundaries, with the settings and the number that the context has."""
         plan, state, at = self.plan, self.state, self.context
         before = state.position
         dissipates = DISSIPATED in state.memory

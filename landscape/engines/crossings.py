@@ -1,4 +1,4 @@
-"""Absorbing walls for states that live in torch: who crossed one during a step, where and when."""
+"""Absorbing boundaries for states that live in torch: who crossed one during a step, where and when."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from landscape.noise.hessian import HessianNoise
 __all__ = ["Crossings"]
 
 
-CHANGING_PIECES = 8  # of a step whose length only the device knows: enough up to half of the way between two walls
+CHANGING_PIECES = 8  # of a step whose length only the device knows: enough up to half of the way between two boundaries
 
 
 class Crossings:
-    """Marks chains that cross an absorbing wall, and keeps them where they left.
+    """Marks chains that cross an absorbing boundary, and keeps them where they left.
 
-    Of several walls the one counts that the path meets first, at a time drawn from its law (see `bridges`); where paths
-    are not Brownian it is that of the straight line. Positions are those before mirrors fold them back, and the images
-    of the walls in the mirrors are walls too.
+    Of several boundaries the one counts that the path meets first, at a time drawn from its law (see `bridges`); where
+    paths are not Brownian it is that of the straight line. Positions are those before mirrors fold them back, and the
+    images of the boundaries in the mirrors are boundaries too.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -100,9 +100,9 @@ class Crossings:
         self, d: int, walls: list[tuple[int, float, int]], start: Tensor, end: Tensor, variance: Tensor, draws: Draws,
         gone: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """When and by which side a coordinate leaves: only paths near a wall are looked at, where that can be known.
+        """When and by which side a coordinate leaves: paths near a boundary alone are looked at, where that is known.
 
-        Those that are gone rest on their wall, and are not.
+        Those that are gone rest on their boundary, and are not.
         """
         number, bridge = (self.dim, d), self.bridge
         if self._replayed:
@@ -123,7 +123,7 @@ class Crossings:
         self, before: Tensor, start: Tensor, end: Tensor, amplitude: Tensor, first: Tensor, wall: Tensor, stay: Tensor,
         draws: Draws, rows: Tensor,
     ) -> Tensor:  # fmt: skip
-        """Where chains are when they leave, ``(rows, dim)``: on their wall, and elsewhere on the path at that time."""
+        """Where chains are when they leave, ``(rows, dim)``: on their boundary, elsewhere on the path at that time."""
         share = first[rows, None]
         box = wall[rows].abs() <= self.dim
         place = torch.where(box, wall[rows].abs().long() - 1, 0).clamp_min(0)
@@ -131,7 +131,7 @@ class Crossings:
         if self.bridge:
             shaken = draws.of(rows).normals(self.dim) * (share * (1.0 - share)).sqrt()
             noise, mobility = self.plan.integrator.thermal_noise, self._mobility
-            if isinstance(noise, CovarianceNoise) or mobility is not None:  # given that this coordinate is on its wall
+            if isinstance(noise, CovarianceNoise) or mobility is not None:  # given that this one is on its boundary
                 if mobility is not None:
                     covariance = mobility.matrix(before[rows]).double()
                     shaken = torch.einsum("nij,nj->ni", root_of(covariance), shaken)

@@ -34,23 +34,24 @@ class Integrator(Described, ABC):
     Attributes
     ----------
     weak_order, stationary_order, strong_order : number or None
-        Orders in the step size of averages at fixed time, of the stationary law (inf where it is exact), and of single
-        trajectories at common noise; None where meaningless.
+        Orders in the step size of averages at fixed time, of the stationary distribution (inf where it is exact), and
+        of single trajectories at common noise; None where meaningless.
     gradients_per_step : int
     samples_boltzmann : bool
-        Whether the stationary law tends to exp(-V/T) as the step size goes to 0, under a noise that does not change it.
+        Whether the stationary distribution tends to exp(-V/T) as the step size goes to 0, under a noise that does not
+        change it.
     thermal : bool
         Whether it has noise of its own, so that a temperature makes sense.
     metropolis : bool
         Whether a step is a proposal that is accepted or rejected; it then needs all data, and reports acceptance.
     brownian : bool
-        Whether the path between two steps is a Brownian bridge, so that crossings of a wall can be tested for.
+        Whether the path between two steps is a Brownian bridge, so that crossings of a boundary can be tested for.
     may_rest : bool
         Whether a schedule of its rate may reach 0, where a step leaves the position as it is.
     memory_names : tuple of str
         Arrays like the position that a state carries besides it.
     flips_on_reflection : tuple of str
-        Those among them that point along the coordinates: a reflecting wall changes their sign.
+        Those among them that point along the coordinates: a reflecting boundary changes their sign.
     per_chain : tuple of str
         Settings, besides the step size, that may be one value or one per chain.
     target_acceptance : float or None
@@ -102,7 +103,7 @@ class Integrator(Described, ABC):
 
     @property
     def obeys_boltzmann(self) -> bool:
-        """Whether rule and noise together sample the Boltzmann law as the step size goes to 0."""
+        """Whether rule and noise together sample the Boltzmann distribution as the step size goes to 0."""
         return self.samples_boltzmann and (not self.thermal or self.thermal_noise.samples_boltzmann)
 
     @abstractmethod
@@ -137,7 +138,7 @@ class Integrator(Described, ABC):
 
     @property
     def exit_ratio(self) -> float:
-        """Largest `reach` over the distance between absorbing walls at which mean exit times are within 2 %.
+        """Largest `reach` over the distance between absorbing boundaries at which mean exit times are within 2 %.
 
         Measured for free diffusion from the middle: they are late by 2.3 r (3.7 r for `LeimkuhlerMatthews`). No bound
         where crossings between steps are tested for: free diffusion then leaves at the right time at any step.
@@ -160,7 +161,7 @@ class Integrator(Described, ABC):
         """By how many gradients each array of memory is ahead of the position, none by default.
 
         Less so many times grad V(x) it is a momentum of the same time as the position, independent of it in the
-        stationary law of a quadratic. What is recorded as ``"momentum"`` and what replicas exchange is that.
+        stationary distribution of a quadratic. What is recorded as ``"momentum"`` and what replicas exchange is that.
         """
         return {}
 

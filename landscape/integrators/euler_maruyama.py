@@ -29,9 +29,9 @@ class EulerMaruyama(Integrator):
     x' = x - dt grad V(x) + sqrt(2 T dt) xi,  xi ~ N(0, 1);  with a mobility M = L L^T (see `Mobility`)
     x' = x - dt M(x) grad V(x) + dt c T div M(x) + sqrt(2 T dt) L(x) xi.
 
-    Its stationary law is exp(-V_dt/T), V_dt = V - (dt/4)|grad V|^2 + (dt T/2) lap V + O(dt^2). On a quadratic of
-    stiffness k: <x^2> = T/[k (1 - dt k/2)] exactly; stable for dt k < 2. (Of M = 1; of a constant M in coordinates in
-    which it is, of one that varies to the same order.)
+    Its stationary distribution is exp(-V_dt/T), V_dt = V - (dt/4)|grad V|^2 + (dt T/2) lap V + O(dt^2). On a quadratic
+    of stiffness k: <x^2> = T/[k (1 - dt k/2)] exactly; stable for dt k < 2. (Of M = 1; of a constant M in coordinates
+    in which it is, of one that varies to the same order.)
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ class Heun(Integrator):
 
     Notes
     -----
-    Two gradients a step. The first stage is not folded back at walls: the potential is looked at where it lands.
+    Two gradients a step. The first stage is not folded back at boundaries: the potential is looked at where it lands.
 
     References
     ----------

@@ -47,7 +47,7 @@ class HMC(Integrator):
 
     Notes
     -----
-    `leapfrog_steps` gradients and one energy a step, on all data. Reflecting walls mirror momentum and position at
+    `leapfrog_steps` gradients and one energy a step, on all data. Reflecting boundaries mirror momentum and position at
     once, which leaves phase-space volume as it is. At T = 0 a step is taken if the energy does not rise.
 
     References

@@ -20,14 +20,14 @@ __all__ = ["LeimkuhlerMatthews"]
 @guarded_class
 @dataclass(frozen=True, slots=True, eq=False)
 class LeimkuhlerMatthews(Integrator):
-    """Overdamped Langevin dynamics whose stationary law is right to second order in dt, for one gradient a step.
+    """Overdamped Langevin dynamics with a stationary distribution right to second order in dt, for one gradient a step.
 
     x' = x - dt grad V(x) + sqrt(2 T dt) (xi_n + xi_{n+1})/2
 
     On a quadratic the stationary variance T/k is exact for any stable step. The state carries xi_n, the half of the
-    noise that is still to come; a reflecting wall turns it round with the position. It is the momentum of `BAOAB` at
-    infinite friction, before the second half of its kick: xi_n - sqrt(dt/(2T)) grad V(x_n) is independent of x_n on a
-    quadratic, with variance 1 - dt k/2 at any temperature.
+    noise that is still to come; a reflecting boundary turns it round with the position. It is the momentum of `BAOAB`
+    at infinite friction, before the second half of its kick: xi_n - sqrt(dt/(2T)) grad V(x_n) is independent of x_n on
+    a quadratic, with variance 1 - dt k/2 at any temperature.
 
     Parameters
     ----------

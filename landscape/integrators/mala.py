@@ -31,8 +31,8 @@ class MALA(Integrator):
     A = -[V(y) - V(x)]/T - |x - y + dt M^-1 grad V(y)|^2/(4 T dt) + |y - x + dt M^-1 grad V(x)|^2/(4 T dt),
     with |a|^2 = a M a, and M = 1 unless given
 
-    A proposal beyond a reflecting wall is rejected, so is one whose energy is not a number. At T = 0 a step is taken if
-    the energy does not rise.
+    A proposal beyond a reflecting boundary is rejected, so is one whose energy is not a number. At T = 0 a step is
+    taken if the energy does not rise.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class MALA(Integrator):
         check_dim(self.mass, potential)
 
     def check_start(self, potential: Potential, position: Tensor, walls: Any) -> None:
-        """Refuse absorbing walls beside masses: crossings between steps are tested for a diffusion of one size."""
+        """Refuse absorbing boundaries beside masses: crossings between steps are tested for a diffusion of one size."""
         if self.mass is not None and walls.absorbs:
             raise ConfigError("MALA with masses has no absorbing walls: leave mass out, or use BAOAB")
 

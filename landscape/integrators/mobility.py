@@ -44,7 +44,7 @@ class Mobility(Described):
               (\mathrm{div} M)_i = \sum_j \partial M_{ij} / \partial x_j ,
 
     where c says in which sense the noise of :math:`dx = -M \nabla V dt + \sqrt{2 T M} dW` is taken: 1 "anti-ito" (also
-    called isothermal, Haenggi-Klimontovich), 1/2 "stratonovich", 0 "ito". The stationary laws are
+    called isothermal, Haenggi-Klimontovich), 1/2 "stratonovich", 0 "ito". The stationary distributions are
 
     * "anti-ito": exp(-V/T) for every M;
     * where M = m(x) times a constant matrix: exp(-V/T) m^(c-1), that is exp(-V/T)/sqrt(m) and exp(-V/T)/m, and so in
@@ -78,7 +78,7 @@ class Mobility(Described):
     -----
     Formulas run compiled and batched; callables batched, and each derivative that their divergence needs costs a
     backward pass. Euler-Maruyama is of strong order 1/2 with a mobility that varies, of weak order 1. At a reflecting
-    wall M must not couple the coordinate to others.
+    boundary M must not couple the coordinate to others.
 
     References
     ----------

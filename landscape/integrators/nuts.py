@@ -98,7 +98,7 @@ class NUTS(Integrator):
         check_dim(self.mass, potential)
 
     def check_start(self, potential: Potential, position: Tensor, walls: Any) -> None:
-        """Refuse mirrors beside a mass matrix, and walls that absorb."""
+        """Refuse mirrors beside a mass matrix, and boundaries that absorb."""
         if couples(self.mass) and walls.mirrors:
             raise ConfigError("a mass matrix couples coordinates, and mirrors turn single momenta: give a mass each")
         if walls.absorbs:

@@ -64,7 +64,7 @@ class Optimizer(Integrator):
 
     The state of a chain is ``optimizer.state_dict()``. Made of tensors and numbers it is kept as bytes,
     ``last_optimizer_state (chain, optimizer_state_byte)``, and a run with ``state="keep"`` continues to the same bits;
-    an optimizer whose state is anything else can neither be continued nor replayed, and says so. A reflecting wall
+    an optimizer whose state is anything else can neither be continued nor replayed, and says so. A reflecting boundary
     folds the position and leaves the state as it is. A matrix factorisation that fails counts as divergence.
     Optimizers that draw random numbers draw them from (seed, chain, step).
 

@@ -34,7 +34,7 @@ class Noise(Described, ABC):
         Settings that may be one value or one per chain.
     samples_boltzmann : bool
         Whether it is that of a heat bath, of covariance 2 T dt along every coordinate: then a rule that samples the
-        Boltzmann law does so with it.
+        Boltzmann distribution does so with it.
     """
 
     memory_names: ClassVar[tuple[str, ...]] = ()

@@ -29,9 +29,9 @@ class ColoredNoise(Noise):
     d eta = -(eta/tau) dt + (sqrt(2T)/tau) dW, so that <eta(t) eta(t')> = (T/tau) exp(-|t - t'|/tau)
 
     A step takes the pair (integral of eta over dt, eta) from its exact joint law, the force held fixed; eta starts in
-    its stationary law. For tau -> 0 it is white noise of covariance 2 T dt. It drives no system to equilibrium: a
-    quadratic of stiffness k has <x^2> = T/[k (1 + k tau)] as dt -> 0, to first order in dt with `EulerMaruyama` and to
-    second with `Heun`.
+    its stationary distribution. For tau -> 0 it is white noise of covariance 2 T dt. It drives no system to
+    equilibrium: a quadratic of stiffness k has <x^2> = T/[k (1 + k tau)] as dt -> 0, to first order in dt with
+    `EulerMaruyama` and to second with `Heun`.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class ColoredNoise(Noise):
             raise ConfigError(f"correlation_time must be a positive number, got {tau!r}; ThermalNoise is white")
 
     def start_memory(self, position: Tensor, temperature: Tensor, normals: Callable[[], Tensor]) -> Memory:
-        """eta from its stationary law, N(0, T/tau)."""
+        """eta from its stationary distribution, N(0, T/tau)."""
         tau = torch.as_tensor(np.asarray(self.correlation_time, dtype=np.float64)).to(temperature)
         return {"colored_noise": (temperature / (tau[:, None] if tau.ndim else tau)).sqrt() * normals()}
 

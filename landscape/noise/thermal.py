@@ -29,8 +29,8 @@ class ThermalNoise(Noise):
         Resolution of the variates, whatever the dtype of the state: one random word each and truncated at 6.76
         standard deviations, or two and truncated at 8.65.
     refinement : int
-        Each increment is the sum of that many finer ones: ``dt`` with ``refinement=4`` rides the same Brownian path
-        as ``dt/4`` with ``refinement=1``.
+        Number of Brownian substeps: each increment is the sum of that many finer ones. ``dt`` with ``refinement=4``
+        rides the same Brownian path as ``dt/4`` with ``refinement=1``.
     antithetic : bool
         Chains 2j and 2j + 1 get opposite variates, those of chain j without pairs. Where the two start alike, all that
         is odd in the noise cancels in their mean: it is as right as that of two independent chains and scatters far

@@ -21,7 +21,7 @@ class TwoPointNoise(Noise):
     """Increments sqrt(2 T dt) xi with xi = +1 or -1, each with probability 1/2.
 
     The first three moments of xi are those of a normal variate, so that averages stay right to weak order 1 (the
-    stationary law too), at one random bit a variate. Paths are those of a random walk: no strong order.
+    stationary distribution too), at one random bit a variate. Paths are those of a random walk: no strong order.
 
     References
     ----------

@@ -61,10 +61,10 @@ class Histogram(Observer):
 
     Notes
     -----
-    A bin that a wall cuts holds less than its width: `landscape.probes.free_energy.profile` of the run and the name of
-    the coordinate, or of the counts with `bounds`, takes that into account. Counts carry no error: those of successive
-    samples are correlated, and the scatter between chains tells how much.
-    Memory: 8 bytes per chain and bin. No gradients.
+    A bin that a boundary cuts holds less than its width: `landscape.probes.free_energy.profile` of the run and the name
+    of the coordinate, or of the counts with `bounds`, takes that into account. Counts carry no error: those of
+    successive samples are correlated, and the scatter between chains tells how much. Memory: 8 bytes per chain and bin.
+    No gradients.
 
     Examples
     --------

@@ -70,7 +70,7 @@ def why_not_converged(
 
 
 def _across(potential: Potential, domain: Domain, pivots: Tensor, pivots_at_once: int | None) -> Tensor:
-    """Gradient on all data perpendicular to the path, at the inner pivots and within walls."""
+    """Gradient on all data perpendicular to the path, at the inner pivots and within boundaries."""
     gradients = domain.inward(pivots, _gradients(potential, pivots, pivots_at_once))
     energies = energies_at(potential, pivots, pivots_at_once).to(pivots)
     return domain.inward(pivots[1:-1], perpendicular(gradients[1:-1], improved_tangents(pivots, energies)))

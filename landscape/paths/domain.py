@@ -1,4 +1,4 @@
-"""Where a path may go: hard walls that its pivots stay within, periods whose short way it takes."""
+"""Where a path may go: reflecting boundaries that its pivots stay within, periods whose short way it takes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ROUNDING: Final = 1e-6  # of the energies there
 class Domain:
     """A box that a path stays in, and the periods of its coordinates.
 
-    A path is unfolded: along a periodic coordinate its pivots may lie beyond one period. At a wall the gradient has no
-    component that would push through it, so that a path at rest there is one under constraint.
+    A path is unfolded: along a periodic coordinate its pivots may lie beyond one period. At a boundary the gradient has
+    no component that would push through it, so that a path at rest there is one under constraint.
 
     Attributes
     ----------
@@ -39,14 +39,14 @@ class Domain:
     tables: list[dict[str, Any]]
 
     def inside(self, points: Tensor) -> Tensor:
-        """Points ``(P, N)`` brought back to the nearest ones within the walls."""
+        """Points ``(P, N)`` brought back to the nearest ones within the boundaries."""
         if not (self.walls.kinds == REFLECT).any():
             return points
         low, high = self._sides(points)
         return points.maximum(low).minimum(high)
 
     def inward(self, points: Tensor, gradients: Tensor) -> Tensor:
-        """Gradients ``(P, N)`` without what would push points at a wall, or beyond it, further out."""
+        """Gradients ``(P, N)`` without what would push points at a boundary, or beyond it, further out."""
         if not (self.walls.kinds == REFLECT).any():
             return gradients
         low, high = self._sides(points)
@@ -64,7 +64,7 @@ class Domain:
         return torch.cat([points[:1], points[1:] - (whole * periods).cumsum(0)])
 
     def check(self, potential: Potential, points: Tensor) -> None:
-        """Refuse ends beyond a wall, and an energy that has not the period of its coordinates.
+        """Refuse ends beyond a boundary, and an energy that has not the period of its coordinates.
 
         Raises
         ------
@@ -110,7 +110,7 @@ def domain_of(potential: Potential, constraint: Within) -> Domain:
     Raises
     ------
     ConfigError
-        For what `simulate` refuses, and for walls that absorb.
+        For what `simulate` refuses, and for boundaries that absorb.
     """
     if not isinstance(potential, Potential):
         raise ConfigError(f"expected a potential first, got {type(potential).__name__}")

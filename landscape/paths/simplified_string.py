@@ -59,9 +59,10 @@ def string(
     end_tolerance : float
         A gradient at an end longer than this is warned of.
     constraint : Reflect, Periodic, or a sequence of them
-        Walls instead of the potential's bounds, which hold for every other coordinate, and periods. Pivots stay within
-        walls; at a wall they feel no force into it. Along a periodic coordinate the path takes the short way (half a
-        period: as given) and is unfolded: its pivots may lie beyond the period, which the energy has to have.
+        Boundaries instead of the potential's bounds, which hold for every other coordinate, and periods. Pivots stay
+        within boundaries; at a boundary they feel no force into it. Along a periodic coordinate the path takes the
+        short way (half a period: as given) and is unfolded: its pivots may lie beyond the period, which the energy has
+        to have.
     progress : bool, optional
         Whether to show a progress bar; None shows it on a terminal.
 
@@ -79,7 +80,8 @@ def string(
     Costs one gradient per pivot and step. Where the minimum-energy path is curved, the string comes to rest O(lr)
     beside it (the error of an explicit step; none at minima and saddles, where the gradient is 0), so that the
     perpendicular gradient falls to O(lr), not to 0. Pivots may sit on both sides of a saddle: `Path.highest` finds the
-    highest point between them. The polyline stays within walls; the spline between pivots at a wall may reach beyond.
+    highest point between them. The polyline stays within boundaries; the spline between pivots at a boundary may reach
+    beyond.
 
     References
     ----------

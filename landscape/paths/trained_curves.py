@@ -74,7 +74,8 @@ def bezier(
     end_tolerance : float
         A gradient at an end longer than this is warned of.
     constraint : Reflect, Periodic, or a sequence of them
-        Walls and periods, as for `string`. The curve within walls is c(t) with each coordinate cut off at them.
+        Boundaries and periods, as for `string`. The curve within boundaries is c(t) with each coordinate cut off at
+        them.
     progress : bool, optional
         Whether to show a progress bar; None shows it on a terminal.
 
@@ -199,7 +200,7 @@ def _train(
             velocity = descent.momentum * velocity + weights[:, 1:-1].T @ gradients / points
             rate = descent.lr * min(1.0, 2.0 * (1.0 - step / steps))
             moved = control[1:-1] - rate * velocity
-            # a chain is its control points; a Bezier curve that stays within walls may need some beyond them
+            # a chain is its control points; a Bezier curve that stays within boundaries may need some beyond them
             control = torch.cat([control[:1], domain.inside(moved) if method == "polychain" else moved, control[-1:]])
     return control, history
 

@@ -57,7 +57,7 @@ class Law:
 
 
 class Toy(Expression):
-    """A formula that knows its Boltzmann law: a subclass implements `_law` and the other private methods it can.
+    """A formula that knows its Boltzmann distribution: a subclass has `_law` and the other private methods it can.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Toy(Expression):
     def _law(self, temperature: float) -> Law: ...
 
     def log_partition_function(self, temperature: Any) -> Any:
-        """ln Z(T), Z = integral of exp(-V/T) over the region inside the walls; of `temperature`'s shape."""
+        """ln Z(T), Z = integral of exp(-V/T) over the region inside the boundaries; of `temperature`'s shape."""
         return per_temperature(lambda t: self._law(t).log_partition, temperature)
 
     def mean_energy(self, temperature: Any) -> Any:
@@ -99,13 +99,13 @@ class Toy(Expression):
 
     @of_values
     def marginal(self, values: Any, temperature: float) -> Any:
-        """Boltzmann probability density of the slow coordinate at `values`; zero beyond the walls."""
+        """Boltzmann probability density of the slow coordinate at `values`; zero beyond the boundaries."""
         t = one_temperature(temperature)
         return per_value(lambda v: self._density(v, t), values)
 
     @of_values
     def effective_potential(self, values: Any, temperature: float) -> Any:
-        """Free energy -T ln(marginal) along the slow coordinate, up to a constant; infinite beyond the walls."""
+        """Free energy -T ln(marginal) along the slow coordinate, up to a constant; infinite beyond the boundaries."""
         t = one_temperature(temperature)
         return per_value(lambda v: self._effective(v, t), values)
 

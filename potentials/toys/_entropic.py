@@ -29,14 +29,14 @@ class EntropicToy(Toy):
 
         P(y) ~ g(y)^(-n/2) exp(-kappa y^2 / 2T),      V_eff(y) = (n T/2) ln g(y) + 1/2 kappa y^2.
 
-    A wall across x_i multiplies P(y) by the Gaussian mass between the walls; all closed forms include it.
+    A boundary across x_i multiplies P(y) by the Gaussian mass between the boundaries; all closed forms include it.
     """
 
     slow_coordinate: ClassVar[str | None] = "y"
     profile: Expression
 
     def _build(self, profile: Expression, stiff: Sequence[str], confinement: float, bounds: Bounds | None) -> None:
-        """Set up energy and walls from g(y)."""
+        """Set up energy and boundaries from g(y)."""
         self.profile = profile
         self.stiff = len(stiff)
         square = sum(symbol(name) ** 2 for name in stiff)
@@ -65,7 +65,7 @@ class EntropicToy(Toy):
         return g
 
     def _stiff_moments(self, y: Array, temperature: float) -> tuple[Array, Array, Array]:
-        """Summed over x_i given y: ln of the mass between walls, <g x^2 / T>, and the variance of g x^2 / T."""
+        """Summed over x_i given y: ln of the mass between boundaries, <g x^2 / T>, and the variance of g x^2 / T."""
         scale = np.sqrt(self._g(y) / temperature)
         log_mass, second, spread = (np.zeros_like(y) for _ in range(3))
         for name in (self.coordinates or ())[:-1]:
@@ -126,7 +126,7 @@ class EntropicToy(Toy):
         Raises
         ------
         ConfigError
-            If the integral over y does not converge: give walls or a confinement.
+            If the integral over y does not converge: give boundaries or a confinement.
         """
         return per_temperature(lambda t: self._log_partition(self._average(t)[0], t), temperature)
 
@@ -150,7 +150,7 @@ class EntropicToy(Toy):
     def mean_first_passage_time(self, start: float, target: float, temperature: float) -> float:
         """Mean time for y to get from `start` to `target`, in the limit where the x_i relax at once.
 
-        The reduced motion dy = -V_eff' dt + sqrt(2T) dW, reflected at the walls of y:
+        The reduced motion dy = -V_eff' dt + sqrt(2T) dW, reflected at the boundaries of y:
 
             tau = (1/T) int dy exp(V_eff(y)/T) int dz exp(-V_eff(z)/T).
 
@@ -159,7 +159,7 @@ class EntropicToy(Toy):
         Raises
         ------
         ConfigError
-            If a value is outside the walls, or the law of y has no integral beyond `start`.
+            If a value is outside the boundaries, or the law of y has no integral beyond `start`.
         """
         t = one_temperature(temperature)
         low, high = self._interval
@@ -168,7 +168,7 @@ class EntropicToy(Toy):
         )
 
     def default_start(self) -> Tensor:
-        """The origin, or the nearest point inside the walls: the potential's minimum where there is a confinement."""
+        """The origin, or the nearest point inside the boundaries: the minimum where there is a confinement."""
         walls = (self.bounds.get(name, (-math.inf, math.inf)) for name in self.coordinates or ())
         return self._rows([min(max(0.0, low), high) for low, high in walls])[0]
 
@@ -178,8 +178,8 @@ class EntropicToy(Toy):
         Raises
         ------
         NotImplementedError
-            Without confinement every point of the valley floor is a minimum; with walls that exclude the origin
-            the lowest point lies on a wall.
+            Without confinement every point of the valley floor is a minimum; with boundaries that exclude the origin
+            the lowest point lies on a boundary.
         """
         if not self.confinement:
             raise NotImplementedError(f"{type(self).__name__} has a line of minima, x = 0 at any y; none is isolated")

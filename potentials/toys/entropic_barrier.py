@@ -38,7 +38,8 @@ class EntropicBarrier(EntropicToy):
     stiff : int, optional
         n >= 1. The coordinates are x, y for one and x0, x1, ..., y for more.
     bounds : mapping of str to (low, high), optional
-        Hard walls; by default -1.5 and 1.5 for y. An empty mapping takes the walls away, and with them the law of y.
+        Reflecting boundaries; by default -1.5 and 1.5 for y. An empty mapping takes them away, and with them the
+        distribution of y.
 
     Raises
     ------
@@ -47,7 +48,7 @@ class EntropicBarrier(EntropicToy):
 
     Notes
     -----
-    The slow coordinate is y. Runs start on the floor at the lower wall of y (at y = 0 if it is open).
+    The slow coordinate is y. Runs start on the floor at the lower boundary of y (at y = 0 if it is open).
 
     Examples
     --------
@@ -73,7 +74,7 @@ class EntropicBarrier(EntropicToy):
         self._build(profile, stiff_names(int(stiff)), 0.0, walls)
 
     def default_start(self) -> Tensor:
-        """On the floor, x = 0, at the lower wall of y."""
+        """On the floor, x = 0, at the lower boundary of y."""
         start = super().default_start()
         low, _ = self._interval
         if np.isfinite(low):

@@ -23,8 +23,8 @@ EULER_GAMMA = 0.57721566490153286
 class ExponentialWall(Toy):
     """Wall V(x) = log(1 + B exp(a x)), or B exp(a x), with a hard wall at x = -cutoff.
 
-    The loss of one sample along its margin. Without the cutoff there is no Boltzmann law, since the loss goes on
-    falling for ever; with it, and z0 = V(-cutoff)/T, the exponential form has exactly
+    The loss of one sample along its margin. Without the cutoff there is no Boltzmann distribution, since the loss goes
+    on falling for ever; with it, and z0 = V(-cutoff)/T, the exponential form has exactly
 
         Z = E1(z0)/a,    <V> = T exp(-z0)/E1(z0),    var V = T^2 (1 + z0) exp(-z0)/E1(z0) - <V>^2,
         <V''> = a^2 <V>,
@@ -123,7 +123,7 @@ class ExponentialWall(Toy):
 
     @of_temperature
     def mean_log_energy(self, temperature: Any) -> Any:
-        """Boltzmann average <ln V>, which a maximum-likelihood fit of a Gamma law to the energy needs.
+        """Boltzmann average <ln V>, which a maximum-likelihood fit of a Gamma distribution to the energy needs.
 
         Notes
         -----

@@ -25,8 +25,8 @@ __all__ = ["Quadratic"]
 class Quadratic(Toy):
     r"""Springs V(x) = 1/2 sum_i k_i x_i^2 in coordinates x0, x1, ... (x if there is one).
 
-    With N_c the number of stiff directions (k_i > 0), the energy at temperature T follows the Gamma law of shape
-    N_c/2 and rate 1/T, whatever the k_i:
+    With N_c the number of stiff directions (k_i > 0), the energy at temperature T follows the Gamma distribution of
+    shape N_c/2 and rate 1/T, whatever the k_i:
 
         <V> = N_c T/2,    var V = N_c T^2/2,    C = N_c/2,    ln Z = sum_i 1/2 ln(2 pi T/k_i),
 
@@ -132,7 +132,7 @@ class Quadratic(Toy):
 
     @of_temperature
     def energy_quantile(self, probability: float, temperature: Any) -> Any:
-        """Energy below which the Boltzmann law has the given probability: the quantile of Gamma(N_c/2, rate 1/T).
+        """Energy below which the Boltzmann distribution has this probability: the quantile of Gamma(N_c/2, rate 1/T).
 
         Parameters
         ----------

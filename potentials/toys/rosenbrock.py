@@ -1,4 +1,4 @@
-"""Rosenbrock's banana: a curved valley whose Boltzmann law is nevertheless exact."""
+"""Rosenbrock's banana: a curved valley whose Boltzmann distribution is nevertheless exact."""
 
 from __future__ import annotations
 

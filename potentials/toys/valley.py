@@ -31,18 +31,18 @@ class Valley(EntropicToy):
     Parameters
     ----------
     g : str or sympy.Expr
-        Stiffness across the valley, a formula in y; energy per squared length. Positive between the walls.
+        Stiffness across the valley, a formula in y; energy per squared length. Positive between the boundaries.
     confinement : float, optional
         Stiffness along y, not negative.
     bounds : mapping of str to (low, high), optional
-        Hard walls. Without a confinement closed forms need walls on y wherever g^(-1/2) has no integral. Walls on x
-        are taken into account.
+        Reflecting boundaries. Without a confinement closed forms need those on y wherever g^(-1/2) has no integral.
+        Those on x are taken into account.
 
     Raises
     ------
     FormulaError
-        If `g` has another symbol than y, or is not positive and finite between the walls (on a scan of 4001 points;
-        an open side to a distance of 10).
+        If `g` has another symbol than y, or is not positive and finite between the boundaries (on a scan of 4001
+        points; an open side to a distance of 10).
     ConfigError
         If the confinement is negative, or the bounds make no sense.
 

@@ -29,7 +29,7 @@ _NAMES = {
     "density": ("density of eigenvalues, normalised to 1", "1"),
     "width": ("standard deviation of the Gaussian that the nodes are broadened by", "1"),
     "products": ("Hessian-vector products spent", "1"),
-    "converged": ("whether both ends of the spectrum are eigenvalues to 1e-2 of the largest", "1"),
+    "converged": ("whether both extremal eigenvalues are right to 1e-2 of the largest", "1"),
 }
 _ENDS_RTOL = 1e-2
 

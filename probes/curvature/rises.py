@@ -65,7 +65,7 @@ class Place:
         Scale is how far each coordinate moves per radius.
     energy : float
     walls : tuple of (str, int, float)
-        A coordinate, its number, room to the nearer wall.
+        A coordinate, its number, room to the nearer boundary.
     """
 
     position: Tensor
@@ -74,7 +74,7 @@ class Place:
     walls: tuple[tuple[str, int, float], ...]
 
     def walls_within(self, radius: float) -> list[str]:
-        """Coordinates whose walls the ball reaches beyond."""
+        """Coordinates whose boundaries the ball reaches beyond."""
         return [name for name, j, room in self.walls if radius * float(self.scale[j]) > room]
 
 

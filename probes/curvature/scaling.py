@@ -33,9 +33,9 @@ def temperature_scaling(spectrum: xr.Dataset) -> xr.Dataset:
     r"""Median positive eigenvalue at each temperature, its exponent, and the collapse of the spectra in lambda / T.
 
     The exponent p of median ~ T^p is the slope of a line in the logarithms, weighted by their errors. Exponential
-    walls make all curvatures proportional to T: p = 1, and distributions of lambda / T that coincide; in a quadratic
-    nothing depends on T, p = 0. Coincidence is measured by the Kolmogorov-Smirnov distance, the largest difference of
-    two cumulative distributions, of lambda / T and for comparison of lambda.
+    boundaries make all curvatures proportional to T: p = 1, and distributions of lambda / T that coincide; in a
+    quadratic nothing depends on T, p = 0. Coincidence is measured by the Kolmogorov-Smirnov distance, the largest
+    difference of two cumulative distributions, of lambda / T and for comparison of lambda.
 
     Parameters
     ----------

@@ -103,7 +103,7 @@ def sharpness(
     Warns
     -----
     UserWarning
-        Where the ball reaches beyond a wall of the potential: no number is given there (NaN, `converged` false).
+        Where the ball reaches beyond a boundary of the potential: no number is given there (NaN, `converged` false).
 
     Notes
     -----

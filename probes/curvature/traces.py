@@ -196,10 +196,10 @@ def fisher_trace(
         Cross-entropy is -log p of a softmax, the squared error (1/K) |f - y|^2 that of a Gaussian of variance K/2.
     positions : DataArray, Dataset, tensor or array, shape ``(..., dim)``
     labels : {"model", "sampled", "empirical"}
-        y from p(y | x_i), summed exactly over its C values (C - 1 directions); `draws` labels drawn from it; or the
-        labels of the data. There is no default.
+        Exact: the sum over all C values of y of p(y | x_i) (C - 1 directions). Monte Carlo: `draws` labels sampled
+        from it. Empirical: the labels of the data. There is no default.
     draws : int
-        Labels drawn per sample.
+        Labels sampled for each input.
     rtol : float
         Tolerance: standard error over the trace up to which it has `converged`.
     blocks : {"layer"}, optional

@@ -43,9 +43,9 @@ def mean_force(
     .. math:: F'(z) = \Big\langle \frac{\nabla q \cdot \nabla V}{|\nabla q|^2}
         - T \, \nabla \cdot \frac{\nabla q}{|\nabla q|^2} \Big\rangle_{q = z}
 
-    in the conditional Boltzmann law, of density exp(-V/T) / \|grad q\| on the surface q = z. The second term is that of
-    the Jacobian: it is zero for Cartesian coordinates, and -T/r for the radius in the plane. With f for what is
-    averaged and v = grad q / \|grad q\|^2, its derivative is
+    in the conditional Boltzmann distribution, of density exp(-V/T) / \|grad q\| on the surface q = z. The second term
+    is that of the Jacobian: it is zero for Cartesian coordinates, and -T/r for the radius in the plane. With f for what
+    is averaged and v = grad q / \|grad q\|^2, its derivative is
 
     .. math:: F''(z) = \langle v \cdot \nabla f \rangle - \frac{1}{T} \mathrm{var} f ,
 
@@ -91,7 +91,7 @@ def mean_force(
     between chains, NaN below 50 correlation times. Where V separates into one part in q and one in the rest, every
     sample has the same force to rounding: its error is zero to rounding, however short the chains. Costs 2
     gradients of V, about 4 of q and one Laplacian of q per
-    step and chain. Positions beyond walls are never taken.
+    step and chain. Positions beyond boundaries are never taken.
 
     References
     ----------

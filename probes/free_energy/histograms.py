@@ -95,8 +95,8 @@ def profile(
         Where F = 0: at the lowest bin, at the average of F over bins with samples, or in the bin that holds this
         point. The lowest bin is chosen by its own noise: comparison with theory uses "mean".
     bounds : (low, high), or one pair for each coordinate, optional
-        Walls: a bin that they cut counts with its width inside. Of a run and the name of a coordinate they are known;
-        samples and counts alone do not tell theirs.
+        Boundaries: a bin that they cut counts with its width inside. Of a run and the name of a coordinate they are
+        known; samples and counts alone do not tell theirs.
     periods : (low, high), or one pair (or None) for each coordinate, optional
         Of periodic coordinates, as for `landscape.Periodic`: samples are wrapped into the range. Known of a run, too.
 
@@ -215,7 +215,7 @@ def profile(
 def _values(
     samples: Any, coordinate: Any
 ) -> tuple[list[xr.DataArray], list[Limits | None] | None, list[Limits | None] | None]:
-    """One array or two, of samples or of counts; walls and periods where a run knows them."""
+    """One array or two, of samples or of counts; boundaries and periods where a run knows them."""
     if isinstance(samples, xr.Dataset):
         if coordinate is None:
             raise ShapeError('profile takes one coordinate, such as coordinate="y", not a whole run')
@@ -285,7 +285,7 @@ def _walls_only(walls: list[Limits | None], periods: list[Limits | None]) -> lis
 
 
 def _inside(edges: list[FloatArray], walls: list[Limits | None]) -> tuple[FloatArray, list[FloatArray]]:
-    """Volume of each bin between the walls, flat, and the middles of what is inside (of whole bins beyond)."""
+    """Volume of each bin between the boundaries, flat, and the middles of what is inside (of whole bins beyond)."""
     widths, centres = [], []
     for along, pair in zip(edges, walls, strict=True):
         cut = along if pair is None else np.clip(along, *pair)

@@ -76,7 +76,7 @@ def mbar(
         Points of the profile, or how many; width of the kernel that it is read with (that of `umbrella`), the smallest
         spacing of the points.
     period : float, or a pair (None for no period), optional
-        Of q. Periods and walls of a coordinate by its name are known.
+        Of q. Periods and boundaries of a coordinate by its name are known.
     zero : "minimum", "mean", float or pair of floats
         Where the profile is zero, as for `profile`.
     discard : "auto", float in [0, 1) or int
@@ -193,7 +193,7 @@ class _Goal:
     several: bool
 
     def finite(self) -> FloatArray:
-        """V, 0 behind walls."""
+        """V, 0 behind boundaries."""
         return np.asarray(np.nan_to_num(np.asarray(self.energy, dtype=float), nan=np.nan, posinf=0.0))
 
 
@@ -408,7 +408,7 @@ def _observable_of_axis(samples: Samples, one: Any) -> FloatArray:
 
 
 def _axes(names: list[str], values: list[FloatArray], known: list[Any], at: Any, width: Any, period: Any) -> list[Axis]:
-    """Points, widths, walls and periods of one coordinate or two.
+    """Points, widths, boundaries and periods of one coordinate or two.
 
     Raises
     ------

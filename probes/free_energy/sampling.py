@@ -27,7 +27,7 @@ __all__ = [
 ACCEPTED = (
     0.88,
     0.97,
-)  # fraction of proposals between which a step size is left alone; high, for walls where V is steep
+)  # fraction of proposals between which a step size is left alone; high, for boundaries where V is steep
 ROUNDS = 24
 ROUND_STEPS = 24
 NEWTON = 30
@@ -51,7 +51,7 @@ def tuned(
 ) -> Tuned:  # fmt: skip
     """Step sizes of MALA at which each group of chains ``(group * chain, dim)`` accepts 0.88 to 0.97 of its proposals.
 
-    MALA samples the Boltzmann law whatever its step size, which therefore costs efficiency and never accuracy.
+    MALA samples the Boltzmann distribution whatever its step size, which therefore costs efficiency and never accuracy.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def with_parameter(formula: Potential, name: str, value: float) -> Potential:
 
 
 def inside(potential: Potential, position: Tensor) -> Tensor:
-    """Which positions ``(..., dim)`` lie between the walls."""
+    """Which positions ``(..., dim)`` lie between the boundaries."""
     allowed = torch.ones_like(position[..., 0], dtype=torch.bool)
     for name, (low, high) in potential.bounds.items():
         along = position[..., potential.coordinate_index(name)]

@@ -1,4 +1,4 @@
-"""Kernels that read a density at points along one or two coordinates, walls and periods minded."""
+"""Kernels that read a density at points along one or two coordinates, boundaries and periods minded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POINTS = 30  # of a profile
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Axis:
-    """Points on a coordinate, the width of the kernel, its walls and its period (0 without one)."""
+    """Points on a coordinate, the width of the kernel, its boundaries and its period (0 without one)."""
 
     name: str
     points: FloatArray
@@ -68,7 +68,7 @@ class Axis:
         return [np.cos(angle), np.sin(angle)]
 
     def weights(self, values: FloatArray, point: float) -> tuple[IntArray, FloatArray]:
-        """Samples near a point, and the kernel at each: a parabola of the part inside the walls, 0 beyond it."""
+        """Samples near a point, and the kernel at each: a parabola of the part inside the boundaries, 0 beyond it."""
         half = 0.5 * self.width
         apart = nearest_image(values - point, self.period) / half
         ends = (-1.0, 1.0) if self.period else [float(np.clip((wall - point) / half, -1, 1)) for wall in self.walls]

@@ -29,7 +29,7 @@ from landscape.storage.files import read_spec
 __all__ = ["Samples", "Spring", "State", "samples_of"]
 
 POINTS = 64  # at which periods of restrained coordinates are found out
-BEYOND = 1e4  # reduced energy behind a wall, more than that of any sample
+BEYOND = 1e4  # reduced energy behind a boundary, more than that of any sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Samples:
         return np.asarray(values)
 
     def potential(self, landscape: Potential) -> FloatArray:
-        """Energies on a landscape at all samples, infinite behind its walls; recorded ones where they are of it."""
+        """Energies on a landscape at all samples, infinite beyond boundaries; recorded ones where they are of it."""
         if len(self.landscapes) == 1 and landscape is self.landscapes[0] and "energy" in self.columns:
             return self.columns["energy"]
         if isinstance(landscape, Unknown):
@@ -143,7 +143,7 @@ class Samples:
 
 
 class Unknown(Function):
-    """In place of a landscape that plain data cannot rebuild: it has names and walls, and no energies."""
+    """In place of a landscape that plain data cannot rebuild: it has names and boundaries, and no energies."""
 
     def __init__(self, table: Mapping[str, Any], run: xr.Dataset) -> None:
         names = run.coordinate.values.tolist() if "coordinate" in run.coords else None

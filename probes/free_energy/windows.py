@@ -45,7 +45,7 @@ def umbrella(
         e^{-f_i} = \sum_n w_n e^{-k_i (q_n - c_i)^2 / 2T} ,
 
     and F(z) = -T ln sum_n w_n K(q_n - z) with the kernel K(u) = 3/8 (3 - 5 u^2/h^2) for \|u\| < h =
-    `width`/2, whose bias is of the fourth order in h. At a wall it is the parabola on the part of the kernel inside
+    `width`/2, whose bias is of the fourth order in h. At a boundary it is the parabola on the part of the kernel inside
     that has the integral 1 and no first and second moment: its bias is of the third order.
 
     Parameters
@@ -91,7 +91,7 @@ def umbrella(
     -----
     Steps are those of MALA, so the step size leaves no error. MBAR's equations are solved by pymbar; standard errors
     are those of the same equations, with chains (not samples) as what is independent, so that correlations within
-    chains are included; NaN below 50 correlation times in any window. Walls are those of the potential for a
+    chains are included; NaN below 50 correlation times in any window. Boundaries are those of the potential for a
     coordinate, and where samples end for any other function of position. Costs one gradient per step and chain.
 
     References

@@ -78,12 +78,12 @@ def nonequilibrium_work(
 
     Notes
     -----
-    Steps are those of MALA, which keeps each stage's Boltzmann law exactly; Jarzynski's and Crooks' relations then hold
-    exactly in discrete time, and the step size leaves no error. Chains are independent: errors come from their scatter.
-    With p the chance in Bennett's equation that a work is one of the forward runs, the overlap is the sum of p (1 - p)
-    over all works, divided by the chains of one direction. Jarzynski's estimate is low-biased in e^{-W/T} where few
-    chains carry it; its leading bias is removed.
-    Costs ``2 chains (equilibration + stages steps)`` gradients.
+    Steps are those of MALA, which keeps each stage's Boltzmann distribution exactly; Jarzynski's and Crooks' relations
+    then hold exactly in discrete time, and the step size leaves no error. Chains are independent: errors come from
+    their scatter. With p the chance in Bennett's equation that a work is one of the forward runs, the overlap is the
+    sum of p (1 - p) over all works, divided by the chains of one direction. Jarzynski's estimate is low-biased in
+    e^{-W/T} where few chains carry it; its leading bias is removed. Costs ``2 chains (equilibration + stages steps)``
+    gradients.
 
     References
     ----------

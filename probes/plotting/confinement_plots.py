@@ -96,7 +96,7 @@ def plot_relaxation(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 
 @picture("passage_time", "first_passage_time")
 def plot_first_passage(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Fraction of the chains that have not reached the target, against time; the exponential law of the same mean."""
+    """Fraction of the chains that have not reached the target, against time; the exponential one of the same mean."""
     ax = axes(ax)
     for one, color, name in by_temperature(dataset):
         times = dataset.passage_time.to_numpy()[dataset.chain_temperature.to_numpy() == float(one.temperature)]

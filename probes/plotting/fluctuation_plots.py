@@ -182,7 +182,7 @@ def plot_fluctuation_relation(dataset: xr.Dataset, ax: Axes | None = None) -> Ax
 
 @picture("participation_ratio")
 def plot_participation_ratio(dataset: xr.Dataset, ax: Axes | None = None, *, summary: xr.Dataset | None = None) -> Axes:
-    """Participation ratio against the shape alpha of the energy's Gamma law, or against temperature or chain.
+    """Participation ratio against the shape alpha of the energy's Gamma distribution, or against temperature or chain.
 
     Parameters
     ----------

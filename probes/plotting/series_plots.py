@@ -88,7 +88,7 @@ def _beside(ax: Axes, x: str | None = None, y: str | None = None) -> Axes:
 
 @picture()
 def plot_energy_distribution(energy: Any, summary: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Histograms of energy / T with the Gamma law fitted to each.
+    """Histograms of energy / T with the Gamma distribution fitted to each.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ def committor(
     positions : array ``(..., dim)``, DataArray or run
         Of a run its snapshots, else its positions.
     integrator : Integrator
-        The dynamics: momenta of `BAOAB` are drawn from the Maxwell law unless given.
+        The dynamics: momenta of `BAOAB` are drawn from the Maxwell distribution unless given.
     cores : mapping
         Two cores, as for `landscape.CoreSets`.
     temperature : float

@@ -76,7 +76,7 @@ class FirstHits:
         self.dt = float(np.asarray(self.rule.time_per_step(np.asarray(self.rule.step_size, dtype=float))))
 
     def fresh(self, position: FloatArray, replica: IntArray) -> Swarm:
-        """Copies at these positions, with momenta from their stationary law."""
+        """Copies at these positions, with momenta from their stationary distribution."""
         run = self._run(position, 0, [], state="fresh")
         return Swarm(position, _memory(run), replica)
 

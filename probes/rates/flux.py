@@ -54,9 +54,9 @@ def reactive_flux(
     .. math:: k(t) = p \, \langle \dot q \, \theta(q(t) - z) \rangle_{q = z} = k_{TST} \, \kappa(t), \qquad
         k_{TST} = p \sqrt{T / 2 \pi} \, \langle |M^{-1/2} \nabla q| \rangle_{q = z} ,
 
-    momenta from the Maxwell law. The transmission coefficient kappa falls from 1 to a plateau, which decays as slowly
-    as exp(-lambda t), lambda = k/p_B with p_B the weight of q > z: the rate is its value at t = 0. Overdamped paths
-    cross a surface without end, and the same correlation is
+    momenta from the Maxwell distribution. The transmission coefficient kappa falls from 1 to a plateau, which decays as
+    slowly as exp(-lambda t), lambda = k/p_B with p_B the weight of q > z: the rate is its value at t = 0. Overdamped
+    paths cross a surface without end, and the same correlation is
 
     .. math:: k(t) = p \, T \, \Big\langle |\nabla q|^2 \frac{\partial}{\partial q} P(q(t) > z) \Big\rangle_{q = z} ,
 

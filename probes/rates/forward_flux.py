@@ -30,8 +30,8 @@ FEWEST_REPLICAS = 8  # whose scatter is an error
 WARM_UP = 2  # cycles from A to the first interface and back that are left out
 TRIALS = 256  # copies that interfaces are placed with
 MOST_INTERFACES = 200
-FIRST_DISTANCE = 8.0  # of the first interface from A, in steps: what `Absorb` asks for between two walls
-NORMAL = 1.959963984540054  # 97.5 % quantile of the normal law
+FIRST_DISTANCE = 8.0  # of the first interface from A, in steps: what `Absorb` asks for between two boundaries
+NORMAL = 1.959963984540054  # 97.5 % quantile of the normal distribution
 MOST_SCATTER = 0.4  # of the probability between replicas, relative; beyond it the law of its mean is not normal
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 __all__ = ["NORMAL", "fraction_interval", "overdispersion", "rate_interval"]
 
 _TAIL = 0.025
-NORMAL = 1.959963984540054  # 97.5 % quantile of the normal law
+NORMAL = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _LARGER = 0.8  # scatter that chance exceeds in one of five cases is taken for what it is
 
 FloatArray = NDArray[np.float64]
@@ -20,9 +20,9 @@ FloatArray = NDArray[np.float64]
 def rate_interval(events: Any, time: Any, spread: Any = 1.0) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Rate, standard error, and the ends of the 95 % interval, of events in a time.
 
-    The ends are those of Garwood (1936), from the Gamma law, which cover for any number of events; with a `spread` s of
-    the counts beyond Poisson's, those of events/s in time/s. The error is a quarter of 3.92 of the interval. Without
-    events the rate is NaN, and the upper end 3.69/time.
+    The ends are those of Garwood (1936), from the Gamma distribution, which cover for any number of events; with a
+    `spread` s of the counts beyond Poisson's, those of events/s in time/s. The error is a quarter of 3.92 of the
+    interval. Without events the rate is NaN, and the upper end 3.69/time.
     """
     n, t, s = np.broadcast_arrays(*(np.asarray(one, dtype=float) for one in (events, time, spread)))
     with np.errstate(divide="ignore", invalid="ignore"):
