@@ -10,10 +10,9 @@ from landscape.arguments import guarded
 from landscape.by_chain import by_chain
 from landscape.errors import StorageError
 from landscape.storage.files import open_file, path_of
-from landscape.storage.manifest import is_run_folder
+from landscape.storage.folder import kind_of
 from landscape.storage.run_reader import open_folder
-from landscape.storage.training_folder import is_training
-from landscape.sweeps.results import is_sweep, open_sweep
+from landscape.sweeps.results import open_sweep
 from landscape.train import open_training
 
 __all__ = ["open"]
@@ -53,9 +52,9 @@ def open(path: str | os.PathLike[str]) -> xr.Dataset:
     source = path_of(path)
     if not source.is_dir():
         return by_chain(open_file(source))
-    for recognised, read in ((is_sweep, open_sweep), (is_training, open_training), (is_run_folder, open_folder)):
-        if recognised(source):
-            return by_chain(read(source))
-    raise StorageError(
-        f"{str(source)!r} is a folder without a run; expected one that simulate(output=...) wrote, or a netCDF file"
-    )
+    kind = kind_of(source)
+    if kind is None:
+        raise StorageError(
+            f"{str(source)!r} is a folder without a run; expected one that simulate(output=...) wrote, or a netCDF file"
+        )
+    return by_chain({"sweep": open_sweep, "training": open_training, "run": open_folder}[kind](source))

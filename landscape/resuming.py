@@ -22,9 +22,10 @@ from landscape.own_objects import mentions_python
 from landscape.specification import build
 from landscape.storage.file_times import clear_times
 from landscape.storage.files import CHECKED, path_of, replacing
+from landscape.storage.folder import kind_of
 from landscape.storage.library import one_thread
 from landscape.storage.run_folder import PART_BYTES, RunFolder
-from landscape.storage.training_folder import TrainingFolder, is_training
+from landscape.storage.training_folder import TrainingFolder
 from landscape.tables import differences
 from landscape.train import train
 
@@ -85,7 +86,7 @@ def resume(
     True
     """
     path = path_of(folder)
-    if is_training(path):
+    if kind_of(path) == "training":
         if steps is not None:
             raise ConfigError("a training is counted in epochs: say epochs=TOTAL instead of steps")
         return _resume_training(TrainingFolder(path, resumed=True), epochs, checkpoint_every, progress, objects)

@@ -21,8 +21,8 @@ from landscape.errors import ConfigError, StorageError
 from landscape.opening import open as open_run
 from landscape.specification import STEPWISE, TASKS, build, resolve
 from landscape.storage.files import path_of, save
+from landscape.storage.folder import locked
 from landscape.storage.interruption import told
-from landscape.storage.locking import locked
 from landscape.tables import differences, overlaid
 from landscape.text import duration
 

@@ -21,6 +21,7 @@ from landscape.progress import is_shown, progress_bar
 from landscape.results import global_attributes
 from landscape.specification import build
 from landscape.storage.files import path_of, write_atomically
+from landscape.storage.folder import FORMAT
 from landscape.storage.interruption import told
 from landscape.sweeps.engines import Engine, choose_engine
 from landscape.sweeps.results import FAILURES, MANIFEST, open_sweep, read_manifest
@@ -197,6 +198,7 @@ def _write_manifest(table: SweepTable, folder: Path) -> None:
     keys = [key for axis in table.axes for key in axis.keys]
     title = f"Sweep of {table.spec.get('task', 'simulate')} over {', '.join(keys)}"
     manifest = {
+        "format": FORMAT,
         "attributes": global_attributes(title, table.spec),
         "axes": [{"name": axis.name, "keys": axis.keys, "values": axis.values} for axis in table.axes],
         "files": files,

@@ -167,6 +167,7 @@ def train(
     state: Any = start
     with (
         nullcontext() if folder is None else told(folder.way_on),
+        nullcontext() if folder is None else closing(folder),
         progress_bar(epochs, "training", show=progress) as report,
     ):
         for number, stretch in enumerate(stretches):

@@ -20,9 +20,7 @@ from landscape.opening import open as open_run
 from landscape.report import Badge, Block, Note, Page, Section, Table, embed, render
 from landscape.results import REFERENCES
 from landscape.storage.files import write_atomically
-from landscape.storage.manifest import is_run_folder
-from landscape.storage.training_folder import is_training
-from landscape.sweeps.results import is_sweep
+from landscape.storage.folder import kind_of
 from landscape.text import measured
 from landscape.version import package_version
 
@@ -86,7 +84,7 @@ def _sections(path: Path, source: Path, several: bool) -> Iterator[Section]:
         return
     try:
         with open_run(path) as dataset:
-            yield (sweep_section if is_sweep(path) else section_of)(name, dataset)
+            yield (sweep_section if kind_of(path) == "sweep" else section_of)(name, dataset)
     except (StorageError, CheckpointError) as error:
         if not (inside or several):
             raise
@@ -95,7 +93,7 @@ def _sections(path: Path, source: Path, several: bool) -> Iterator[Section]:
 
 def _is_many(path: Path) -> bool:
     """Whether a folder is not one run, training or sweep, but may hold several."""
-    return path.is_dir() and not any(known(path) for known in (is_run_folder, is_training, is_sweep))
+    return path.is_dir() and kind_of(path) is None
 
 
 def _verdicts(folder: Path, name: str) -> list[Block]:

@@ -18,10 +18,9 @@ from landscape.run_costs import of_simulation
 from landscape.simulate import simulate
 from landscape.specification import STEPWISE, Prepared, build
 from landscape.storage.files import save
+from landscape.storage.folder import kind_of
 from landscape.storage.interruption import told
-from landscape.storage.manifest import is_run_folder
 from landscape.storage.run_reader import OF_FOLDERS
-from landscape.storage.training_folder import is_training
 from landscape.tables import put
 from landscape.text import duration
 
@@ -71,12 +70,7 @@ def _to_file(prepared: Prepared, target: Path, unfinished: Path | None, checkpoi
             f"{error}{kept}", step=error.step, chain=error.chain, coordinate=error.coordinate, dataset=error.dataset
         ) from None
     except BaseException:
-        if (
-            unfinished is not None
-            and unfinished.is_dir()
-            and not is_run_folder(unfinished)
-            and not is_training(unfinished)
-        ):
+        if unfinished is not None and unfinished.is_dir() and kind_of(unfinished) is None:
             _remove(unfinished)  # nothing was begun
         raise
     return _without_progress(dataset)

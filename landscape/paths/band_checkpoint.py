@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from landscape.paths.history import History
 from landscape.paths.relaxation import Motion
 from landscape.storage.files import open_file as open_dataset
 from landscape.storage.files import save as save_dataset
+from landscape.storage.folder import FORMAT, of_today
 
 __all__ = ["BandState"]
 
@@ -55,6 +57,7 @@ class BandState:
             "best": (("best_pivot", "coordinate"), self.best.cpu().numpy()),
         }
         attributes = {
+            "format": FORMAT,
             "settings": json.dumps(settings, sort_keys=True),
             "steps_of_cycle": self.motion.done,
             "moving": int(self.moving),
@@ -72,6 +75,7 @@ class BandState:
         """
         with open_dataset(path) as stored:
             dataset = stored.load()
+        of_today(dataset.attrs, FilePath(path))
         if dataset.attrs.get("settings") != json.dumps(settings, sort_keys=True):
             raise CheckpointError(
                 f"{os.fspath(path)!r} holds the state of a search with other settings: give these again, or remove it"

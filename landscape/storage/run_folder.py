@@ -1,7 +1,6 @@
 """A run on disk while it goes on: parts of what it records, the state to go on from, and a manifest that commits them.
 
-Every file is written whole under a name of its own; then the manifest is replaced, the former one kept beside it. So a
-kill at any instant leaves one of the two generations, and what was committed is never touched again.
+How files are written and committed is the `Folder`'s.
 """
 
 from __future__ import annotations
@@ -15,24 +14,14 @@ from typing import Any, Literal, TypeAlias
 import xarray as xr
 
 from landscape.driver import Driver
-from landscape.errors import CheckpointError, StorageError
+from landscape.errors import CheckpointError
 from landscape.notices import warn
 from landscape.pace import Clock
 from landscape.storage.checkpoint import Arrays, capture, encode, read_arrays, restore
-from landscape.storage.files import path_of, serialise, write_atomically
+from landscape.storage.files import serialise
+from landscape.storage.folder import Entry, Folder, kind_of, read_entry
 from landscape.storage.interruption import Interruption
-from landscape.storage.locking import locked
-from landscape.storage.manifest import (
-    CURRENT,
-    FORMER,
-    LOCK,
-    Entry,
-    Manifest,
-    generations,
-    is_own_name,
-    is_run_folder,
-    read_entry,
-)
+from landscape.storage.manifest import Manifest, generations
 from landscape.tables import differences
 
 __all__ = ["PART_BYTES", "RunFolder"]
@@ -61,22 +50,23 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, spec: dict[str, Any] | None = None) -> None:
-        self.path, self.spec = path_of(path), spec or {}
+        self.folder, self.spec = Folder(path, "run"), spec or {}
+        self.path = self.folder.path
         self.interruption = Interruption()
         self.clock = Clock()
-        self._lock = _own_folder(self.path)
         self.manifest: Manifest | None = None
         self._arrays: Arrays = {}
         try:
-            if is_run_folder(self.path):
+            if kind_of(self.path) == "run":
                 self.manifest, self._arrays = self._last_good()
+                self.folder.holds(self.manifest.names)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Let others write."""
-        self._lock.close()
+        self.folder.close()
 
     @property
     def complete(self) -> bool:
@@ -119,8 +109,8 @@ class RunFolder:
                 f"{str(self.path)!r} holds {self.manifest.done} steps already, more than the {steps} asked for: steps "
                 "is the total"
             )
-        if self.complete and self._needless(self.manifest):  # left by a process that was killed
-            self._replace(self.manifest, keep_former=False)
+        if self.complete and self.folder.needless(self.manifest.names):  # left by a process that was killed
+            self._commit(self.manifest, keep_former=False)
         versions = _versions()
         if versions != self.manifest.versions:
             warn(
@@ -212,23 +202,23 @@ class RunFolder:
         rest = dataset.drop_dims([series.dim for series in driver.series if series.dim in dataset.dims])
         rest.attrs = {key: value for key, value in dataset.attrs.items() if key not in ("history", "spec")}
         step = driver.engine.state.step
-        state = self._write(f"state-{step}.nc", serialise(rest))
+        state = self.folder.append(f"state-{step}.nc", serialise(rest))
         for series in driver.series:
             if series.full:
                 series.release()
         numbers, arrays = capture(driver)
-        checkpoint = self._write(f"checkpoint-{step}.safetensors", encode(arrays))
+        checkpoint = self.folder.append(f"checkpoint-{step}.safetensors", encode(arrays))
         manifest = Manifest(
             spec=self.spec, steps=self.steps, done=driver.done, status=status, backend=dataset.attrs["backend"],
             versions=_versions(), numbers=numbers, state=state, checkpoint=checkpoint, series=parts,
         )  # fmt: skip
-        self._replace(manifest, keep_former=status != "complete")
+        self._commit(manifest, keep_former=status != "complete")
 
     def certify(self, checks: xr.Dataset) -> None:
         """Add the certificate to a complete run."""
         if self.manifest is not None:
-            entry = self._write(f"certificate-{self.manifest.done}.nc", serialise(checks))
-            self._replace(self.manifest.model_copy(update={"certificate": entry}), keep_former=False)
+            entry = self.folder.append(f"certificate-{self.manifest.done}.nc", serialise(checks))
+            self._commit(self.manifest.model_copy(update={"certificate": entry}), keep_former=False)
 
     def _write_part(self, series: Any, entries: list[Entry], dataset: xr.Dataset) -> list[Entry]:
         """The entries of a series with what is in memory now, in place of an incomplete part."""
@@ -243,35 +233,12 @@ class RunFolder:
         part.attrs = {}
         number = f"{series.dim}-{series.first // series.part:06d}"
         name = f"{number}.nc" if series.full else f"{number}-{held}.nc"
-        return [*whole, self._write(name, serialise(part, compress=False), held)]
+        return [*whole, self.folder.append(name, serialise(part, compress=False), held)]
 
-    def _write(self, name: str, content: bytes, entries: int = 0) -> Entry:
-        write_atomically(self.path / name, content, follow=False)
-        return Entry.of(name, content, entries)
-
-    def _replace(self, manifest: Manifest, *, keep_former: bool) -> None:
-        if self.manifest is not None and keep_former:
-            write_atomically(self.path / FORMER, self.manifest.encode(), follow=False)
-        write_atomically(self.path / CURRENT, manifest.encode(), follow=False)
-        for path in self._needless(manifest, self.manifest if keep_former else None):
-            path.unlink(missing_ok=True)
+    def _commit(self, manifest: Manifest, *, keep_former: bool) -> None:
+        former = self.manifest.table() if self.manifest is not None and keep_former else None
+        self.folder.commit(manifest.table(), manifest.names, former=former)
         self.manifest = manifest
-
-    def _needless(self, manifest: Manifest, former: Manifest | None = None) -> list[Path]:
-        """Files of this run that no generation holds."""
-        kept = {CURRENT, LOCK, *(entry.name for entry in manifest.entries)}
-        if former is not None:
-            kept |= {FORMER, *(entry.name for entry in former.entries)}
-        return [path for path in self.path.iterdir() if is_own_name(path.name) and path.name not in kept]
-
-
-def _own_folder(path: Path) -> Any:
-    """The lock of a folder that holds a run, or nothing."""
-    if path.exists() and not path.is_dir():
-        raise StorageError(f"{str(path)!r} is a file; output is a folder: give another name")
-    if path.exists() and not is_run_folder(path) and not all(is_own_name(one.name) for one in path.iterdir()):
-        raise StorageError(f"{str(path)!r} holds other files: give a new folder")
-    return locked(path, LOCK)
 
 
 def _size(path: Path) -> int:

@@ -14,9 +14,10 @@ from landscape.by_chain import by_chain
 from landscape.errors import CheckpointError
 from landscape.notices import warn
 from landscape.storage.files import opened
+from landscape.storage.folder import Entry, read_entry
 from landscape.storage.lazy import LazyArray
 from landscape.storage.library import one_thread
-from landscape.storage.manifest import Entry, Manifest, generations, read_entry
+from landscape.storage.manifest import Manifest, generations
 
 __all__ = ["OF_FOLDERS", "open_folder"]
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from landscape.errors import CheckpointError, StorageError
-from landscape.storage.files import path_of, write_atomically
-from landscape.storage.manifest import generations, is_run_folder, seal, unseal
+from landscape.errors import CheckpointError
+from landscape.storage.files import path_of
+from landscape.storage.folder import FORMAT, INDEXES, Folder, kind_of, read_index
+from landscape.storage.manifest import generations
 from landscape.storage.run_folder import RunFolder
 from landscape.storage.run_reader import open_folder
 from landscape.tables import differences
 
-__all__ = ["Stretch", "TrainingFolder", "as_trained", "is_training"]
+__all__ = ["Stretch", "TrainingFolder", "as_trained"]
 
-INDEX = "training.json"
+INDEX = INDEXES["training"]
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,6 @@ class Stretch:
     together: bool
 
 
-def is_training(folder: Path) -> bool:
-    """Whether a training was written there."""
-    return (folder / INDEX).exists()
-
-
 class TrainingFolder:
     """Where a training goes.
 
@@ -60,6 +55,7 @@ class TrainingFolder:
 
     def __init__(self, path: str | os.PathLike[str], *, resumed: bool = False) -> None:
         self.path, self.resumed = path_of(path), resumed
+        self.folder: Folder | None = None
 
     def read(self) -> dict[str, Any]:
         """Specification, further settings, siblings and stretches.
@@ -68,38 +64,44 @@ class TrainingFolder:
         ------
         CheckpointError
         """
-        index = self.path / INDEX
-        try:
-            return unseal(index.read_bytes(), index)
-        except OSError as error:
-            raise CheckpointError(f"cannot read {str(index)!r}: {error.strerror or error}") from error
+        return read_index(self.path / INDEX)
 
     def begin(self, content: Mapping[str, Any]) -> None:
-        """Store what the training is, or compare it with what is stored, which may be the first epochs of it.
+        """Claim the folder, and store what the training is, or compare it with what is stored.
+
+        That may be the first epochs of it.
 
         Raises
         ------
+        StorageError
+            If another process writes there, or the folder holds something else.
         CheckpointError
             If the folder holds another training.
         """
-        if not is_training(self.path):
-            if self.path.exists() and not self.path.is_dir():
-                raise StorageError(f"{str(self.path)!r} is a file; output is a folder: give another name")
-            if self.path.exists() and any(one.suffix != ".part" for one in self.path.iterdir()):
-                raise StorageError(f"{str(self.path)!r} holds other files: give a new folder")
-            for left in self.path.glob(f".{INDEX}.*.part"):  # by a process that was killed
-                left.unlink(missing_ok=True)
-            write_atomically(self.path / INDEX, seal(content))
+        self.folder = Folder(self.path, "training")
+        try:
+            self._store({"format": FORMAT, **content}, self.folder)
+        except BaseException:
+            self.close()
+            raise
+
+    def _store(self, content: dict[str, Any], folder: Folder) -> None:
+        if kind_of(self.path) is None:
+            folder.commit(content)
             return
         stored = self.read()
         ignored = {"start"} if self.resumed else set()
         if _first_epochs(stored, content, ignored):
-            kept = {key: stored[key] for key in ignored & set(stored)}
-            write_atomically(self.path / INDEX, seal({**content, **kept}))
+            folder.commit({**content, **{key: stored[key] for key in ignored & set(stored)}})
             return
         changed = differences(stored, content, ignored=ignored)
         if changed:
             raise CheckpointError(f"{str(self.path)!r} holds another training: {'; '.join(changed)}")
+
+    def close(self) -> None:
+        """Let others write."""
+        if self.folder is not None:
+            self.folder.close()
 
     def stretch(self, number: int) -> RunFolder:
         """The folder of a stretch; one that was begun goes on as it was begun."""
@@ -112,7 +114,7 @@ class TrainingFolder:
         content, at = self.read(), 0.0
         for number, (first, last, *_rest) in enumerate(content["stretches"]):
             path = self.path / f"stretch-{number:04d}"
-            if is_run_folder(path):
+            if kind_of(path) == "run":
                 made = next(generations(path))
                 at = first + (last - first) * made.done / made.steps
         epochs = content["spec"]["epochs"]
@@ -123,7 +125,7 @@ class TrainingFolder:
         content = self.read()
         for number, row in enumerate(content["stretches"]):
             path = self.path / f"stretch-{number:04d}"
-            if is_run_folder(path):
+            if kind_of(path) == "run":
                 yield as_trained(open_folder(path), Stretch(*row), content["siblings"])
 
 

@@ -15,18 +15,14 @@ from numpy.typing import NDArray
 
 from landscape.errors import StorageError
 from landscape.storage.files import inside, path_of
+from landscape.storage.folder import INDEXES, of_today
 from landscape.sweeps.array import lazy_array
 from landscape.sweeps.survey import Survey
 
-__all__ = ["FAILURES", "MANIFEST", "is_sweep", "open_sweep", "read_manifest"]
+__all__ = ["FAILURES", "MANIFEST", "open_sweep", "read_manifest"]
 
-MANIFEST: Final = "sweep.json"
+MANIFEST: Final = INDEXES["sweep"]
 FAILURES: Final = "failures.json"
-
-
-def is_sweep(folder: Path) -> bool:
-    """Whether a sweep was written there."""
-    return (folder / MANIFEST).exists()
 
 
 def open_sweep(folder: str | os.PathLike[str]) -> xr.Dataset:
@@ -110,7 +106,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest = _read_json(folder / MANIFEST)
     if not isinstance(manifest, dict) or not {"attributes", "axes", "files"} <= set(manifest):
         raise StorageError(f"{str(folder / MANIFEST)!r} is not the manifest of a sweep")
-    return manifest
+    return of_today(manifest, folder / MANIFEST)
 
 
 def _read_json(path: Path) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import stat
@@ -10,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 import landscape as ls
-from landscape.errors import StorageError
+from landscape.errors import CheckpointError, StorageError
 from landscape.storage.files import inside
+from landscape.storage.folder import locked
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "stored_in_format_1.tar.xz"
 SPEC = {
@@ -136,3 +140,40 @@ def test_a_tilde_is_the_home(tmp_path, monkeypatch):
     )  # fmt: skip
     found = {"x.nc", "run", "sweep", "study", "line.nc", "band.nc"}
     assert found <= set(os.listdir(tmp_path)) and "~" not in os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(("kept", "index"), [("run", "manifest.json"), ("training", "training.json")])
+def test_a_later_format_is_told_from_damage(kept, index, stored):
+    path = stored / kept / index
+    content = json.loads(path.read_text())["content"]
+    for number, told in ((2, "has the format 2, and this version reads up to 1"), (1, None)):
+        content["format"] = number
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        path.write_text(json.dumps({"sha256": digest, "content": content}))
+        if told is None:  # the control
+            ls.open(stored / kept).close()
+            continue
+        with pytest.raises(CheckpointError, match=told):
+            ls.open(stored / kept)
+
+
+def test_a_later_format_of_sweeps_and_bands(stored):
+    table = json.loads((stored / "sweep" / "sweep.json").read_text())
+    (stored / "sweep" / "sweep.json").write_text(json.dumps(table | {"format": 2}))
+    with pytest.raises(CheckpointError, match="format 2"):
+        ls.open(stored / "sweep")
+    band = xr.load_dataset(stored / "band.nc")
+    ls.save(band.assign_attrs(format=2), stored / "band.nc")
+    well = ls.potentials.Expression("(x**2 - 1)**2 + y**2", ["x", "y"])
+    settings = {"cycles": [[0.05, 12], [0.02, 12]], "end_tolerance": 10.0, "momentum": 0.5}
+    with pytest.raises(CheckpointError, match="format"):
+        ls.paths.auto_neb(well, [-1.0, 0.0], [1.0, 0.1], **settings, checkpoint=stored / "band.nc")
+
+
+def test_one_process_writes_a_training(tmp_path):
+    x = torch.linspace(-1, 1, 8)[:, None]
+    loss = ls.potentials.NetworkLoss(torch.nn.Linear(1, 1), x, x, loss="mse")
+    (tmp_path / "kept").mkdir()
+    with locked(tmp_path / "kept", "lock"), pytest.raises(StorageError, match="another process"):
+        ls.train(loss, ls.SGD(lr=0.1), epochs=1, output=tmp_path / "kept")
+    ls.train(loss, ls.SGD(lr=0.1), epochs=1, output=tmp_path / "kept")  # the control
