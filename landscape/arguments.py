@@ -86,41 +86,48 @@ def _guard(function: Any, explain: Callable[..., LandscapeError | None]) -> Any:
 
 
 def _another_kind(function: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> ConfigError | None:
-    """What is neither a word nor a flag where one of these is meant: unseen, it would pass for a true flag.
+    """What nothing would come to grief over: no word or flag where one is meant, which passes for a true flag, and
+    several numbers, or one in a list of its own, where one is meant.
 
     Which words there are the function itself says.
     """
     for name, (place, hint, kinds) in _choices(function).items():
         value = named.get(name, arguments[place] if place < len(arguments) else None)
-        if value is not None and not any(_plain(value, kind) for kind in kinds):
-            wanted = "True or False" if hint is bool else _in_words(hint)
-            return ConfigError(f"{name} = {_shown(value)} is not {wanted}")
+        if value is None or any(_plain(value, kind) for kind in kinds):
+            continue
+        if kinds <= {int, float}:  # words for a number and the like are found out where it is used
+            if getattr(value, "shape", ()):
+                return ConfigError(f"{name} = {_shown(value)} of shape {tuple(value.shape)} is not one number")
+            continue
+        wanted = "True or False" if hint is bool else _in_words(hint)
+        return ConfigError(f"{name} = {_shown(value)} is not {wanted}")
     return None
 
 
 @functools.cache
-def _choices(function: Any) -> dict[str, tuple[int, Any, tuple[type, ...]]]:
-    """Arguments that are words or flags: their place, annotation and the kinds of value that they take."""
+def _choices(function: Any) -> dict[str, tuple[int, Any, frozenset[type]]]:
+    """Arguments that are words, flags or one number: their place, annotation and the kinds of value that they take."""
     found = {}
     hints = _hints(function)
     for place, name in enumerate(inspect.signature(function).parameters):
         kinds = _kinds(hints.get(name, Any))
         if kinds is not None:
-            found[name] = place, hints[name], tuple(kinds)
+            found[name] = place, hints[name], frozenset(kinds)
     return found
 
 
 def _kinds(hint: Any) -> set[type] | None:
-    """Of an annotation made of words, flags and None alone: which of these; None for others."""
+    """Of an annotation made of words and flags alone, or of numbers alone, and None: which of these; None for others."""
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
-    if hint in (str, bool) or hint is type(None):
+    if hint in (str, bool, int, float) or hint is type(None):
         return {hint} - {type(None)}
     if origin is Literal:
         kinds = {type(one) for one in inside} - {type(None)}
         return kinds if kinds <= {str, bool} else None
     if origin in (Union, types.UnionType):
         parts = [_kinds(one) for one in inside]
-        return None if None in parts else set().union(*parts)  # type: ignore[arg-type]
+        kinds = set() if None in parts else set().union(*parts)  # type: ignore[arg-type]
+        return kinds if kinds and (kinds <= {str, bool} or kinds <= {int, float}) else None
     return None
 
 
@@ -235,7 +242,32 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _in_words(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+    """An annotation as one would write it, without the modules that its names come from.
+
+    Examples
+    --------
+    >>> _in_words(collections.abc.Sequence[float] | Literal["a", "b"] | None)
+    "Sequence[float] | 'a' | 'b' | None"
+    >>> _in_words(typing.Annotated[dict["Path", int], "by file"]), _in_words(collections.abc.Callable[[int], str])
+    ('dict[Path, int]', 'callable')
+    """
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if hint is None or hint is type(None):
+        return "None"
+    if isinstance(hint, str | typing.ForwardRef):
+        return hint if isinstance(hint, str) else hint.__forward_arg__
+    if origin is typing.Annotated:
+        return _in_words(inside[0])
+    if origin is Literal:
+        return " | ".join(map(repr, inside))
+    if origin in (Union, types.UnionType):
+        return " | ".join(dict.fromkeys(map(_in_words, inside)))
+    if hint is collections.abc.Callable or origin is collections.abc.Callable:
+        return "callable"
+    name = getattr(origin or hint, "__name__", None) or str(hint)
+    if name == "ndarray" or (name.startswith("_") and getattr(origin or hint, "__module__", "").startswith("numpy.")):
+        return "array"  # or one of the protocols that make up ArrayLike
+    return f"{name}[{', '.join('...' if one is ... else _in_words(one) for one in inside)}]" if inside else name
 
 
 def _shown(value: Any) -> str:

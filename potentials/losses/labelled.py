@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
+from landscape.potentials.checks import whole_number
 from landscape.potentials.losses.base import NamedLoss, spoken
 from landscape.potentials.positions import plain_array
 
@@ -44,10 +45,9 @@ class _Labelled(NamedLoss):
             if values.ndim != 1 or not bool((values.isfinite() & (values >= 0)).all()):
                 raise ConfigError(f"weight must be one number of 0 or more for each class, got {self.weight!r}")
             object.__setattr__(self, "weight", tuple(values.tolist()))
-        if self.ignore_index is not None and (
-            isinstance(self.ignore_index, bool) or not isinstance(self.ignore_index, int)
-        ):
-            raise ConfigError(f"ignore_index must be a label, a whole number, got {self.ignore_index!r}")
+        if self.ignore_index is not None:
+            label = whole_number("ignore_index", self.ignore_index, least=-(2**63), most=2**63 - 1)
+            object.__setattr__(self, "ignore_index", label)
         if self.class_axis not in (None, 1, -1):
             raise ConfigError(f"class_axis must be 1 or -1, got {self.class_axis!r}")
 

@@ -97,7 +97,7 @@ def thermodynamic_integration(
     >>> bool((abs(off) <= 4.5 * found.free_energy_stderr).all())
     True
     """
-    needs_energy("thermodynamic_integration", *(potential if isinstance(potential, Sequence) else [potential]))
+    needs_energy("thermodynamic_integration", *one_or_two(potential))
     at = chosen_values("values", values, falling=True)
     whole_number("chains", chains, least=8)
     if parameter == "temperature":
@@ -217,6 +217,15 @@ class _Difference(Potential):
 
     def _energy(self, position: Tensor) -> Tensor:
         return self.second._energy(position) - self.first._energy(position)
+
+
+def one_or_two(potential: Potential | Sequence[Potential]) -> Sequence[Potential]:
+    """The landscape, or the two between which one goes, in a list."""
+    if isinstance(potential, Potential):
+        return [potential]
+    if not isinstance(potential, Sequence) or [isinstance(one, Potential) for one in potential] != [True, True]:
+        raise ConfigError("expected a potential with a parameter, or a pair of potentials [A, B] to go between")
+    return potential
 
 
 def varied(potential: Potential | Sequence[Potential], parameter: str | None, value: float) -> Potential:

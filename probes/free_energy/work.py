@@ -15,7 +15,7 @@ from landscape.potentials.conservative import needs_energy
 from landscape.potentials.positions import one_position
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import check_temperature
-from landscape.probes.free_energy.integration import varied
+from landscape.probes.free_energy.integration import one_or_two, varied
 from landscape.probes.free_energy.sampling import Tuned, tuned
 from landscape.probes.free_energy.work_averages import exponential_average, two_sided
 from landscape.record import Record
@@ -99,7 +99,7 @@ def nonequilibrium_work(
     >>> bool(abs(found.free_energy - 0.05 * np.log(4.0)) < 4.5 * found.free_energy_stderr)
     True
     """
-    needs_energy("nonequilibrium_work", *(potential if isinstance(potential, Sequence) else [potential]))
+    needs_energy("nonequilibrium_work", *one_or_two(potential))
     t = check_temperature(temperature)
     for name, value in (("stages", stages), ("steps", steps), ("equilibration", equilibration)):
         whole_number(name, value)
