@@ -117,7 +117,7 @@ def _choices(function: Any) -> dict[str, tuple[int, Any, frozenset[type]]]:
 
 
 def _kinds(hint: Any) -> set[type] | None:
-    """Of an annotation made of words and flags alone, or of numbers alone, and None: which of these; None for others."""
+    """Of an annotation made of words and flags, or of numbers, and None: which of these; None for others."""
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if hint in (str, bool, int, float) or hint is type(None):
         return {hint} - {type(None)}

@@ -167,8 +167,12 @@ def _on_host(tensor: Tensor) -> bool:
 
 
 def _pieces(variance: Tensor, walls: list[tuple[int, float, int]]) -> Tensor:
+    return torch.ceil(PIECES * variance / _squared_width(walls)).clamp(1, MOST_PIECES)
+
+
+def _squared_width(walls: list[tuple[int, float, int]]) -> float:
     width = walls[1][1] - walls[0][1]
-    return torch.ceil(PIECES * variance / (width * width)).clamp(1, MOST_PIECES)
+    return width * width  # infinite between walls 1e300 apart, where ** would raise an error
 
 
 def pieces_of(variance: Tensor, walls: list[tuple[int, float, int]]) -> int:
@@ -183,5 +187,5 @@ def may_cross(start: Tensor, end: Tensor, variance: Tensor, walls: list[tuple[in
         near, far = (2 * k - 1) * (value - start), (2 * k - 1) * (value - end)
         found |= (far <= 0) | (near < 0) | (2.0 * near * far < 40.0 * variance)
     if len(walls) == 2:
-        found |= PIECES * variance > (walls[1][1] - walls[0][1]) ** 2
+        found |= PIECES * variance > _squared_width(walls)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -104,10 +104,17 @@ class Record:
         for name, value in (("every", self.every), ("snapshots", self.snapshots)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**63):
                 raise ConfigError(f"Record({name}=...) must be a positive integer, got {value!r}")
-        if hasattr(self.observables, "ndim"):
-            raise ConfigError(f"observables must be names and observers, got {type(self.observables).__name__}")
-        if isinstance(self.observables, str):
-            raise ConfigError(f'observables must be a sequence of names: write ["{self.observables}"]')
+        given = self.observables
+        if isinstance(given, str):
+            raise ConfigError(f'observables must be a sequence of names: write ["{given}"]')
+        if given is None or isinstance(given, Mapping):
+            return
+        listed = isinstance(given, Iterable) and not hasattr(given, "ndim")
+        if not listed or not all(isinstance(one, str | Observer) for one in given):
+            kinds = ", ".join(dict.fromkeys(type(one).__name__ for one in given)) if listed else type(given).__name__
+            raise ConfigError(
+                f'observables must be names and observers, got {kinds}; own functions as {{"name": function}}'
+            )
 
     def resolve(self, potential: Potential, memory_names: tuple[str, ...]) -> dict[str, Observable | None]:
         """Observables by name, None for built-in ones.

@@ -242,7 +242,7 @@ def _own_period(given: Any, found: float) -> float:
     if given is None:
         return found
     number = isinstance(given, int | float | np.integer | np.floating) and not isinstance(given, bool)
-    if not (number and np.isfinite(given) and given > 0):
+    if not (number and 0 < given < np.inf):
         raise ConfigError(f"the period of a restraint must be one positive number, such as 2 pi, got {given!r}")
     if abs(found / given - round(found / given)) > SEAM_TOLERANCE:
         raise ConfigError(

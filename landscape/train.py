@@ -280,7 +280,7 @@ def _factors(schedule: Schedule | None, epochs: int) -> list[float]:
         )
     else:
         factors = [float(schedule(epoch)) for epoch in range(epochs)]
-    if not all(np.isfinite(factor) and factor >= 0 for factor in factors):
+    if not all(0 <= factor < np.inf for factor in factors):
         raise ConfigError(f"the factors of a schedule must be 0 or more, got {sorted(set(factors))[:5]}")
     return factors
 

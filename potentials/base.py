@@ -86,8 +86,8 @@ def check_device(device: torch.device | str) -> torch.device:
 class Potential(ABC):
     """An energy landscape V on R^dim, batched over any leading dimensions.
 
-    A subclass sets `dim`, `coordinates` and `bounds` and implements `_energy` on torch tensors. Gradient,
-    Hessian-vector product and Hessian then follow by automatic differentiation; a subclass overrides
+    A subclass sets `dim`, and `coordinates` and `bounds` where there are some, and implements `_energy` on torch
+    tensors. Gradient, Hessian-vector product and Hessian then follow by automatic differentiation; a subclass overrides
     `_gradient`, `_hvp` or `_hessian` where it knows a faster way.
 
     Positions are tensors or arrays of shape ``(..., dim)``; the answer is of the same kind, on the same device. A
@@ -133,13 +133,20 @@ class Potential(ABC):
     varying: Mapping[str, Any] = MappingProxyType({})
     dim: int
     coordinates: tuple[str, ...] | None = None
-    bounds: dict[str, tuple[float, float]]
+    bounds: Mapping[str, tuple[float, float]] = MappingProxyType({})
     dtype: torch.dtype = torch.float64
     device: torch.device = torch.device("cpu")
     placed: ClassVar[bool] = False
     sampler: Any = None
     layout: Layout | None = None
     weight_decay: float = 0.0
+
+    if not TYPE_CHECKING:  # which would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "dim":
+                raise ConfigError(f"{type(self).__name__} does not say how many coordinates it has: set dim in it")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     # -- what a subclass provides ---------------------------------------------------------------------------------
 

@@ -96,7 +96,7 @@ class _Products(ABC):
         self._format, self._sample_bytes = loss.measured[self._kind()]
         own = len(loss.inputs)
         whole = own if loss.samples_interact else max(1, GRAPH_BYTES // self._sample_bytes)
-        self.chunk_size = min(chunk_size or whole, own)
+        self.chunk_size = min(int(chunk_size or whole), own)
 
     @abstractmethod
     def _product(self, inputs: Inputs, targets: Tensor, rows: slice) -> Product:

@@ -186,7 +186,7 @@ class _Setting:
     seed: int
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.lr) and self.lr > 0):
+        if not 0 < self.lr < np.inf:
             raise ConfigError(f"got lr={self.lr!r}; expected a positive number")
         check_sampling(self.sampling)
         for name, least in (("batch_size", 1), ("probes", 2)):

@@ -124,8 +124,8 @@ class Histogram(Observer):
             )
         for period, along in zip(each, edges, strict=True):
             reach = float(along[-1] - along[0])
-            sensible = isinstance(period, int | float) and not isinstance(period, bool) and np.isfinite(period)
-            if period is not None and not (sensible and reach <= period * (1.0 + 1e-9)):
+            sensible = isinstance(period, int | float) and not isinstance(period, bool) and period < np.inf
+            if period is not None and not (sensible and reach <= float(period) * (1.0 + 1e-9)):
                 raise ConfigError(
                     f"Histogram(period=...) must be a finite number, at least the length of the range {reach:g}, got "
                     f"{period!r}"

@@ -107,6 +107,8 @@ class Path:
         self.names = None if names is None else tuple(str(name) for name in names)
         if self.names is not None and len(self.names) != dim:
             raise ShapeError(f"got {len(self.names)} names for {dim} coordinates")
+        if not isinstance(history, xr.Dataset | None):
+            raise ConfigError(f"history must be a Dataset, of what a search recorded, got {type(history).__name__}")
         self.history = history
         self.attributes = dict(attributes or {})
         self._curve = Curve(self.pivots, spline=interpolation == "spline")

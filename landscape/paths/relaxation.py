@@ -87,7 +87,7 @@ def relax(
             if descent.tolerance and bool((across <= descent.tolerance).all()):
                 return
         velocity = descent.momentum * motion.velocity + rule(pivots, energies, gradients, done / descent.steps)
-        moved = domain.inside(pivots[1:-1] - descent.lr * velocity)
+        moved = domain.inside(pivots[1:-1] - float(descent.lr) * velocity)
         motion.pivots = domain.inside(spacing(torch.cat([pivots[:1], moved, pivots[-1:]])))
         motion.velocity, motion.done = velocity, done + 1
         after_step()

@@ -172,7 +172,7 @@ def _axes(over: Mapping[str, Any] | Sequence[Mapping[str, Any]], own: OwnObjects
 def _rows(keys: tuple[str, ...], given: Any, own: OwnObjects) -> tuple[tuple[Any, ...], ...]:
     where = f"over[{','.join(keys)!r}]"
     if isinstance(given, str | bytes | Set) or not isinstance(given, Iterable) or getattr(given, "shape", None) == ():
-        raise ConfigError(f"{where} must be a list of values, in their order, got {given!r}")
+        raise ConfigError(f"{where} must be a list of values, got {given!r}")
     values = _plain(where, list(given), own)
     if not values:
         raise ConfigError(f"{where} is an empty list: give at least one value, or leave the key out")

@@ -100,12 +100,12 @@ def thermodynamic_integration(
     needs_energy("thermodynamic_integration", *one_or_two(potential))
     at = chosen_values("values", values, falling=True)
     whole_number("chains", chains, least=8)
+    whole_number("every", every, most=whole_number("steps", steps))
     if parameter == "temperature":
         if temperature is not None or not isinstance(potential, Potential) or (at <= 0).any():
             raise ConfigError("over temperature give one potential and positive values, and no other temperature")
         return _over_temperature(potential, at, chains, steps, every, dt, start, seed, reference)
     t = check_temperature(temperature)
-    whole_number("every", every, most=whole_number("steps", steps))
     slopes, seconds, acceptance = [], [], []
     for number, value in enumerate(at):
         here = varied(potential, parameter, float(value))

@@ -108,7 +108,7 @@ def local_learning_coefficient(
     t = check_temperature(temperature)
     whole_number("chains", chains, least=8)
     whole_number("steps", steps, least=16)
-    if not (np.isfinite(localization) and localization >= 0) or not 0 <= discard < 1:
+    if not 0 <= localization < np.inf or not 0 <= discard < 1:
         raise ConfigError(f"localization must not be negative, discard in [0, 1): got {localization!r}, {discard!r}")
     origin = one_position(position, potential.coordinates, potential.dim)
     minibatches = potential.sampler is not None

@@ -98,7 +98,7 @@ def check_period(period: Any) -> float:
     ConfigError
     """
     number = isinstance(period, int | float | np.integer | np.floating) and not isinstance(period, bool)
-    if period is None or (number and np.isfinite(period) and period > 0):
+    if period is None or (number and 0 < period < np.inf):
         return float(period or 0.0)
     raise ConfigError(f"period must be one positive number, such as 2 pi of an angle, got {period!r}")
 

@@ -114,6 +114,7 @@ def umbrella(
     solver = pymbar_solver()
     t, at = check_temperature(temperature), chosen_values("at", at)
     whole_number("chains", chains, least=8)
+    whole_number("every", every, most=whole_number("steps", steps))
     spacing = np.diff(at)
     k = _stiffnesses(t / float(spacing.max()) ** 2 if stiffness is None else stiffness, len(at))
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def plot_metadynamics(
         return _map(dataset, axes(ax))
     seen = dataset.isel({dataset.free_energy.dims[0]: np.flatnonzero(np.isfinite(dataset.free_energy))})
     ax = _curve(seen, "free_energy", ax, theory, potential)
-    (name,) = dataset.free_energy.dims
+    name = _along(dataset, "free_energy")
     bars(
         ax, seen[name], seen.free_energy_from_bias, half_widths(seen, "free_energy_from_bias"), color=GREEN,
         marker="s", ms=3, label="from the hills, 95 %",
@@ -80,7 +81,7 @@ def plot_umbrella(
 ) -> Axes:
     """Free energy from `umbrella` with its error band and the overlap of each window with the next."""
     ax = _curve(dataset, "free_energy", ax, theory, potential)
-    (name,) = dataset.free_energy.dims
+    name = _along(dataset, "free_energy")
     at = dataset[name].to_numpy()
     right = right_axis(ax, "overlap of neighbours", GREEN)
     right.bar(0.5 * (at[1:] + at[:-1]), dataset.overlap[:-1], 0.6 * np.diff(at), color=GREEN, alpha=0.2)
@@ -241,10 +242,18 @@ def _measured(dataset: xr.Dataset, name: str) -> tuple[float, float, str]:
     return value, float(half_widths(dataset, name)), measured(value, error, sign="±")
 
 
+def _along(dataset: xr.Dataset, variable: str) -> Hashable:
+    """What a quantity is a curve over."""
+    dims = dataset[variable].dims
+    if len(dims) != 1:
+        raise ShapeError(f"{variable} with dimensions {dims} is no curve: give the result that the plot is named after")
+    return dims[0]
+
+
 def _curve(dataset: xr.Dataset, variable: str, ax: Axes | None, theory: Any, potential: Potential | None) -> Axes:
     """A quantity with its band, and theory: from the same zero, shifted to the same average, or as it is against T."""
     ax = axes(ax)
-    (name,) = dataset[variable].dims
+    name = _along(dataset, variable)
     x, value = dataset[name].to_numpy(), dataset[variable]
     curve(
         ax, x, value, half_widths(dataset, variable), color=BLUE, ls="none", marker=".", ms=4, label="measured",

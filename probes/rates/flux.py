@@ -135,7 +135,7 @@ def reactive_flux(
     every = max(1, steps // 50) if every is None else whole_number("every", every)
     if steps // every < 8:
         raise ConfigError(f"every = {every} leaves {steps // every} times to look at paths: give 8 or more")
-    if isinstance(at, bool) or not isinstance(at, int | float) or not np.isfinite(at):
+    if isinstance(at, bool) or not isinstance(at, int | float) or not abs(at) < np.inf:
         raise ConfigError(f"at must be a finite number, got {at!r}")
     field = scalar_field(potential, coordinate)
     density, density_error, bend, beyond = _density(potential, field, profile, coordinate, float(at), t)

@@ -201,7 +201,7 @@ def _dynamics(potential: Any, given: Any, temperature: Any, start: Any) -> tuple
 
 def _boundaries(a: Any, b: Any) -> tuple[float, float, float]:
     """Boundaries in the direction in which q times the sign rises."""
-    numbers = [isinstance(one, int | float | np.number) and np.isfinite(one) for one in (a, b)]
+    numbers = [isinstance(one, int | float | np.number) and abs(one) < np.inf for one in (a, b)]
     if not all(numbers) or a == b:
         raise ConfigError(f"a and b must be two different numbers, the boundaries of A and of B, got {a!r} and {b!r}")
     sign = 1.0 if b > a else -1.0

@@ -140,6 +140,10 @@ def test_the_door_names_what_does_not_fit():
         reciprocal("two", data)
     with pytest.raises(ShapeError, match=r"needs 'missing', and the dataset has only \['there'\]"):
         reciprocal(2.0, data)
+    for several in (np.ones(1), torch.ones(1), np.ones(2)):
+        with pytest.raises(ConfigError, match=r"number = .*of shape \(.,\) is not one number"):
+            reciprocal(several, data)
+    assert reciprocal(np.array(2.0), data.assign(missing=0.0)) == 0.5
     with pytest.raises(ConfigError, match="sure = 'no' is not True or False"):
         reciprocal(2.0, data, sure="no")
     with pytest.raises(ZeroDivisionError):

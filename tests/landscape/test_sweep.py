@@ -132,6 +132,8 @@ def test_what_is_given_is_left_alone():
         ({"temperature": []}, r"over\['temperature'\] is an empty list"),
         ({"temperature": 0.1}, r"over\['temperature'\] must be a list of values, got 0.1"),
         ({"backend": "auto"}, "must be a list of values, got 'auto'"),
+        ({"temperature": {0.1, 0.2}}, "must be a list of values, got {"),
+        ({"temperature": np.array(0.1)}, "must be a list of values, got array"),
         ({"temperature": [0.1, 0.2, 0.1]}, "a value twice"),
         ({"steps.more": [1]}, "the specification has the value 40 for 'steps', which is not a table"),
         ({"temperature,chains": [[0.1, 2], [0.2]]}, r"rows of 2 values, got the row \[0.2\]"),

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import landscape as ls
+from landscape import potentials
 from landscape.errors import ConfigError, LandscapeError, ShapeError
 from landscape.potentials import Expression, Function
 
@@ -253,3 +254,25 @@ def test_given_derivatives_of_the_wrong_shape():
         short.gradient(POINTS)
     with pytest.raises(ShapeError, match=r"hvp.*float"):
         short.hvp(POINTS, np.ones(3))
+
+
+def test_a_class_of_ones_own_needs_no_more_than_its_energy_and_dim():
+    """No bounds are no walls; a missing number of coordinates is said, other names stay Python's affair."""
+
+    class Bowl(potentials.Potential):
+        dim = 2
+
+        def _energy(self, position):
+            return (position**2).sum(-1)
+
+    class Forgetful(potentials.Potential):
+        _energy = Bowl._energy
+
+    run = ls.simulate(Bowl(), ls.EulerMaruyama(dt=0.1), temperature=0.1, steps=3, chains=2, start=[0.1, 0.0])
+    assert run.position.notnull().all()
+    assert not Bowl().bounds
+    for use in (lambda: Forgetful().energy([0.0]), lambda: ls.simulate(Forgetful(), ls.EulerMaruyama(dt=0.1), steps=1)):
+        with pytest.raises(ConfigError, match="Forgetful does not say how many coordinates it has: set dim"):
+            use()
+    with pytest.raises(AttributeError, match="no attribute 'sides'"):
+        _ = Bowl().sides

@@ -241,6 +241,7 @@ def test_settings_survive_as_plain_data(loss):
         lambda: CrossEntropy(weight=[-1.0, 1.0]),
         lambda: CrossEntropy(label_smoothing=1.5),
         lambda: CrossEntropy(ignore_index=0.5),
+        lambda: CrossEntropy(ignore_index=2**70),
         lambda: CrossEntropy(class_axis=2),
         lambda: Huber(delta=0),
         lambda: BinaryCrossEntropy(pos_weight=-1),
