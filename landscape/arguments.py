@@ -66,9 +66,7 @@ def guarded_class(made: C) -> C:
 
 def _guard(function: Any, explain: Callable[..., LandscapeError | None]) -> Any:
     def call(*arguments: Any, **named: Any) -> Any:
-        wrong = another_kind(function, arguments, named)
-        if wrong is not None:
-            raise wrong
+        arguments, named = settled(function, arguments, named)
         try:
             return function(*arguments, **named)
         except own:
@@ -79,29 +77,38 @@ def _guard(function: Any, explain: Callable[..., LandscapeError | None]) -> Any:
                 raise
             raise ours from error
 
-    own, any_other, another_kind = LandscapeError, Exception, _another_kind
+    own, any_other, settled = LandscapeError, Exception, _settled
     # with the globals of the module that it is written in, or doctest takes it for one of another module
     twin = types.FunctionType(call.__code__, function.__globals__, function.__name__, None, call.__closure__)
     return functools.update_wrapper(twin, function)
 
 
-def _another_kind(function: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> ConfigError | None:
-    """What nothing would come to grief over: no word or flag where one is meant, which passes for a true flag, and
-    several numbers, or one in a list of its own, where one is meant.
+def _settled(
+    function: Any, arguments: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments, but for those over which nothing would come to grief: no word or flag where one is meant, which
+    passes for a true flag, and several numbers, or one in a list of its own, where one is meant.
 
-    Which words there are the function itself says.
+    NumPy's integers, which overflow, become Python's. Which words there are the function itself says.
+
+    Raises
+    ------
+    ConfigError
     """
     for name, (place, hint, kinds) in _choices(function).items():
         value = named.get(name, arguments[place] if place < len(arguments) else None)
-        if value is None or any(_plain(value, kind) for kind in kinds):
+        if value is None or type(value) in kinds:
             continue
         if kinds <= {int, float}:  # words for a number and the like are found out where it is used
             if getattr(value, "shape", ()):
-                return ConfigError(f"{name} = {_shown(value)} of shape {tuple(value.shape)} is not one number")
-            continue
-        wanted = "True or False" if hint is bool else _in_words(hint)
-        return ConfigError(f"{name} = {_shown(value)} is not {wanted}")
-    return None
+                raise ConfigError(f"{name} = {_shown(value)} of shape {tuple(value.shape)} is not one number")
+            if isinstance(value, Integral) and not isinstance(value, int):
+                named = {**named, name: int(value)} if name in named else named
+                arguments = arguments if name in named else (*arguments[:place], int(value), *arguments[place + 1 :])
+        elif not any(_plain(value, kind) for kind in kinds):
+            wanted = "True or False" if hint is bool else _in_words(hint)
+            raise ConfigError(f"{name} = {_shown(value)} is not {wanted}")
+    return arguments, named
 
 
 @functools.cache

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from landscape.potentials.conservative import needs_energy
 from landscape.progress import progress_bar
 from landscape.results import global_attributes
 from landscape.storage.buffers import stored_buffers
+from landscape.storage.interruption import keeping
 
 __all__ = ["minimize"]
 
@@ -72,7 +74,8 @@ def minimize(
     -------
     xarray.Dataset
         ``position (coordinate)``, ``energy``, ``gradient_norm``, ``converged``; ``history_energy`` and
-        ``history_gradient_norm`` on ``iteration``; buffers of batch normalisation. A `start` for `simulate`.
+        ``history_gradient_norm`` on ``iteration``; buffers of batch normalisation. A `start` for `simulate`. An
+        interruption comes with what was reached as its attribute `dataset`, from which another call can start.
 
     Raises
     ------
@@ -109,24 +112,44 @@ def minimize(
         raise ShapeError(f"minimize takes one start, got {len(state.position)}")
     if method == "newton" and plan.walls.folds:
         raise ConfigError('method="newton" knows no walls, and this potential has bounds: use "lbfgs"')
-    with progress_bar(limit, f"minimum by {method}", show=progress) as report:
-        if method in ("adam", "gd"):
-            position, history = _first_order(plan, state, limit, tolerance, report)
-        else:
-            first = method == "lbfgs"
-            position, history = _second_order(plan, state, limit, tolerance, report, first=first)
-    _warn(plan, method, lr, history, tolerance, limit)
     spec: dict[str, Any] = {"task": "minimize", "method": method, "tolerance": tolerance, "steps": limit, "lr": rate}
     spec |= {key: value for key, value in described.items() if key in ("potential", "start")}
-    return _dataset(plan, potential, position, history, tolerance, spec)
+    with progress_bar(limit, f"minimum by {method}", show=progress) as report:
+        begin = state.position[0]
+        trail: _Trail | Objective
+        if method in ("adam", "gd"):
+            trail = steps_taken = _Trail(begin.clone(), [(0, *_energy_and_norm(plan, begin))])
+            search = partial(_first_order, plan, state, steps_taken, limit, tolerance, report)
+        else:
+            trail = objective = Objective(
+                plan.potential, begin, tolerance, lambda at, slope: _norm(plan, at, slope), report
+            )
+            search = partial(_second_order, plan, objective, limit, tolerance, first=method == "lbfgs")
+
+        def result(position: Tensor) -> xr.Dataset:
+            return _dataset(plan, potential, position, trail.history, tolerance, spec)
+
+        with keeping(
+            lambda: result(trail.position),
+            lambda: f"interrupted at iteration {trail.history[-1][0]} of {limit} of the minimum",
+        ):
+            position = search()
+    _warn(plan, method, lr, trail.history, tolerance, limit)
+    return result(position)
 
 
-def _first_order(
-    plan: Plan, state: State, limit: int, tolerance: float, report: Any
-) -> tuple[Tensor, list[tuple[int, float, float]]]:
+@dataclass
+class _Trail:
+    """Where a search was last, and iteration, energy and gradient norm on the way."""
+
+    position: Tensor
+    history: list[tuple[int, float, float]]
+
+
+def _first_order(plan: Plan, state: State, trail: _Trail, limit: int, tolerance: float, report: Any) -> Tensor:
     # Rate by stages of the run: the full one for three fifths, then a tenth of it reached in four steps of 10^(-1/4).
     factors = [1.0] * 6 + [10 ** (-k / 4) for k in range(1, 5)] if isinstance(plan.integrator, Adam) else [1.0] * 10
-    history = [(0, *_energy_and_norm(plan, state.position[0]))]
+    history = trail.history
     every = max(1, limit // HISTORY)
     while state.step < limit and history[-1][2] > tolerance:
         stage = min(int(10 * state.step / limit), 9)
@@ -134,19 +157,17 @@ def _first_order(
         stop = min(limit, state.step + every, -(-(stage + 1) * limit // 10))
         engine.advance(stop - state.step)
         engine.close()
-        history.append((state.step, *_energy_and_norm(plan, state.position[0])))
+        trail.position = state.position[0].clone()
+        history.append((state.step, *_energy_and_norm(plan, trail.position)))
         report(state.step)
         if not np.isfinite(history[-1][1]):
             break
-    return state.position[0], history
+    return state.position[0]
 
 
-def _second_order(
-    plan: Plan, state: State, limit: int, tolerance: float, report: Any, *, first: bool = True
-) -> tuple[Tensor, list[tuple[int, float, float]]]:
+def _second_order(plan: Plan, objective: Objective, limit: int, tolerance: float, *, first: bool = True) -> Tensor:
     """L-BFGS while its line search gets on, then Newton's method, where there are no boundaries."""
-    like = state.position[0]
-    objective = Objective(plan.potential, like, tolerance, lambda at, slope: _norm(plan, at, slope), report)
+    like = objective.start
     x = like.cpu().double().numpy()
     ends_second = not plan.walls.folds
     if first:
@@ -160,7 +181,7 @@ def _second_order(
     done, _, norm = objective.history[-1]
     if norm > tolerance and done < limit and ends_second:
         x = newton(objective, x, limit - done)
-    return objective.tensor(x), objective.history
+    return objective.tensor(x)
 
 
 def _norm(plan: Plan, position: Tensor, gradient: Tensor) -> float:

@@ -41,6 +41,7 @@ class Objective:
         self.potential, self.start, self.tolerance, self.norm, self.report = potential, start, tolerance, norm, report
         self._last: tuple[Vector, float, float] = (np.full(len(start), np.nan), np.nan, np.nan)
         self._standing = 0
+        self.position = start  # that of the last iteration
         self.history: list[tuple[int, float, float]] = [(0, *self.look(start))]
 
     def look(self, position: Tensor) -> tuple[float, float]:
@@ -71,6 +72,7 @@ class Objective:
         seen = self._last[1:] if np.array_equal(x, self._last[0]) else self.look(self.tensor(x))
         self._standing = self._standing + 1 if seen[0] == self.history[-1][1] else 0
         self.history.append((self.history[-1][0] + 1, *seen))
+        self.position = self.tensor(x)
         self.report(self.history[-1][0])
         if self.history[-1][2] <= self.tolerance or self._standing >= REJECTED:
             raise StopIteration

@@ -17,7 +17,7 @@ from landscape.codec import python_object
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.modes import out_of_inference, plain_modes
 from landscape.potentials.names import spelled
-from landscape.potentials.positions import ordered
+from landscape.potentials.positions import check_dense, ordered
 
 if TYPE_CHECKING:
     from landscape.potentials.layout import Layout
@@ -384,6 +384,7 @@ class Potential(ABC):
         """A checked floating tensor, and the way back to the kind of thing that was given."""
         back: Callable[[Tensor], Any]
         if isinstance(position, Tensor):
+            check_dense(position)
             tensor, back = position, _unchanged
         else:
             values = ordered(position, self.coordinates, self.dim)

@@ -17,10 +17,32 @@ from numpy.typing import NDArray
 from landscape.errors import ShapeError
 from landscape.potentials.names import spelled
 
-__all__ = ["aligned", "alike", "array_dims", "labelled", "one_position", "ordered", "plain_array", "stored", "unmasked"]
+__all__ = [
+    "aligned",
+    "alike",
+    "array_dims",
+    "check_dense",
+    "labelled",
+    "one_position",
+    "ordered",
+    "plain_array",
+    "stored",
+    "unmasked",
+]
 
 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
+
+
+def check_dense(tensor: Any, what: str = "positions") -> None:
+    """Refuse a tensor that does not hold all its numbers in rows.
+
+    Raises
+    ------
+    ShapeError
+    """
+    if "sparse" in str(tensor.layout):
+        raise ShapeError(f"{what} must be a dense tensor, got the layout {tensor.layout}: give tensor.to_dense()")
 
 
 def plain_array(values: Any, what: str = "positions") -> NDArray[Any]:
@@ -52,7 +74,7 @@ def plain_array(values: Any, what: str = "positions") -> NDArray[Any]:
         raise ShapeError(f"{what} must be real numbers in rows of equal length") from None
     if found.dtype.kind not in "fiu":
         raise ShapeError(f"{what} must be real numbers, got dtype {found.dtype}")
-    return found
+    return found if min(found.strides, default=0) >= 0 else found.copy()  # torch takes no negative strides
 
 
 def unmasked(values: Any, dtype: Any = None) -> NDArray[Any]:

@@ -82,7 +82,7 @@ def batch_temperature(
     Returns
     -------
     array
-        k <x^2>, of the shape of `curvature`; NaN where descent is not stable.
+        k <x^2>, of the shape of `curvature`; NaN where descent is not stable, and of epochs where lr k is below 1e-12.
 
     Raises
     ------
@@ -126,7 +126,9 @@ def batch_temperature(
 
 
 def _epoch_variance(curvature: float, lr: float, momentum: float, sizes: FloatArray) -> float:
-    """<x^2> for C = 1, over the states after each step of an epoch."""
+    """<x^2> for C = 1, over the states after each step of an epoch; NaN where rounding hides that it relaxes at all."""
+    if lr * curvature < 1e-12:
+        return float("nan")
     step = np.array([[1.0 - lr * curvature, momentum], [-lr * curvature, momentum]])  # of (x, v)
     kick = np.array([-lr, -lr])
     power, spread, common = np.eye(2), np.zeros((2, 2)), np.zeros(2)

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape.errors import ConfigError, ShapeError
+from landscape.potentials.positions import plain_array
 from landscape.probes._pairs import pair_of_chains
 from landscape.storage.files import read_spec
 
@@ -60,7 +61,8 @@ class Projected:
         if arc.shape[1] < 2:
             raise ShapeError(f"the run has {arc.shape[1]} projections, its start among them: 2 are needed at least")
         time = np.broadcast_to(run["projection_time"].transpose(..., "projection").to_numpy(), arc.shape)
-        given: Any = run["temperature"] if temperature is None else np.asarray(temperature, dtype=float)
+        own = None if temperature is None else plain_array(temperature, "temperature").astype(float)
+        given: Any = run["temperature"] if own is None else own
         if given.ndim == 2:
             raise ConfigError(
                 "the temperature of the run changes in time: give `temperature`, or a run at constant one"

@@ -9,12 +9,11 @@ from typing import Any
 import xarray as xr
 
 from landscape.cli.console import console, no_overwrite
-from landscape.cli.simulating import assign
+from landscape.cli.simulating import assign, keeping_in
 from landscape.errors import ConfigError
 from landscape.opening import open as open_run
 from landscape.specification import build
 from landscape.storage.files import read_spec, save
-from landscape.storage.interruption import told
 from landscape.tables import without_seed
 
 __all__ = ["connect_minima"]
@@ -25,7 +24,8 @@ def connect_minima(
 ) -> None:
     """Join two stored minima, or go on from a stored path, on the landscape that the first file names.
 
-    An automated band that was killed goes on from its last checkpoint; a band of one rate is kept where it was.
+    An automated band that was killed goes on from its last checkpoint; a band of one rate, and a curve, is kept where
+    it was.
     """
     spec: dict[str, Any] = {"task": "connect", "method": method, "start": {"file": str(start)}, "settings": {}}
     spec["potential"] = _landscape(start)
@@ -43,15 +43,19 @@ def connect_minima(
     unfinished = target.with_suffix(".unfinished.nc")
     if method == "auto_neb":
         spec["settings"].setdefault("checkpoint", str(unfinished))
-    keeps = f"the same command goes on from {str(unfinished)!r}" if method == "auto_neb" else ""
-    with told(lambda inside: _way_on(inside, keeps)):
-        try:
-            path = build(spec).call()
-        except (KeyboardInterrupt, SystemExit) as stop:
-            if (band := getattr(stop, "dataset", None)) is not None:
-                save(band, unfinished)
-                keeps = f"go on with `{_onward(unfinished, output, method, assignments, band)}`"
-            raise
+
+    def way_on(inside: str, reached: xr.Dataset | None) -> str:
+        where = inside.partition(";")[0] or "interrupted"
+        if method == "auto_neb":
+            return f"{where}; the same command goes on from {str(unfinished)!r}"
+        if reached is None:
+            return f"{where} before the first step: nothing was written"
+        if method in ("neb", "string"):
+            return f"{where}; go on with `{_onward(unfinished, output, method, assignments, reached)}`"
+        return f"{where}; the curve as it was is kept in {str(unfinished)!r}"
+
+    with keeping_in(unfinished, way_on):
+        path = build(spec).call()
     save(path, target)
     unfinished.unlink(missing_ok=True)
     heights = path.energy.values
@@ -59,11 +63,6 @@ def connect_minima(
         f"wrote [bold]{target}[/bold]: {path.sizes['pivot']} pivots, length {float(path.arc_length[-1]):.4g}; energy "
         f"{heights[0]:.4g} and {heights[-1]:.4g} at the ends, {heights.max():.4g} at the highest pivot"
     )
-
-
-def _way_on(inside: str, kept: str) -> str:
-    where = inside.partition(";")[0] or "interrupted"
-    return f"{where}; {kept or 'of bezier and polychain nothing is kept'}"
 
 
 def _onward(unfinished: Path, output: Path, method: str, assignments: list[str], band: xr.Dataset) -> str:

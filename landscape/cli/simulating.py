@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
 import tomllib
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ from landscape.storage.run_reader import OF_FOLDERS
 from landscape.tables import put
 from landscape.text import duration
 
-__all__ = ["assign", "consolidate_run", "read_config", "resume_run", "run_config"]
+__all__ = ["assign", "consolidate_run", "keeping_in", "read_config", "resume_run", "run_config"]
 
 
 def run_config(
@@ -48,9 +51,18 @@ def run_config(
         raise ConfigError(
             f"--checkpoint-every is for {', '.join(STEPWISE)}; {prepared.spec['task']} has no checkpoints"
         )
-    dataset = _to_file(prepared, target, unfinished, checkpoint_every)
-    save(dataset, target)
-    _remove(unfinished)
+    if unfinished is not None:
+        dataset = _to_file(prepared, target, unfinished, checkpoint_every)
+        save(dataset, target)
+        _remove(unfinished)
+    else:
+        left = target.with_suffix(".unfinished.nc")
+        with keeping_in(
+            left, lambda inside, _: f"{inside}; {_from_there(prepared, config, target, assignments, left)}"
+        ):
+            dataset = _to_file(prepared, target, None, checkpoint_every)
+        save(dataset, target)
+        left.unlink(missing_ok=True)
     _report(dataset, target)
 
 
@@ -74,6 +86,32 @@ def _to_file(prepared: Prepared, target: Path, unfinished: Path | None, checkpoi
             _remove(unfinished)  # nothing was begun
         raise
     return _without_progress(dataset)
+
+
+@contextmanager
+def keeping_in(left: Path, way_on: Callable[[str, xr.Dataset | None], str]) -> Iterator[None]:
+    """A context in which what an interruption comes with is stored.
+
+    `way_on` takes what was said inside and what was stored, and gives what to say.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        reached = getattr(stop, "dataset", None)
+        if reached is not None:
+            save(reached, left)
+        with told(lambda inside: way_on(inside, reached)):
+            raise
+
+
+def _from_there(prepared: Prepared, config: Path, target: Path, assignments: list[str], left: Path) -> str:
+    """Where what was reached is, and the command that starts a minimisation from it."""
+    if prepared.spec["task"] != "minimize":
+        return f"what was reached is kept in {str(left)!r}"
+    rest = [text for text in assignments if not text.partition("=")[0].strip().startswith("start")]
+    rest.append(f"start={{file = {json.dumps(str(left))}}}")
+    words = " ".join(f"--set {shlex.quote(text)}" for text in rest)
+    return f"go on with `landscape simulate {shlex.quote(str(config))} -o {shlex.quote(str(target))} {words}`"
 
 
 def _same_command(inside: str, unfinished: Path) -> str:
@@ -155,8 +193,6 @@ def assign(spec: dict[str, Any], text: str) -> None:
 
 
 def _show_plan(prepared: Prepared) -> None:
-    import json
-
     console.print_json(json.dumps(prepared.spec))
     if prepared.function is not simulate:
         return

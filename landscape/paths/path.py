@@ -19,7 +19,7 @@ from landscape.paths import storing
 from landscape.paths.curve import Curve
 from landscape.paths.evaluation import energies_at
 from landscape.potentials.base import Potential
-from landscape.potentials.positions import aligned, plain_array
+from landscape.potentials.positions import aligned, check_dense, plain_array
 from landscape.storage.files import open_file as open_dataset
 from landscape.storage.files import save as save_dataset
 
@@ -333,8 +333,9 @@ def real_tensor(values: Any) -> Tensor:
     if isinstance(values, Tensor):
         if values.is_complex() or values.dtype == torch.bool:
             raise ShapeError(f"expected real numbers, got dtype {values.dtype}")
-        if values.is_meta or values.layout != torch.strided:
-            raise ShapeError(f"expected a tensor that holds its numbers in rows, got one on {values.device}")
+        check_dense(values)
+        if values.is_meta:
+            raise ShapeError(f"expected a tensor that holds its numbers, got one on {values.device}")
         return values.detach()
     return torch.from_numpy(np.array(plain_array(values, "these"), dtype=np.float64))
 

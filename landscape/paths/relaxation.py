@@ -20,7 +20,7 @@ from landscape.paths.tangents import perpendicular
 from landscape.potentials.base import Potential
 from landscape.progress import progress_bar
 from landscape.results import global_attributes
-from landscape.storage.interruption import told
+from landscape.storage.interruption import keeping
 
 __all__ = ["KEPT", "Motion", "check_finite", "finished_path", "one_cycle", "relax"]
 
@@ -111,17 +111,15 @@ def one_cycle(
         return finished_path(potential, motion.pivots, history, method, settings, descent.pivots_at_once)
 
     with (
-        told(lambda _: f"interrupted at step {motion.done} of {descent.steps} of the band"),
+        keeping(
+            lambda: reached().to_dataset(), lambda: f"interrupted at step {motion.done} of {descent.steps} of the band"
+        ),
         progress_bar(descent.steps, method, show=search.progress) as report,
     ):
-        try:
-            relax(
-                descent.slopes(potential), domain, motion, rule, tangents_of, spacing, descent, first_step=0,
-                history=history, report=report,
-            )  # fmt: skip
-        except (KeyboardInterrupt, SystemExit) as stop:
-            stop.dataset = reached().to_dataset()  # type: ignore[union-attr]
-            raise
+        relax(
+            descent.slopes(potential), domain, motion, rule, tangents_of, spacing, descent, first_step=0,
+            history=history, report=report,
+        )  # fmt: skip
     return reached()
 
 

@@ -20,6 +20,7 @@ from landscape.paths.search import Descent
 from landscape.paths.straight import initial_pivots, path_given
 from landscape.potentials.base import Potential
 from landscape.progress import progress_bar
+from landscape.storage.interruption import keeping
 
 __all__ = ["bezier", "polychain"]
 
@@ -82,7 +83,8 @@ def bezier(
     Returns
     -------
     Path
-        With `energies`, `buffers` and `history`; its pivots lie on the curve, and `.spline` follows it.
+        With `energies`, `buffers` and `history`; its pivots lie on the curve, and `.spline` follows it. An interruption
+        comes with the curve that was reached as its attribute `dataset`.
 
     Raises
     ------
@@ -109,14 +111,16 @@ def bezier(
     whole_number("pivots", pivots, least=3)
     domain = domain_of(potential, constraint)
     descent = Descent(steps, lr, momentum, seed=seed, pivots_at_once=pivots_at_once)
-    control, history = _train(
-        potential, start, end, _bernstein(bends + 1), bends, points, descent, "bezier", domain, end_tolerance, progress
-    )
-    t = torch.linspace(0, 1, pivots, dtype=torch.float64, device=control.device)
-    inner = domain.inside(_bernstein(bends + 1)(t[1:-1]).to(control.dtype) @ control)
-    sampled = torch.cat([control[:1], inner, control[-1:]])
-    settings = {"bends": bends, "points": points} | domain.spec()
-    return _finished(potential, sampled, history, descent, "bezier", settings)
+    t = torch.linspace(0, 1, pivots, dtype=torch.float64)[1:-1]
+
+    def along(control: Tensor) -> Tensor:
+        inner = domain.inside(_bernstein(bends + 1)(t.to(control.device)).to(control.dtype) @ control)
+        return torch.cat([control[:1], inner, control[-1:]])
+
+    return _train(
+        potential, start, end, _bernstein(bends + 1), bends, points, descent, "bezier", domain, end_tolerance, progress,
+        along,
+    )  # fmt: skip
 
 
 @guarded
@@ -165,18 +169,17 @@ def polychain(
     whole_number("bends", bends)
     domain = domain_of(potential, constraint)
     descent = Descent(steps, lr, momentum, seed=seed, pivots_at_once=pivots_at_once)
-    control, history = _train(
-        potential, start, end, _hats(bends + 1), bends, points, descent, "polychain", domain, end_tolerance, progress
-    )
-    settings = {"bends": bends, "points": points} | domain.spec()
-    return _finished(potential, control, history, descent, "polychain", settings)
+    return _train(
+        potential, start, end, _hats(bends + 1), bends, points, descent, "polychain", domain, end_tolerance, progress,
+        lambda control: control,
+    )  # fmt: skip
 
 
 def _train(
     potential: Potential, start: Any, end: Any, basis: Basis, bends: int, points: int, descent: Descent, method: str,
-    domain: Domain, end_tolerance: float, progress: bool | None,
-) -> tuple[Tensor, History]:  # fmt: skip
-    """Control points with the lowest mean energy, and the energies seen on the way."""
+    domain: Domain, end_tolerance: float, progress: bool | None, along: Callable[[Tensor], Tensor],
+) -> Path:  # fmt: skip
+    """The curve whose control points have the lowest mean energy; `along` gives the pivots of the result."""
     whole_number("points", points)
     steps = descent.steps
     pivots = 2 if path_given(start) is None else None
@@ -187,7 +190,18 @@ def _train(
     generator = torch.Generator("cpu").manual_seed(descent.seed % 2**63)
     times = torch.rand(steps, points, generator=generator, dtype=torch.float64).to(ends.device)
     velocity, history = torch.zeros_like(control[1:-1]), History()
-    with progress_bar(steps, method, show=progress) as report:
+    settings, step = descent.spec() | {"bends": bends, "points": points} | domain.spec(), 0
+
+    def reached(done: int) -> Path:
+        pivots = along(control)
+        highest = float(energies_at(potential, pivots, descent.pivots_at_once).max())
+        history.end_cycle(descent.lr, done, len(pivots), highest)
+        return finished_path(potential, pivots, history, method, settings, descent.pivots_at_once)
+
+    with (
+        keeping(lambda: reached(step).to_dataset(), lambda: f"interrupted at step {step} of {steps} of the curve"),
+        progress_bar(steps, method, show=progress) as report,
+    ):
         for step in range(steps):
             weights = basis(times[step]).to(control.dtype)
             curve = weights @ control
@@ -202,15 +216,7 @@ def _train(
             moved = control[1:-1] - rate * velocity
             # a chain is its control points; a Bezier curve that stays within boundaries may need some beyond them
             control = torch.cat([control[:1], domain.inside(moved) if method == "polychain" else moved, control[-1:]])
-    return control, history
-
-
-def _finished(
-    potential: Potential, pivots: Tensor, history: History, descent: Descent, method: str, settings: dict[str, Any]
-) -> Path:
-    highest = float(energies_at(potential, pivots, descent.pivots_at_once).max())
-    history.end_cycle(descent.lr, descent.steps, len(pivots), highest)
-    return finished_path(potential, pivots, history, method, descent.spec() | settings, descent.pivots_at_once)
+    return reached(steps)
 
 
 def _bernstein(degree: int) -> Basis:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from landscape.pace import Clock
 
-__all__ = ["CODES", "Cadence", "Interruption", "notes_of", "told"]
+__all__ = ["CODES", "Cadence", "Interruption", "keeping", "notes_of", "told"]
 
 CODES: Final = {signal.SIGINT: 130, signal.SIGTERM: 143}  # of a process that ends by them, as shells count
 
@@ -30,6 +30,25 @@ def told(way_on: Callable[[str], str]) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit) as error:
         error.__notes__ = [way_on(notes_of(error))]
         raise
+
+
+@contextmanager
+def keeping(reached: Callable[[], Any], where: Callable[[], str]) -> Iterator[None]:
+    """A context out of which an interruption comes with what was reached, as its attribute `dataset`.
+
+    Parameters
+    ----------
+    reached : callable
+        Gives the Dataset.
+    where : callable
+        Says how far the work was, for the note.
+    """
+    with told(lambda _: where()):
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit) as stop:
+            stop.dataset = reached()  # type: ignore[union-attr]
+            raise
 
 
 def notes_of(error: BaseException) -> str:

@@ -104,6 +104,7 @@ class Huber(_Valued):
     def __post_init__(self) -> None:
         if isinstance(self.delta, bool) or not 0 < self.delta < math.inf:
             raise ConfigError(f"delta must be a positive number, got {self.delta!r}")
+        object.__setattr__(self, "delta", float(self.delta))
 
     def _of(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return functional.huber_loss(outputs, targets.to(outputs), reduction="none", delta=self.delta)

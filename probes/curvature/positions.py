@@ -15,7 +15,7 @@ from landscape.checks import whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.modes import out_of_inference
-from landscape.potentials.positions import aligned, labelled, plain_array, stored
+from landscape.potentials.positions import aligned, check_dense, labelled, plain_array, stored
 from landscape.probes._describe import annotate
 from landscape.probes.curvature.operators import HessianOperator, layer_blocks
 
@@ -73,7 +73,11 @@ class Places:
             coords = {str(name): c for name, c in array.coords.items() if "coordinate" not in c.dims}
             values: Any = plain_array(array.to_numpy())
         else:
-            values = out_of_inference(positions) if isinstance(positions, torch.Tensor) else plain_array(positions)
+            if isinstance(positions, torch.Tensor):
+                check_dense(positions)
+                values = out_of_inference(positions)
+            else:
+                values = plain_array(positions)
             count = values.ndim - 1
             dims = _LEADING.get(count, tuple(f"axis_{i}" for i in range(count)))
         if values.ndim == 0 or values.shape[-1] != dim:

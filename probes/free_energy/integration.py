@@ -111,9 +111,10 @@ def thermodynamic_integration(
         here = varied(potential, parameter, float(value))
         slope, second = slope_of(potential, parameter, float(value)), slope_of(potential, parameter, float(value), 2)
         origin = here.default_start().numpy() if start is None else plain_array(start, "start").astype(float)
-        rule = tuned(here, t, np.tile(origin, (chains, 1)), dt=dt, seed=seed + 7919 * number)
+        own_seed = (seed + 7919 * number) % 2**64
+        rule = tuned(here, t, np.tile(origin, (chains, 1)), dt=dt, seed=own_seed)
         run = observed(
-            here, rule, t, steps=steps, every=every, seed=seed + 7919 * number,
+            here, rule, t, steps=steps, every=every, seed=own_seed,
             observables={
                 name: lambda _, x, field=field: field.energy(x)
                 for name, field in (("slope", slope), ("second", second)) if field is not None

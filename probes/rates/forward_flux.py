@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -201,7 +202,7 @@ def _dynamics(potential: Any, given: Any, temperature: Any, start: Any) -> tuple
 
 def _boundaries(a: Any, b: Any) -> tuple[float, float, float]:
     """Boundaries in the direction in which q times the sign rises."""
-    numbers = [isinstance(one, int | float | np.number) and abs(one) < np.inf for one in (a, b)]
+    numbers = [isinstance(one, Real) and abs(float(one)) < np.inf for one in (a, b)]
     if not all(numbers) or a == b:
         raise ConfigError(f"a and b must be two different numbers, the boundaries of A and of B, got {a!r} and {b!r}")
     sign = 1.0 if b > a else -1.0

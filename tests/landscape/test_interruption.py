@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import pkgutil
 import re
 import shlex
 import signal
@@ -204,15 +206,7 @@ def test_a_band_of_one_rate_is_kept_with_the_command_that_goes_on(method, tmp_pa
     for side, x in (("left", -0.9), ("right", 0.9)):
         text = f'task = "minimize"\nmethod = "lbfgs"\nstart = [{x}, 0.1]\n{potential}'
         assert run(["simulate", config(tmp_path, text, f"{side}.toml")]) == 0
-    real, seen = History.note, []
-
-    def note(self, step, energies, across):
-        seen.append(step)
-        if len(seen) == 30:
-            os.kill(os.getpid(), signal.SIGINT)
-        real(self, step, energies, across)
-
-    monkeypatch.setattr(History, "note", note)
+    interrupt_at(monkeypatch, History, "note", 30)
     command = ["connect", str(tmp_path / "left.nc"), str(tmp_path / "right.nc"), "-o", str(tmp_path / "path.nc"),
                "--method", method, "--set", "pivots=7", "--set", "steps=400", "--set", "lr=0.05"]  # fmt: skip
     assert run(command) == 130
@@ -227,6 +221,77 @@ def test_a_band_of_one_rate_is_kept_with_the_command_that_goes_on(method, tmp_pa
         assert int(path.cycle_steps.sum()) == 400 - int(done)
         assert float(path.energy.max()) == pytest.approx(1.0, abs=1e-3)
     assert not (tmp_path / "path.unfinished.nc").exists()
+
+
+@pytest.mark.parametrize("method", ["bezier", "polychain"])
+def test_a_curve_is_kept_as_it_was(method, tmp_path, monkeypatch, capsys):
+    """Lower than the straight line, whose top is 2, and of as many steps as were made."""
+    potential = 'potential = { kind = "Expression", energy = "(x**2 - 1)**2 + (y - 1 + x**2)**2"'
+    potential += ', coordinates = ["x", "y"] }\n'
+    for side, x in (("left", -0.9), ("right", 0.9)):
+        text = f'task = "minimize"\nmethod = "lbfgs"\nstart = [{x}, 0.1]\n{potential}'
+        assert run(["simulate", config(tmp_path, text, f"{side}.toml")]) == 0
+    interrupt_at(monkeypatch, History, "note", 60)
+    command = ["connect", str(tmp_path / "left.nc"), str(tmp_path / "right.nc"), "-o", str(tmp_path / "path.nc"),
+               "--method", method, "--set", "steps=400", "--set", "lr=0.1", "--set", "points=4"]  # fmt: skip
+    assert run(command) == 130
+    said = capsys.readouterr().err
+    done = int(re.search(r"interrupted at step (\d+) of 400 of the curve; the curve as it was is kept in", said)[1])
+    left = tmp_path / "path.unfinished.nc"
+    assert str(left) in said and not (tmp_path / "path.nc").exists()
+    with ls.open(left) as path:
+        assert 0 < int(path.cycle_steps.sum()) == done < 400
+        assert float(path.energy.max()) < 1.9
+    assert run(command) == 0
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("method", ["adam", "lbfgs"])
+def test_a_minimum_goes_on_from_where_it_was(method, tmp_path, monkeypatch, capsys):
+    """In a narrow valley, whose floor takes more iterations than were made; the control starts from the beginning."""
+    text = f'task = "minimize"\nmethod = "{method}"\nstart = [-1.2, 1.0]\npotential = {{ kind = "Rosenbrock" }}\n'
+    file, target, left = config(tmp_path, text), tmp_path / "at.nc", tmp_path / "at.unfinished.nc"
+    name = {"adam": "landscape.minimize._energy_and_norm", "lbfgs": "landscape.objective.Objective.note"}[method]
+    interrupt_at(monkeypatch, *name.rsplit(".", 1), 20)
+    assert run(["simulate", file, "-o", str(target)]) == 130
+    said = capsys.readouterr().err
+    done, onward = re.search(r"interrupted at iteration (\d+) of \d+ of the minimum; go on with `landscape (.*)`", said
+                             ).groups()  # fmt: skip
+    assert int(done) > 0 and not target.exists()
+    with ls.open(left) as kept:
+        reached = float(kept.energy)
+        assert not kept.converged and int(kept.iteration[-1]) == int(done)
+        assert reached < 0.99 * float(kept.history_energy[0])
+    assert run(shlex.split(onward)) == 0
+    assert not left.exists()
+    with ls.open(target) as found:
+        assert found.converged
+        assert float(found.history_energy[0]) == pytest.approx(reached)
+        assert found.position.values == pytest.approx([1.0, 1.0], abs=1e-4)
+
+
+def test_python_gets_what_was_reached(monkeypatch):
+    interrupt_at(monkeypatch, "landscape.objective.Objective", "note", 10)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        ls.minimize(ls.potentials.toys.Rosenbrock(), [-1.2, 1.0], method="lbfgs")
+    (note,) = caught.value.__notes__
+    assert re.fullmatch(r"interrupted at iteration 9 of 5000 of the minimum", note)
+    assert ls.minimize(ls.potentials.toys.Rosenbrock(), caught.value.dataset, method="lbfgs").converged
+
+
+def interrupt_at(monkeypatch, owner, name, times):
+    """Sends a signal to this process when a function is called so many times."""
+    owner = pkgutil.resolve_name(owner) if isinstance(owner, str) else owner
+    real, seen = getattr(owner, name), []
+
+    @functools.wraps(real)  # SciPy reads the names of arguments
+    def counted(*arguments, **settings):
+        seen.append(name)
+        if len(seen) == times:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(*arguments, **settings)
+
+    monkeypatch.setattr(owner, name, counted)
 
 
 def test_python_sees_the_note(tmp_path, signal_at):
