@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from landscape.potentials.checks import whole_number
 from torch import Tensor
 from torch.nn import functional
 
 from landscape.arguments import guarded_class
+from landscape.checks import whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.losses.base import NamedLoss, spoken
 from landscape.potentials.positions import plain_array
