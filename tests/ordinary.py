@@ -5,7 +5,8 @@ long one case of a test function lasts, for functions that take longer in all th
 ordinary run takes as many cases as fit, at least one unless that lasts longer than ``SECONDS_OF_A_CASE``.
 Everything runs with ``LANDSCAPE_LONG_TESTS=1`` (``make long``), and wherever tests are chosen by name (``::`` or -k).
 
-The mark ``long`` keeps a test out of the ordinary run, the mark ``always`` keeps at least one of its cases in it.
+The mark ``long`` keeps a test out of the ordinary run, the mark ``always`` keeps at least one of its cases in it,
+``always(each=True)`` all of them, where none stands for the others.
 """
 
 import csv
@@ -52,8 +53,9 @@ def choose(config, items) -> None:
             cases[function_of(item.nodeid)].append(item)
     kept = set()
     for name, of_one in cases.items():
-        always = of_one[0].get_closest_marker("always") is not None
-        number = how_many(seconds[name], always=always) if name in seconds else len(of_one)
+        always = of_one[0].get_closest_marker("always")
+        each = name not in seconds or (always is not None and always.kwargs.get("each", False))
+        number = len(of_one) if each else how_many(seconds[name], always=always is not None)
         kept.update(of_one[place] for place in spread(len(of_one), number))
     left_out = [item for item in items if item not in kept]
     if left_out:

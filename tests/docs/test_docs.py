@@ -5,11 +5,19 @@ import re
 import matplotlib.pyplot as plt
 import pytest
 
+from tests.cases import LONG_ONLY
 from tests.docs.pages import PAGES, ROOT, differs, play
+
+OF_MINUTES = ("network.md", "rates_and_driven_systems.md", "interoperability.md", "experiment.md")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.always(each=True)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=LONG_ONLY if page.name in OF_MINUTES else ()) for page in PAGES],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
 def test_snippets_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plt.switch_backend("agg")

@@ -15,12 +15,13 @@ from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss, architectures
 from landscape.potentials.sharding import Shards
 from tests.docs.pages import ROOT, blocks, output
+from tests.ordinary import LONG
 
 GUIDE = ROOT / "docs" / "many_devices.md"
 
 SAMPLES, FIRST = 23, 14  # on rank 0; the other has 9
 PARTS = (slice(0, FIRST), slice(FIRST, SAMPLES))
-KINDS = ("plain", "general", "several")
+KINDS = ("plain", "general", "several") if LONG else ("plain",)
 
 
 def draws(*shape, seed=0):
