@@ -20,13 +20,14 @@ from landscape.potentials.fingerprint import common_facts, loss_name, module_rec
 from landscape.potentials.foreign_module import converted, private_copy
 from landscape.potentials.losses import CrossEntropy, SampleLoss
 from landscape.potentials.mlp_hessian import mlp_hessian
+from landscape.potentials.mlp_products import mlp_product
 from landscape.potentials.modes import out_of_inference, plain_modes
 from landscape.potentials.module_trials import check_derivative, check_function, samples_interact, undisturbed
 from landscape.potentials.network_data import check_count, check_dtype, check_settings, checked_call, fitting_data
 from landscape.potentials.network_function import NetworkFunction
 from landscape.potentials.norms import check_gathered, reestimated_statistics
 from landscape.potentials.plain_mlp import recognise
-from landscape.potentials.products import HessianProducts
+from landscape.potentials.products import HessianProducts, Product
 from landscape.potentials.samples import Samples, gather_samples
 from landscape.potentials.sharding import Shards
 from landscape.potentials.single_gradients import single_gradients
@@ -430,6 +431,30 @@ class NetworkLoss(NetworkFunction):
         (hessian,) = self.shards.mean(len(self.inputs), own)
         hessian.diagonal().add_(self.weight_decay)
         return hessian
+
+    def hessian_product(self, position: Tensor, inputs: Tensor, targets: Tensor) -> Product | None:
+        """Products with the Hessian of the mean loss over some samples, where they are written out.
+
+        A subclass for an architecture of its own overrides it, and all that needs products is as fast as they are.
+
+        Parameters
+        ----------
+        position : tensor, shape ``(dim,)``
+        inputs, targets : tensors, samples first
+
+        Returns
+        -------
+        callable or None
+            From vectors ``(k, dim)`` to new tensors ``(k, dim)``; None has them differentiated.
+
+        Examples
+        --------
+        >>> x = torch.tensor([[1.0], [3.0]])
+        >>> line = NetworkLoss(nn.Linear(1, 1), x, x, loss="mse")  # V(w, b) = mean (w x + b - x)^2
+        >>> line.hessian_product(torch.zeros(2), x, x)(torch.eye(2)).tolist()
+        [[10.0, 4.0], [4.0, 2.0]]
+        """
+        return None if self.plain_mlp is None else mlp_product(self.plain_mlp, position, inputs.flatten(1), targets)
 
     # -- minibatches ----------------------------------------------------------------------------------------------
 

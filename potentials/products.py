@@ -14,7 +14,7 @@ from landscape.errors import ConfigError
 from landscape.potentials.batch import Inputs
 from landscape.potentials.graph_memory import graph_bytes
 from landscape.potentials.missing_derivatives import agree, custom_functions, derivatives_named, refuse
-from landscape.potentials.mlp_products import mlp_product, mlp_product_bytes
+from landscape.potentials.mlp_products import mlp_product_bytes
 from landscape.potentials.parts import columns, flat, parts
 from landscape.potentials.plain_mlp import PlainMLP
 from landscape.potentials.sampled_loss import SampledLoss
@@ -247,8 +247,9 @@ class HessianProducts(_Products):
         self._check_custom_functions(position)
 
     def _product(self, inputs: Inputs, targets: Tensor, rows: slice) -> Product:
-        if self._plain is not None and isinstance(inputs, Tensor):
-            return self._written_out(self._plain, inputs, targets)
+        written = self._written_out(inputs, targets)
+        if written is not None:
+            return written
         mean = self._losses(inputs, targets).sum() / self.loss.samples
         leaves = self._leaves
         if not mean.requires_grad:
@@ -264,11 +265,14 @@ class HessianProducts(_Products):
         found: PlainMLP | None = getattr(self.loss, "plain_mlp", None) if whole else None
         return found
 
-    def _written_out(self, mlp: PlainMLP, inputs: Tensor, targets: Tensor) -> Product:
+    def _written_out(self, inputs: Inputs, targets: Tensor) -> Product | None:
+        """The products that the loss has without differentiation, where the matrix is of all its weights."""
+        if self.size != self.loss.dim or not isinstance(inputs, Tensor) or not len(inputs):
+            return None
         position = torch.cat([leaf.detach().reshape(-1) for leaf in self._leaves])
-        product = mlp_product(mlp, position, inputs.flatten(1), targets)
+        product = self.loss.hessian_product(position, inputs, targets)
         share = len(inputs) / self.loss.samples
-        return product if share == 1.0 else lambda vectors: product(vectors).mul_(share)
+        return product if product is None or share == 1.0 else lambda vectors: product(vectors).mul_(share)
 
     def _measured(self) -> tuple[torch.memory_format, int]:
         if self._plain is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -49,6 +49,9 @@ class SampledLoss(Protocol):
 
     def losses_of(self, outputs: Tensor, inputs: Inputs, targets: Tensor) -> Tensor:
         """Loss of every sample for given outputs."""
+
+    def hessian_product(self, position: Tensor, inputs: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """Products with the Hessian of the mean loss over some samples, where they are written out."""
 
     def statistics_at(self, vector: Tensor) -> Mapping[str, Tensor]:
         """Buffers with which quantities at a position are computed."""
