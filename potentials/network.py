@@ -450,7 +450,7 @@ class NetworkLoss(NetworkFunction):
         Examples
         --------
         >>> x = torch.tensor([[1.0], [3.0]])
-        >>> line = NetworkLoss(nn.Linear(1, 1), x, x, loss="mse")  # V(w, b) = mean (w x + b - x)^2
+        >>> line = NetworkLoss(nn.Sequential(nn.Linear(1, 1)), x, x, loss="mse")  # V(w, b) = mean (w x + b - x)^2
         >>> line.hessian_product(torch.zeros(2), x, x)(torch.eye(2)).tolist()
         [[10.0, 4.0], [4.0, 2.0]]
         """
