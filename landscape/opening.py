@@ -8,14 +8,14 @@ import xarray as xr
 
 from landscape.arguments import guarded
 from landscape.by_chain import by_chain
-from landscape.errors import StorageError
+from landscape.errors import ConfigError, StorageError
 from landscape.storage.files import open_file, path_of
 from landscape.storage.folder import kind_of
 from landscape.storage.run_reader import open_folder
 from landscape.sweeps.results import open_sweep
 from landscape.train import open_training
 
-__all__ = ["open"]
+__all__ = ["open", "stored_at"]
 
 
 @guarded
@@ -58,3 +58,18 @@ def open(path: str | os.PathLike[str]) -> xr.Dataset:
             f"{str(source)!r} is a folder without a run; expected one that simulate(output=...) wrote, or a netCDF file"
         )
     return by_chain({"sweep": open_sweep, "training": open_training, "run": open_folder}[kind](source))
+
+
+def stored_at(where: str, path: str | os.PathLike[str]) -> xr.Dataset:
+    """What is stored there, read whole, for a key of a specification; `where` names the key.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read.
+    """
+    try:
+        with open(path) as dataset:
+            return dataset.load()
+    except (StorageError, TypeError) as error:
+        raise ConfigError(f"{where}: {error}") from error

@@ -10,8 +10,8 @@ import xarray as xr
 
 from landscape import probes
 from landscape.building import build_integrator, build_potential
-from landscape.errors import ConfigError, StorageError
-from landscape.opening import open as open_run
+from landscape.errors import ConfigError
+from landscape.opening import stored_at
 from landscape.potentials.base import Potential
 from landscape.storage.files import read_spec
 
@@ -107,11 +107,7 @@ def probe(
 def _stored(table: Mapping[str, Any]) -> xr.Dataset:
     if set(table) != {"file"}:
         raise ConfigError(f'settings.reverse must be {{file = "reverse.nc"}}, got {dict(table)!r}')
-    try:
-        with open_run(table["file"]) as dataset:
-            return dataset.load()
-    except (StorageError, TypeError) as error:
-        raise ConfigError(f"settings.reverse.file: {error}") from error
+    return stored_at("settings.reverse.file", table["file"])
 
 
 def _variable(run: Any, name: str) -> xr.DataArray:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import netCDF4
 import xarray as xr
@@ -128,37 +128,27 @@ def _resume_training(
     return train(*arguments, **settings, output=folder, checkpoint_every=checkpoint_every, progress=progress)
 
 
-def _call(spec: Mapping[str, Any], objects: Mapping[str, Any]) -> tuple[Any, list[Any], dict[str, Any]]:
+OBJECTS: Final = ("potential", "integrator", "record", "constraint", "temperature")
+
+
+def _call(spec: Mapping[str, Any], objects: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """Function, arguments and settings of a stored run; a start that is a file or a minimum is in the checkpoint."""
-    known = _without(spec, objects)
-    prepared = build(
-        {key: one for key, one in known.items() if key not in ("start", "momentum") or isinstance(one, list)}
-    )
-    names = ("potential", "integrator")
-    arguments = [objects.get(name, one) for name, one in zip(names, prepared.arguments, strict=False)]
-    settings = prepared.settings | {key: one for key, one in objects.items() if key not in names}
-    return prepared.function, [*arguments, *prepared.arguments[2:]], settings
+    _check_objects(spec, objects)
+    known = {key: one for key, one in spec.items() if key not in ("start", "momentum") or isinstance(one, list)}
+    prepared = build(known, given=objects)
+    return prepared.function, prepared.arguments, prepared.settings
 
 
-_STAND_INS: Mapping[str, Any] = {
-    "potential": {"kind": "Quadratic", "stiffness": [1.0]},
-    "integrator": {"kind": "EulerMaruyama", "dt": 1.0},
-    "record": {},
-    "constraint": [],
-    "temperature": 0.0,
-}
-
-
-def _without(spec: Mapping[str, Any], objects: Mapping[str, Any]) -> dict[str, Any]:
-    """The specification with those tables out of the way that objects stand for, which must be the same."""
+def _check_objects(spec: Mapping[str, Any], objects: Mapping[str, Any]) -> None:
+    """Refuse objects that are not those of the run, and a run of which one is lacking."""
     for name, given in objects.items():
-        if name not in _STAND_INS:
-            raise ConfigError(f"resume takes no {name!r}; objects are {', '.join(_STAND_INS)}")
+        if name not in OBJECTS:
+            raise ConfigError(f"resume takes no {name!r}; objects are {', '.join(OBJECTS)}")
         now = json.loads(json.dumps(plain(listed(given) if name == "constraint" else given)))
         changed = differences({name: spec.get(name)}, {name: now})
         if changed:
             raise CheckpointError(f"this is not the {name} of the run: {'; '.join(changed)}")
-    lacking = [name for name in _STAND_INS if name not in objects and _from_python(spec.get(name), name)]
+    lacking = [name for name in OBJECTS if name not in objects and _from_python(spec.get(name), name)]
     if lacking:
         named = [f"{name} ({', '.join(_names(spec[name])) or spec[name]['kind']})" for name in lacking]
         call, one = ", ".join(f"{name}=..." for name in [*lacking, *objects]), len(lacking) == 1
@@ -166,7 +156,6 @@ def _without(spec: Mapping[str, Any], objects: Mapping[str, Any]) -> dict[str, A
             f"the {' and the '.join(named)} of this run {'was' if one else 'were'} given from Python, and resume needs "
             f"{'it' if one else 'them'} again: landscape.resume(folder, {call})"
         )
-    return dict(spec) | {name: _STAND_INS[name] for name in objects}
 
 
 def _from_python(table: Any, argument: str) -> bool:

@@ -25,10 +25,10 @@ from landscape.building import (
     unknown_key,
 )  # fmt: skip
 from landscape.checks import whole_number
-from landscape.errors import ConfigError, StorageError
+from landscape.errors import ConfigError
 from landscape.exchange import replica_exchange
 from landscape.minimize import minimize
-from landscape.opening import open as open_run
+from landscape.opening import stored_at
 from landscape.own_objects import OwnObjects, mentions_python
 from landscape.paths.connection import connect
 from landscape.paths.path import Path
@@ -317,7 +317,9 @@ def resolve(spec: Mapping[str, Any]) -> _Strict:
         raise ConfigError(_explain(error, TASKS[task])) from None
 
 
-def build(spec: Mapping[str, Any], own: OwnObjects | None = None) -> Prepared:
+def build(
+    spec: Mapping[str, Any], own: OwnObjects | None = None, *, given: Mapping[str, Any] | None = None
+) -> Prepared:
     """Objects and arguments for a specification, ready to run.
 
     Parameters
@@ -325,6 +327,8 @@ def build(spec: Mapping[str, Any], own: OwnObjects | None = None) -> Prepared:
     spec : mapping
     own : OwnObjects, optional
         What tables stand for that plain data cannot rebuild; the result then says of them what `simulate` says.
+    given : mapping, optional
+        Objects by the names of arguments, of whose tables nothing is made.
 
     Raises
     ------
@@ -337,7 +341,10 @@ def build(spec: Mapping[str, Any], own: OwnObjects | None = None) -> Prepared:
     for name, value in settings.items():
         if name not in TAKE_OBJECTS and mentions_python(value):
             raise ConfigError(f"{name} must be plain data, got a Python object; objects are {', '.join(TAKE_OBJECTS)}")
-    prepared = _built(checked, {name: placed(one) for name, one in settings.items()}, full, placed)
+    given = given or {}
+    plain = {name: placed(one) for name, one in settings.items() if name not in given}
+    prepared = _built(checked, plain, full, lambda name: given.get(name, placed(getattr(checked, name))))
+    prepared.settings.update({name: one for name, one in given.items() if name not in ("potential", "integrator")})
     prepared.own = bool(own)
     return prepared
 
@@ -346,11 +353,11 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _built(checked: _Strict, settings: Table, full: Table, placed: Callable[[Any], Any]) -> Prepared:
+def _built(checked: _Strict, settings: Table, full: Table, placed: Callable[[str], Any]) -> Prepared:
     if isinstance(checked, ProbeSpec):
         needed = takes_potential(named_probe(checked.probe)) and checked.potential is not None
-        return Prepared(full, probe, (_made(build_potential, placed(checked.potential)) if needed else None,), settings)
-    potential = _made(build_potential, placed(checked.potential))  # type: ignore[attr-defined]
+        return Prepared(full, probe, (_made(build_potential, placed("potential")) if needed else None,), settings)
+    potential = _made(build_potential, placed("potential"))
     if isinstance(checked, MinimizeSpec):
         return Prepared(full, minimize, (potential,), settings)
     if isinstance(checked, ConnectSpec):
@@ -358,7 +365,7 @@ def _built(checked: _Strict, settings: Table, full: Table, placed: Callable[[Any
             own = settings["settings"]
             settings["settings"] = own | {"constraint": _constraints(own["constraint"])}
         return Prepared(full, connect, (potential,), settings)
-    integrator = _made(build_integrator, placed(checked.integrator))  # type: ignore[attr-defined]
+    integrator = _made(build_integrator, placed("integrator"))
     if "record" in settings:
         settings["record"] = build_record(settings["record"])
     if "constraint" in settings:
@@ -400,7 +407,7 @@ def _start(potential: Potential, start: Any, progress: bool | None) -> Any:
                 "beside start.file there may be `at` and `replicas`, got also "
                 f"{sorted(set(table) - {'file', 'at', 'replicas'})}"
             )
-        stored = _stored("start.file", table["file"])
+        stored = stored_at("start.file", table["file"])
         if table.get("at") is not None:
             return _on_path(stored, table["at"], table.get("replicas", 1))
         if "replicas" in table:
@@ -416,14 +423,6 @@ def _start(potential: Potential, start: Any, progress: bool | None) -> Any:
         if key not in accepted:
             raise ConfigError(unknown_key(f"start.{key}", key, ["kind", *accepted]))
     return minimize(potential, **table, progress=progress)
-
-
-def _stored(where: str, file: Any) -> xr.Dataset:
-    try:
-        with open_run(file) as dataset:
-            return dataset.load()
-    except (StorageError, TypeError) as error:
-        raise ConfigError(f"{where}: {error}") from error
 
 
 def _on_path(stored: xr.Dataset, at: Any, replicas: Any) -> Any:
@@ -444,7 +443,7 @@ def _stored_runs(run: Any) -> Any:
         return [_stored_runs(one) for one in run]
     if set(run) != {"file"}:
         raise ConfigError(f'run must be {{file = "run.nc"}}, or a list of such tables, got {run!r}')
-    return _stored("run.file", run["file"])
+    return stored_at("run.file", run["file"])
 
 
 def _constraints(tables: Any) -> list[Any]:
