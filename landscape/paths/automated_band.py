@@ -23,7 +23,7 @@ from landscape.paths.evaluation import energies_at
 from landscape.paths.history import History
 from landscape.paths.path import Path
 from landscape.paths.relaxation import Motion, Spacing, finished_path, relax
-from landscape.paths.search import Descent, SharedSettings, begin_search, real_number, with_shared_settings
+from landscape.paths.search import Descent, SharedSettings, begin_search, real_number, with_settings
 from landscape.paths.straight import path_given
 from landscape.paths.tangents import improved_tangents, perpendicular
 from landscape.potentials.base import Potential
@@ -43,7 +43,7 @@ BETWEEN: Final = 9  # points of the dense evaluation in each segment
 
 
 @guarded
-@with_shared_settings
+@with_settings(SharedSettings)
 def auto_neb(
     potential: Potential,
     start: Any,

@@ -11,7 +11,7 @@ from landscape.arguments import guarded
 from landscape.checks import true_or_false
 from landscape.paths.path import Path
 from landscape.paths.relaxation import Rule, one_cycle
-from landscape.paths.search import SharedSettings, begin_search, real_number, with_shared_settings
+from landscape.paths.search import SharedSettings, begin_search, real_number, with_settings
 from landscape.paths.tangents import improved_tangents, perpendicular
 from landscape.potentials.base import Potential
 
@@ -19,7 +19,7 @@ __all__ = ["neb"]
 
 
 @guarded
-@with_shared_settings
+@with_settings(SharedSettings)
 def neb(
     potential: Potential,
     start: Any,
@@ -41,14 +41,8 @@ def neb(
 
     Parameters
     ----------
-    potential : Potential
-    start, end : tensor or array ``(dim,)``, or a minimum or run of one chain as a Dataset
-        Two minima, which stay. A Path as `start` stands for both, and is where the band begins.
-    pivots : int
-        Three or more, the ends among them. Left out with a Path: as many as it has.
-    steps : int
-    lr : float
-        Stable below 2/(largest curvature on the path).
+    potential, start, end, pivots, steps, lr
+        As for `string`.
     spring : float, optional
         The constant k, energy per squared length; 0.1/lr unless given (stable below 0.5/lr).
     climbing : bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, TypedDict, TypeVar, get_type_hints
 
@@ -18,7 +18,7 @@ from landscape.paths.straight import initial_pivots
 from landscape.potentials.base import Potential
 from landscape.random import check_seed
 
-__all__ = ["Descent", "Search", "SharedSettings", "begin_search", "real_number", "with_shared_settings"]
+__all__ = ["CurveSettings", "Descent", "Search", "SharedSettings", "begin_search", "real_number", "with_settings"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,17 +59,22 @@ class Descent:
         return {name: value for name, value in asdict(self).items() if name != "pivots_at_once"}
 
 
-class SharedSettings(TypedDict, total=False):
+class CurveSettings(TypedDict, total=False):
     """Arguments of every search beside its own; see `string` for their meaning."""
 
     momentum: float
-    tolerance: float
     seed: int
-    own_batches: bool
     pivots_at_once: int | None
     end_tolerance: float
     constraint: Within
     progress: bool | None
+
+
+class SharedSettings(CurveSettings, total=False):
+    """Arguments of every search that moves the pivots themselves."""
+
+    tolerance: float
+    own_batches: bool
 
 
 _DEFAULTS: Final[dict[str, Any]] = {one.name: one.default for one in fields(Descent)} | {
@@ -79,14 +84,20 @@ _DEFAULTS: Final[dict[str, Any]] = {one.name: one.default for one in fields(Desc
 }
 
 
-def with_shared_settings(search: F) -> F:
-    """A search whose last argument is ``**settings``, with the shared ones in its signature."""
-    own, shared = inspect.signature(search), get_type_hints(SharedSettings)
-    more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_DEFAULTS[name], annotation=kind)
-            for name, kind in shared.items()]  # fmt: skip
-    search.__signature__ = own.replace(parameters=[*list(own.parameters.values())[:-1], *more])  # type: ignore[attr-defined]
-    search.__annotations__ = {name: one for name, one in search.__annotations__.items() if name != "settings"} | shared
-    return search
+def with_settings(kind: type[CurveSettings]) -> Callable[[F], F]:
+    """For a search whose last argument is ``**settings`` of this kind: they stand in its signature."""
+    shared = get_type_hints(kind)
+    more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=shared[name])
+            for name, default in _DEFAULTS.items() if name in shared]  # fmt: skip
+
+    def named(search: F) -> F:
+        own = inspect.signature(search)
+        search.__signature__ = own.replace(parameters=[*list(own.parameters.values())[:-1], *more])  # type: ignore[attr-defined]
+        search.__annotations__ = {name: one for name, one in search.__annotations__.items() if name != "settings"}
+        search.__annotations__ |= shared
+        return search
+
+    return named
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +123,18 @@ class Search:
 
 
 def begin_search(
-    potential: Potential, start: Any, end: Any, pivots: int | None, steps: int, lr: float, settings: Mapping[str, Any]
-) -> Search:
+    potential: Potential, start: Any, end: Any, pivots: int | None, steps: int, lr: float, settings: CurveSettings,
+    kind: type[CurveSettings] = SharedSettings,
+) -> Search:  # fmt: skip
     """Settings checked, and pivots in the domain between the ends.
 
     Raises
     ------
     ConfigError, ShapeError, NonFiniteError
     TypeError
-        For a setting that no search has.
+        For a setting that is not of this kind.
     """
-    unknown = sorted(set(settings) - set(SharedSettings.__annotations__))
+    unknown = sorted(set(settings) - set(kind.__annotations__))
     if unknown:
         raise TypeError(f"got an unexpected keyword argument {unknown[0]!r}")
     all_settings = _DEFAULTS | {"steps": steps, "lr": lr} | dict(settings)

@@ -11,7 +11,7 @@ from landscape.arguments import guarded
 from landscape.paths.curve import respace
 from landscape.paths.path import Path
 from landscape.paths.relaxation import one_cycle
-from landscape.paths.search import SharedSettings, begin_search, with_shared_settings
+from landscape.paths.search import SharedSettings, begin_search, with_settings
 from landscape.paths.tangents import spline_tangents
 from landscape.potentials.base import Potential
 
@@ -19,7 +19,7 @@ __all__ = ["string"]
 
 
 @guarded
-@with_shared_settings
+@with_settings(SharedSettings)
 def string(
     potential: Potential,
     start: Any,

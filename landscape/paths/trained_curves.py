@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from landscape.arguments import guarded
 from landscape.checks import whole_number
-from landscape.paths.domain import Domain, Within, domain_of
 from landscape.paths.evaluation import energies_at
 from landscape.paths.history import History
 from landscape.paths.path import Path
 from landscape.paths.relaxation import KEPT, check_finite, finished_path
-from landscape.paths.search import Descent
-from landscape.paths.straight import initial_pivots, path_given
+from landscape.paths.search import CurveSettings, Search, begin_search, with_settings
+from landscape.paths.straight import path_given
 from landscape.potentials.base import Potential
 from landscape.progress import progress_bar
 from landscape.storage.interruption import keeping
@@ -28,6 +27,7 @@ Basis = Callable[[Tensor], Tensor]  # t (B,) -> weights of the control points (B
 
 
 @guarded
+@with_settings(CurveSettings)
 def bezier(
     potential: Potential,
     start: Any,
@@ -38,12 +38,7 @@ def bezier(
     steps: int,
     lr: float,
     points: int = 1,
-    momentum: float = 0.0,
-    seed: int = 0,
-    pivots_at_once: int | None = None,
-    end_tolerance: float = 1e-2,
-    constraint: Within = None,
-    progress: bool | None = None,
+    **settings: Unpack[CurveSettings],
 ) -> Path:
     """A Bezier curve between two minima with the lowest mean energy [1]_.
 
@@ -109,21 +104,18 @@ def bezier(
     """
     whole_number("bends", bends)
     whole_number("pivots", pivots, least=3)
-    domain = domain_of(potential, constraint)
-    descent = Descent(steps, lr, momentum, seed=seed, pivots_at_once=pivots_at_once)
+    search = _begin(potential, start, end, steps, lr, settings)
     t = torch.linspace(0, 1, pivots, dtype=torch.float64)[1:-1]
 
     def along(control: Tensor) -> Tensor:
-        inner = domain.inside(_bernstein(bends + 1)(t.to(control.device)).to(control.dtype) @ control)
+        inner = search.domain.inside(_bernstein(bends + 1)(t.to(control.device)).to(control.dtype) @ control)
         return torch.cat([control[:1], inner, control[-1:]])
 
-    return _train(
-        potential, start, end, _bernstein(bends + 1), bends, points, descent, "bezier", domain, end_tolerance, progress,
-        along,
-    )  # fmt: skip
+    return _train(search, _bernstein(bends + 1), bends, points, "bezier", along)
 
 
 @guarded
+@with_settings(CurveSettings)
 def polychain(
     potential: Potential,
     start: Any,
@@ -133,12 +125,7 @@ def polychain(
     steps: int,
     lr: float,
     points: int = 1,
-    momentum: float = 0.0,
-    seed: int = 0,
-    pivots_at_once: int | None = None,
-    end_tolerance: float = 1e-2,
-    constraint: Within = None,
-    progress: bool | None = None,
+    **settings: Unpack[CurveSettings],
 ) -> Path:
     """A chain of straight segments between two minima with the lowest mean energy.
 
@@ -167,23 +154,22 @@ def polychain(
     (5, True)
     """
     whole_number("bends", bends)
-    domain = domain_of(potential, constraint)
-    descent = Descent(steps, lr, momentum, seed=seed, pivots_at_once=pivots_at_once)
-    return _train(
-        potential, start, end, _hats(bends + 1), bends, points, descent, "polychain", domain, end_tolerance, progress,
-        lambda control: control,
-    )  # fmt: skip
+    search = _begin(potential, start, end, steps, lr, settings)
+    return _train(search, _hats(bends + 1), bends, points, "polychain", lambda control: control)
+
+
+def _begin(potential: Potential, start: Any, end: Any, steps: int, lr: float, settings: CurveSettings) -> Search:
+    pivots = 2 if path_given(start) is None else None
+    return begin_search(potential, start, end, pivots, steps, lr, settings, CurveSettings)
 
 
 def _train(
-    potential: Potential, start: Any, end: Any, basis: Basis, bends: int, points: int, descent: Descent, method: str,
-    domain: Domain, end_tolerance: float, progress: bool | None, along: Callable[[Tensor], Tensor],
-) -> Path:  # fmt: skip
+    search: Search, basis: Basis, bends: int, points: int, method: str, along: Callable[[Tensor], Tensor]
+) -> Path:
     """The curve whose control points have the lowest mean energy; `along` gives the pivots of the result."""
     whole_number("points", points)
+    potential, domain, descent, ends = search.potential, search.domain, search.descent, search.pivots
     steps = descent.steps
-    pivots = 2 if path_given(start) is None else None
-    ends = initial_pivots(potential, start, end, pivots, domain=domain, end_tolerance=end_tolerance)
     t = torch.linspace(0, 1, bends + 2, dtype=ends.dtype, device=ends.device)[:, None]
     control = torch.lerp(ends[0].expand(bends + 2, -1), ends[-1].expand(bends + 2, -1), t)
     slopes = descent.slopes(potential)
@@ -200,7 +186,7 @@ def _train(
 
     with (
         keeping(lambda: reached(step).to_dataset(), lambda: f"interrupted at step {step} of {steps} of the curve"),
-        progress_bar(steps, method, show=progress) as report,
+        progress_bar(steps, method, show=search.progress) as report,
     ):
         for step in range(steps):
             weights = basis(times[step]).to(control.dtype)
