@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import sympy
 from sympy.codegen.cfunctions import expm1, log1p
@@ -20,70 +20,53 @@ MAX_DEPTH = 100
 MAX_EXPONENT = 100
 
 
-class sigmoid(sympy.Function):  # type: ignore[misc]  # noqa: N801
-    """Logistic function 1 / (1 + exp(-x)), the derivative of `softplus`."""
+class _Known(sympy.Function):  # type: ignore[misc]
+    """A real function of one number that says what its derivative is, and its value in functions of SymPy."""
 
     nargs = 1
+    slope: ClassVar[Any]  # functions of the number
+    value: ClassVar[Any]
 
     def fdiff(self, argindex: int = 1) -> sympy.Expr:
-        """Derivative s(x) s(-x)."""
-        (x,) = self.args
-        return sigmoid(x) * sigmoid(-x)
+        """The derivative."""
+        return type(self).slope(self.args[0])
 
     def _eval_is_extended_real(self) -> bool:
         return True
 
     def _eval_evalf(self, prec: int) -> sympy.Expr:
-        (x,) = self.args
-        return (1 / (1 + sympy.exp(-x)))._eval_evalf(prec)
+        return type(self).value(self.args[0])._eval_evalf(prec)
 
 
-class softplus(sympy.Function):  # type: ignore[misc]  # noqa: N801
-    """Smooth ramp log(1 + exp(x)), accurate at both ends."""
+class sigmoid(_Known):  # noqa: N801
+    """Logistic function s(x) = 1 / (1 + exp(-x)), the derivative of `softplus`; its own is s(x) s(-x)."""
 
-    nargs = 1
-
-    def fdiff(self, argindex: int = 1) -> sympy.Expr:
-        """Derivative `sigmoid`."""
-        return sigmoid(self.args[0])
-
-    def _eval_is_extended_real(self) -> bool:
-        return True
-
-    def _eval_evalf(self, prec: int) -> sympy.Expr:
-        return sympy.log(1 + sympy.exp(self.args[0]))._eval_evalf(prec)
+    slope = staticmethod(lambda x: sigmoid(x) * sigmoid(-x))
+    value = staticmethod(lambda x: 1 / (1 + sympy.exp(-x)))
 
 
-class signum(sympy.Function):  # type: ignore[misc]  # noqa: N801
+class softplus(_Known):  # noqa: N801
+    """Smooth ramp log(1 + exp(x)), accurate at both ends; its derivative is `sigmoid`."""
+
+    slope = staticmethod(sigmoid)
+    value = staticmethod(lambda x: sympy.log(1 + sympy.exp(x)))
+
+
+class signum(_Known):  # noqa: N801
     """Sign of a real argument, 0 at 0; its derivative is taken as 0 everywhere."""
 
-    nargs = 1
-
-    def fdiff(self, argindex: int = 1) -> sympy.Expr:
-        """Derivative 0."""
-        return sympy.Integer(0)
-
-    def _eval_is_extended_real(self) -> bool:
-        return True
-
-    def _eval_evalf(self, prec: int) -> sympy.Expr:
-        return sympy.sign(self.args[0])._eval_evalf(prec)
+    slope = staticmethod(lambda x: sympy.Integer(0))
+    value = staticmethod(sympy.sign)
 
 
-class absolute(sympy.Function):  # type: ignore[misc]  # noqa: N801
-    """Absolute value of an argument that is real wherever it is evaluated; SymPy's own asks for a proof of that."""
+class absolute(_Known):  # noqa: N801
+    """Absolute value of an argument that is real wherever it is evaluated; SymPy's own asks for a proof of that.
 
-    nargs = 1
+    Its derivative is `signum`.
+    """
 
-    def fdiff(self, argindex: int = 1) -> sympy.Expr:
-        """Derivative `signum`."""
-        return signum(self.args[0])
-
-    def _eval_is_extended_real(self) -> bool:
-        return True
-
-    def _eval_evalf(self, prec: int) -> sympy.Expr:
-        return sympy.Abs(self.args[0])._eval_evalf(prec)
+    slope = staticmethod(signum)
+    value = staticmethod(sympy.Abs)
 
 
 FUNCTIONS: Mapping[str, tuple[Callable[..., sympy.Expr], Callable[..., float], int]] = {

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape.docstrings import documented
 from landscape.errors import ConfigError, ConvergenceError
 
 __all__ = ["average", "average_in_box", "find_peaks", "graded_edges", "truncated_gaussian"]
@@ -114,6 +115,14 @@ def _vertex(x: Array, height: Array) -> float:
     return float(x[1] + 0.5 * ((x[2] - x[1]) * right - (x[1] - x[0]) * left) / (left + right))
 
 
+_averaging = documented(
+    {"rtol": "rtol : float, optional\n    Largest change of a cell at its last halving, relative to the integral."},
+    Returns="log_norm : float\naverages : array of float64, shape ``(m,)``",
+    Raises="ConvergenceError\n    If the integrand has a singularity that cannot be integrated.",
+)
+
+
+@_averaging
 def average(
     log_weight: Callable[[Array], Array],
     observables: Callable[[Array], Sequence[Array]] | None = None,
@@ -135,13 +144,6 @@ def average(
         The interval; either side may be infinite.
     points : sequence of float, optional
         Peaks and kinks of the weight. Peaks wide enough for `find_peaks` need not be named.
-    rtol : float, optional
-        Largest change of a cell at its last halving, relative to the integral.
-
-    Returns
-    -------
-    log_norm : float
-    averages : array of float64, shape ``(m,)``
 
     Raises
     ------
@@ -181,6 +183,7 @@ def average(
     return log_scale + math.log(total[0]), total[1:] / total[0]
 
 
+@_averaging
 def average_in_box(
     log_weight: Callable[[Array], Array],
     observables: Callable[[Array, Array], Sequence[Array]],
@@ -198,18 +201,6 @@ def average_in_box(
         From positions ``(n, d)`` and their log weights ``(n,)`` to a sequence of m arrays of shape ``(n,)``.
     edges : sequence of d arrays
         Cell edges along each axis, fine enough that every peak of the weight is seen (`graded_edges`).
-    rtol : float, optional
-        Largest change of a cell at its last halving, relative to the integral.
-
-    Returns
-    -------
-    log_norm : float
-    averages : array of float64, shape ``(m,)``
-
-    Raises
-    ------
-    ConvergenceError
-        If the integrand has a singularity that cannot be integrated.
 
     Examples
     --------

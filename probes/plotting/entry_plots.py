@@ -96,7 +96,7 @@ def plot_diagonal(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return finished(ax, None, str(found.attrs.get("long_name", "diagonal")))
 
 
-@picture()
+@picture("converged")
 def plot_sharpness(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Largest and mean rise of the energy within a ball, against its radius or along a path; hollow: not converged.
 
@@ -105,12 +105,7 @@ def plot_sharpness(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     dataset : xarray.Dataset
-        Result of `sharpness`; of several positions and radii, the first few positions.
-
-    Raises
-    ------
-    ConfigError
-        If the dataset has neither maximum nor mean.
+        Result of `sharpness`, a maximum or a mean; of several positions and radii, the first few positions.
 
     Examples
     --------
@@ -121,7 +116,7 @@ def plot_sharpness(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     'radius of the ball'
     """
     names = [name for name in _RISES if name in dataset and f"{name}_stderr" in dataset] or ["maximum"]
-    needed(dataset, *names, "converged")
+    needed(dataset, *names)
     ax = axes(ax)
     several = "radius" in dataset.dims
     dims = [str(dim) for dim in dataset[names[0]].dims if dim != "radius"]
