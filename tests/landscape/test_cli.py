@@ -201,7 +201,7 @@ def test_demo_writes_runs_a_figure_and_a_table(data, tmp_path, capsys):
     assert "<y^2>" in shown
     if whole:
         assert "not " not in shown.replace("(not 0.6290 = T ln g)", "").replace("4 are not", "")
-        off = [float(z) for z in re.findall(r"([+-]\d+\.\d) s\.e\.", shown)]
+        off = [float(z) for z in re.findall("([+-][0-9]+[.][0-9]) \N{GREEK SMALL LETTER SIGMA}", shown)]
         assert len(off) == 10
         assert max(map(abs, off)) < 4.5
     for name in ("network", "valley", "minimum", "fluctuations", "valley_profile"):
