@@ -13,7 +13,7 @@ from landscape.cli.app import run
 from landscape.cli.studying import override
 from landscape.errors import ConfigError, StorageError
 from landscape.paths.evaluation import Slopes
-from landscape.storage.locking import locked
+from landscape.storage.folder import locked
 from landscape.storage.run_folder import RunFolder
 from landscape.study import stages_of
 
