@@ -209,13 +209,17 @@ class Prepared:
         output: str | os.PathLike[str] | None = None,
         checkpoint_every: int | None = None,
         progress: bool | None = None,
+        resumed: bool = False,
     ) -> xr.Dataset:
-        """Run it; the result carries the specification."""
+        """Run it; the result carries the specification.
+
+        With `resumed` the start is that of what is stored in `output`, where something is, whatever it is called now.
+        """
         with ExitStack() as stack:
             settings = dict(self.settings)
             starts = {name: settings.pop(name) for name in ("start", "end") if name in settings}
             if output is not None:
-                folder = self._folder(output)
+                folder = self._folder(output, resumed)
                 settings |= {"output": folder, "checkpoint_every": checkpoint_every}
                 if isinstance(folder, RunFolder):
                     stack.callback(folder.close)  # whatever a start turns out to be
@@ -249,12 +253,12 @@ class Prepared:
             folder.spec = self.spec
         return (potential, rule), settings
 
-    def _folder(self, output: str | os.PathLike[str]) -> RunFolder | TrainingFolder:
+    def _folder(self, output: str | os.PathLike[str], resumed: bool) -> RunFolder | TrainingFolder:
         if self.spec["task"] not in STEPWISE:
             raise ConfigError(f"{self.spec['task']} writes no folder: leave output out, and store the result by save")
         if self.function is train:
-            return TrainingFolder(output)
-        return RunFolder(output, spec=None if self.own else self.spec)
+            return TrainingFolder(output, resumed=resumed)
+        return RunFolder(output, spec=None if self.own else self.spec, resumed=resumed)
 
 
 @guarded

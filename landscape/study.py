@@ -246,7 +246,7 @@ def _run(stage: Stage, folder: Path, checkpoint_every: int | None, progress: boo
     stepwise = task["task"] in STEPWISE
     with build(task).call(
         output=unfinished if stepwise else None, checkpoint_every=checkpoint_every if stepwise else None,
-        progress=progress,
+        progress=progress, resumed=True,  # the name of the folder says from what it started, wherever that is now
     ) as result:  # fmt: skip
         found = result.load()
     found.attrs["stage"] = json.dumps({"sha256": stage.sha256, "spec": stage.spec}, sort_keys=True)

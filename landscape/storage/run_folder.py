@@ -40,6 +40,8 @@ class RunFolder:
     path : path
     spec : dict, optional
         The specification to store and to compare with, where it is not the one that `simulate` makes of its arguments.
+    resumed : bool
+        Whether the start is the one of the stored run, whatever is given.
 
     Raises
     ------
@@ -49,9 +51,11 @@ class RunFolder:
         If it holds a run of which no generation can be read.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, spec: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, spec: dict[str, Any] | None = None, resumed: bool = False
+    ) -> None:
         self.folder, self.spec = Folder(path, "run"), spec or {}
-        self.path = self.folder.path
+        self.path, self.resumed = self.folder.path, resumed
         self.interruption = Interruption()
         self.clock = Clock()
         self.manifest: Manifest | None = None
@@ -82,6 +86,7 @@ class RunFolder:
         CheckpointError
             The message names the keys.
         """
+        ignored = [*ignored, *(["start"] if self.resumed else [])]
         changed = differences(self.manifest.spec, self.spec or spec, ignored=ignored) if self.manifest else []
         if changed:
             raise CheckpointError(

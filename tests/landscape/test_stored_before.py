@@ -8,11 +8,13 @@ number, with the tables that they were made from.
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import landscape as ls
 from landscape.cli.app import run
@@ -100,3 +102,37 @@ def test_a_study_goes_on(stored):
     assert run(["study", str(stored / "study.toml"), "-o", str(stored / "study-interrupted")]) == 0
     with ls.open(stored / "study-interrupted" / "walk.nc") as onward, ls.open(stored / "study" / "walk.nc") as whole:
         assert_same_values(onward, whole)
+
+
+def test_a_study_goes_on_where_it_was_moved_to(tmp_path, monkeypatch):
+    """Where it started from is known by the name of its folder, though the path in it has changed."""
+    well = {"kind": "Expression", "energy": WELL[0], "coordinates": WELL[1]}
+    walk = {
+        "name": "walk", "task": "simulate", "start": {"stage": "left"}, "steps": 40, "temperature": 0.1,
+        "backend": "compiled", "integrator": {"kind": "EulerMaruyama", "dt": 0.02}, "record": {"every": 10},
+    }  # fmt: skip
+    left = {"name": "left", "task": "minimize", "method": "lbfgs", "start": [-0.8, 0.3]}
+    spec, real = {"defaults": {"potential": well}, "stage": [left, walk]}, os.replace
+
+    def replace(source, target):
+        real(source, target)
+        if Path(target).name == "manifest-former.json":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            ls.study(spec, output=tmp_path / "here", checkpoint_every=10)
+    whole = ls.study(spec, output=tmp_path / "whole")
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = ls.study(spec, output=tmp_path / "there")
+    with ls.open(moved["walk"]) as onward, ls.open(whole["walk"]) as uninterrupted:
+        assert_same_values(onward, uninterrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            ls.study(spec, output=tmp_path / "again", checkpoint_every=10)
+    walk["temperature"] = 0.2  # the control: another stage does not go on from there
+    ls.study(spec, output=tmp_path / "again")
+    with ls.open(tmp_path / "again" / "walk.nc") as other:
+        assert not np.array_equal(other.position, xr.load_dataset(whole["walk"]).position)
