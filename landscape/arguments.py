@@ -79,7 +79,8 @@ def _guard(function: Any, explain: Callable[..., LandscapeError | None]) -> Any:
 
     own, any_other, settled = LandscapeError, Exception, _settled
     # with the globals of the module that it is written in, or doctest takes it for one of another module
-    twin = types.FunctionType(call.__code__, function.__globals__, function.__name__, None, call.__closure__)
+    home = inspect.unwrap(function).__globals__
+    twin = types.FunctionType(call.__code__, home, function.__name__, None, call.__closure__)
     return functools.update_wrapper(twin, function)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ __all__ = [
     "build_schedule",
     "is_known",
     "kinds",
+    "suggest",
     "unknown_key",
 ]
 
@@ -173,7 +174,7 @@ def _maker(kind: Any, group: str, where: str) -> Callable[..., Any]:
     if of_others and (plugin := plugins.find(group, kind)) is not None:
         return plugin.load()
     known = [*ours, *(plugins.names(group) if of_others else ())]
-    raise ConfigError(f"{where}: unknown kind {kind!r}; expected one of {', '.join(known)}{_suggest(kind, known)}")
+    raise ConfigError(f"{where}: unknown kind {kind!r}; expected one of {', '.join(known)}{suggest(kind, known)}")
 
 
 def _inside(key: str, value: Any, where: str) -> Any:
@@ -209,9 +210,10 @@ def _network(options: Table, where: str) -> potentials.NetworkLoss:
 
 def unknown_key(where: str, key: str, known: list[str]) -> str:
     """What to say of a key that nothing takes."""
-    return f"unknown key {where!r}; expected one of {', '.join(known)}{_suggest(key, known)}"
+    return f"unknown key {where!r}; expected one of {', '.join(known)}{suggest(key, known)}"
 
 
-def _suggest(word: Any, known: list[str]) -> str:
+def suggest(word: Any, known: Iterable[str]) -> str:
+    """The nearest of the names that there are, as a question; nothing where none is near."""
     close = difflib.get_close_matches(str(word), known, n=1)
     return f". Did you mean {close[0]!r}?" if close else ""

@@ -24,7 +24,7 @@ from landscape.paths.domain import Domain
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
 from landscape.progress import progress_bar
-from landscape.results import global_attributes
+from landscape.provenance import global_attributes
 from landscape.storage.buffers import stored_buffers
 from landscape.storage.interruption import keeping
 

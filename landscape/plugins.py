@@ -122,7 +122,7 @@ def installed(group: str) -> list[Plugin]:
     found = []
     for entry in entries:
         refused = ""
-        if entry.name in _OWN[group]:
+        if entry.name in _OWN[group] or (group == "probes" and entry.name.partition(".")[0] in _OWN[group]):
             refused = "landscape has one of that name itself"
         elif count[entry.name] > 1:
             refused = "several packages register that name"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -14,38 +13,11 @@ from landscape.by_chain import ByChain
 from landscape.dissipation import SUMS
 from landscape.driver import Driver
 from landscape.observers.base import WIDE
+from landscape.provenance import global_attributes
 from landscape.record import OBSERVABLES
 from landscape.schedules import Schedule
-from landscape.version import package_version
 
 __all__ = ["build_dataset"]
-
-REFERENCES = (
-    "Di Carlo, Goddard, Schwab (2026), Entropic Confinement and Mode Connectivity in Overparameterized Neural "
-    "Networks; Jules, Brenner, Kachman, Levi, Bar-Sinai (2023), Charting the Topography of the Neural Network "
-    "Landscape with Thermal-Like Noise"
-)
-
-
-def global_attributes(title: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """CF-1.11 attributes that every stored result carries."""
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {
-        "Conventions": "CF-1.11",
-        "title": title,
-        "source": f"landscape {package_version()}",
-        "history": f"{now} {spec.get('task', 'simulate')}",
-        "references": REFERENCES,
-        "spec": json.dumps(spec, sort_keys=True, default=_as_python),
-    }
-
-
-def _as_python(value: Any) -> Any:
-    """A number of NumPy's as one of Python's."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} is no plain data")
-
 
 def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Dataset:
     """Assemble observables, observers' results, final state and coordinates of a run: of draws those in memory."""

@@ -33,7 +33,7 @@ from landscape.own_objects import OwnObjects, mentions_python
 from landscape.paths.connection import connect
 from landscape.paths.path import Path
 from landscape.potentials.base import Potential
-from landscape.probing import named_probe, probe, takes_potential
+from landscape.probing import named_probe, probe
 from landscape.simulate import simulate
 from landscape.storage.run_folder import RunFolder
 from landscape.storage.training_folder import TrainingFolder
@@ -359,7 +359,7 @@ def _as_it_is(value: Any) -> Any:
 
 def _built(checked: _Strict, settings: Table, full: Table, placed: Callable[[str], Any]) -> Prepared:
     if isinstance(checked, ProbeSpec):
-        needed = takes_potential(named_probe(checked.probe)) and checked.potential is not None
+        needed = named_probe(checked.probe).landscape is not None and checked.potential is not None
         return Prepared(full, probe, (_made(build_potential, placed("potential")) if needed else None,), settings)
     potential = _made(build_potential, placed("potential"))
     if isinstance(checked, MinimizeSpec):

@@ -18,7 +18,7 @@ from landscape.arguments import guarded
 from landscape.errors import ConfigError, FormulaError, ShapeError
 from landscape.own_objects import OwnObjects
 from landscape.progress import is_shown, progress_bar
-from landscape.results import global_attributes
+from landscape.provenance import global_attributes
 from landscape.specification import build
 from landscape.storage.files import path_of, write_atomically
 from landscape.storage.folder import FORMAT

@@ -11,7 +11,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.arguments import guarded
 from landscape.checks import whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.paths.evaluation import energies_at
@@ -21,6 +20,7 @@ from landscape.potentials.modes import plain_modes
 from landscape.potentials.positions import ordered
 from landscape.probes import curvature
 from landscape.probes._describe import annotate
+from landscape.probes.registry import PATH, POSITIONS, probe
 from landscape.random import check_seed
 
 __all__ = ["along_path", "linear_connectivity"]
@@ -67,7 +67,7 @@ _NAMES = {
 }
 
 
-@guarded
+@probe("confinement.along_path", PATH)
 @plain_modes()
 def along_path(
     potential: Potential,
@@ -146,7 +146,7 @@ def along_path(
     return annotate(found, names=_NAMES)
 
 
-@guarded
+@probe("confinement.linear_connectivity", POSITIONS)
 @plain_modes()
 def linear_connectivity(
     potential: Potential,

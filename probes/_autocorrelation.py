@@ -9,7 +9,6 @@ import scipy.fft
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._correlation import combine, long_run, products
 from landscape.probes._describe import describe
@@ -26,6 +25,7 @@ from landscape.probes._estimation import (
 from landscape.probes._influence import between_chains, masked
 from landscape.probes._needed import Length, every_needed, in_units, steps_needed
 from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray, as_series, bundles, grouping
+from landscape.probes.registry import ENERGIES, probe
 from landscape.statistics import NORMAL
 
 __all__ = ["autocorrelation", "half_time", "half_time_columns"]
@@ -36,7 +36,7 @@ _ROOM = 2**21
 _EACH_LONGER_THAN = 10.0  # correlation times, for errors from the scatter between chains
 
 
-@guarded
+@probe("fluctuations.autocorrelation", ENERGIES)
 def autocorrelation(
     x: Any,
     max_lag: int | None = None,
@@ -232,7 +232,7 @@ def half_time_columns(
     }
 
 
-@guarded
+@probe("fluctuations.half_time", ENERGIES)
 def half_time(
     x: Any, *, by: str = "chain", temperature: ArrayLike | None = None, discard: str | float | int = 0
 ) -> xr.Dataset:

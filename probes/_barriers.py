@@ -7,11 +7,11 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from landscape.arguments import guarded
 from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.probes._describe import annotate
 from landscape.probes._projected import FloatArray
+from landscape.probes.registry import probe, result_of
 
 __all__ = ["barriers"]
 
@@ -27,7 +27,7 @@ _NAMES = {
 }
 
 
-@guarded
+@probe("confinement.barriers", result_of("confinement.along_path"))
 def barriers(
     profile: xr.Dataset,
     temperature: float,

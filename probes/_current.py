@@ -11,7 +11,6 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.probes._describe import annotate
 from landscape.probes._diffusion import first_kept
@@ -20,6 +19,7 @@ from landscape.probes._pairs import refuse_pairs
 from landscape.probes._series import FloatArray, as_series
 from landscape.probes.free_energy.averages import FEWEST_CHAINS, FEWEST_TIMES, by_correlations, clusters, resolution
 from landscape.probes.free_energy.histograms import bin_edges, limits_of_run, places_of, turning
+from landscape.probes.registry import probe
 
 __all__ = ["current"]
 
@@ -38,7 +38,7 @@ _NAMES = {
 }
 
 
-@guarded
+@probe("fluctuations.current", pictures=())
 def current(
     run: Any,
     coordinates: str | Sequence[str] | None = None,

@@ -9,13 +9,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.probes._describe import annotate, describe
 from landscape.probes._displacements import FEW_CHAINS, PIECES, Displacements, halves_agree, pieces
 from landscape.probes._distance import unwrapped_points
 from landscape.probes._needed import Length, in_units
 from landscape.probes._series import IntArray, Series, as_series, bundles, grouping
+from landscape.probes.registry import probe
 
 __all__ = ["diffusion"]
 
@@ -31,7 +31,7 @@ _NAMES = {
 }
 
 
-@guarded
+@probe("fluctuations.diffusion")
 def diffusion(
     run: Any,
     coordinate: str | Sequence[str] | None = None,

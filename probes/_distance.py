@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.positions import alike, labelled, plain_array, stored
 from landscape.probes._describe import annotate
+from landscape.probes.registry import probe
 from landscape.statistics import error_of_mean
 
 __all__ = ["distance", "unwrapped_points"]
@@ -18,7 +18,7 @@ __all__ = ["distance", "unwrapped_points"]
 _BLOCK = 2**22
 
 
-@guarded
+@probe("fluctuations.distance")
 def distance(position: Any, reference: Any) -> xr.Dataset:
     r"""Euclidean distance |x - x_0| from a reference point.
 
@@ -79,7 +79,7 @@ def distance(position: Any, reference: Any) -> xr.Dataset:
     values = _norm(points, origin)
     dataset = xr.Dataset({"distance": values})
     if "chain" in values.dims:
-        dataset = dataset.merge(_mean_over_chains(values))
+        dataset = dataset.merge(_mean_over_chains(values), compat="no_conflicts")
     if "chain" in values.dims:
         bad = values.isnull().any([name for name in values.dims if name != "chain"])
         dataset.attrs["dropped_chains"] = int(bad.sum())

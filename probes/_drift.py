@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from landscape.arguments import guarded
 from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.probes._describe import annotate
 from landscape.probes._projected import FloatArray, Projected
+from landscape.probes.registry import PROJECTED, probe
 from landscape.statistics import student_factor
 
 __all__ = ["drift"]
@@ -34,7 +34,7 @@ _NAMES = {
 }
 
 
-@guarded
+@probe("confinement.drift", PROJECTED)
 def drift(
     run: Any, bins: int | Sequence[float] = 20, *, range: tuple[float, float] | None = None, temperature: Any = None
 ) -> xr.Dataset:

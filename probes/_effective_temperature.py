@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 import xarray as xr
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.notices import warn
 from landscape.potentials.modes import plain_modes
@@ -17,6 +16,7 @@ from landscape.probes._batch_temperature import Sampling, check_sampling, noise_
 from landscape.probes._describe import annotate
 from landscape.probes._series import FloatArray
 from landscape.probes._tail_index import tail_index
+from landscape.probes.registry import POSITIONS, probe
 from landscape.statistics import error_of_mean, student_factor
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class _SampledLoss(Protocol):
         """Products of the Hessian of the mean loss with the rows of ``vector (k, dim)``."""
 
 
-@guarded
+@probe("fluctuations.effective_temperature", POSITIONS)
 @plain_modes()
 def effective_temperature(
     loss: _SampledLoss,

@@ -8,18 +8,26 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from landscape.arguments import guarded
 from landscape.probes._describe import annotate, describe
 from landscape.probes._diffusion import first_kept
 from landscape.probes._displacements import FEW_CHAINS, Displacements, halves_agree, pieces
 from landscape.probes._series import as_series, bundles, grouping
+from landscape.probes.registry import Reading, probe
 
 __all__ = ["entropy_production"]
 
 LAGS = 2 ** np.arange(20)  # over which the growth of the variance is looked at, of few chains
 
 
-@guarded
+@probe(
+    "fluctuations.entropy_production",
+    Reading(
+        'a run that recorded its entropy production, record.observables = ["entropy_production"], under forces that do '
+        "not come from an energy (Drift)",
+        ("entropy_production",),
+    ),
+    pictures=(),
+)
 def entropy_production(
     run: Any, *, temperature: ArrayLike | None = None, by: str = "temperature", discard: float | int = 0.1
 ) -> xr.Dataset:

@@ -8,11 +8,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._correlation import fft_size, long_run, power, products
 from landscape.probes._describe import describe
 from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray, as_series, bundles, grouping
+from landscape.probes.registry import ENERGIES, probe
 from landscape.statistics import student_factor
 
 __all__ = ["equilibration", "starts"]
@@ -145,7 +145,7 @@ def _marginal_standard_error(series: FloatArray) -> tuple[IntArray, FloatArray]:
     return np.argmin(criterion[:, : batches // 2 + 1], axis=1).astype(np.intp), x
 
 
-@guarded
+@probe("fluctuations.equilibration", ENERGIES)
 def equilibration(x: Any, *, by: str = "chain", temperature: ArrayLike | None = None) -> xr.Dataset:
     r"""Draws to leave out because they still remember the start.
 

@@ -8,15 +8,15 @@ import numpy as np
 import xarray as xr
 from scipy.special import ndtr
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.positions import plain_array
 from landscape.probes._describe import annotate
+from landscape.probes.registry import probe, result_of
 
 __all__ = ["instability"]
 
 
-@guarded
+@probe("confinement.instability", result_of("confinement.along_path", "energy"))
 def instability(values: Any, dim: str = "pivot", *, stderr: Any = None) -> xr.Dataset:
     r"""Instability of a quantity along a path or a straight line, as a difference and as a ratio.
 

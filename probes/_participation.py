@@ -8,7 +8,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from landscape.arguments import guarded
 from landscape.errors import ShapeError
 from landscape.potentials.positions import plain_array
 from landscape.probes._correlation import combine
@@ -18,6 +17,7 @@ from landscape.probes._estimation import correlations, moments
 from landscape.probes._influence import Influence, between_chains
 from landscape.probes._needed import Length, in_units, steps_needed
 from landscape.probes._series import Bundle, as_series, bundles, grouping
+from landscape.probes.registry import Reading, probe
 
 __all__ = ["participation_ratio"]
 
@@ -25,7 +25,7 @@ _BLOCK = 2**22
 _ENOUGH = 4
 
 
-@guarded
+@probe("fluctuations.participation_ratio", Reading("a run that recorded sample_energies", ("sample_energies",)))
 def participation_ratio(
     sample_energies: Any,
     temperature: ArrayLike | None = None,

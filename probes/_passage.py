@@ -8,11 +8,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._describe import annotate
 from landscape.probes._pairs import refuse_pairs
 from landscape.probes._projected import FloatArray, Projected, first_zero
+from landscape.probes.registry import PROJECTED, probe
 from landscape.statistics import error_of_mean
 
 __all__ = ["first_passage"]
@@ -20,7 +20,7 @@ __all__ = ["first_passage"]
 LATENESS = 0.5825971579390106  # -zeta(1/2)/sqrt(2 pi)
 
 
-@guarded
+@probe("confinement.first_passage", PROJECTED)
 def first_passage(run: Any, at: float, *, continuity: bool = True) -> xr.Dataset:
     r"""Time at which chains first reach an arc length.
 

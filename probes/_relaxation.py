@@ -7,12 +7,12 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._describe import annotate
 from landscape.probes._needed import Length, every_needed, in_units
 from landscape.probes._pairs import means_of_pairs
 from landscape.probes._projected import FloatArray, Projected, first_zero
+from landscape.probes.registry import PROJECTED, probe
 from landscape.statistics import NORMAL, student_factor
 
 __all__ = ["relaxation"]
@@ -30,7 +30,7 @@ _NAMES = {
 }
 
 
-@guarded
+@probe("confinement.relaxation", PROJECTED)
 def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = None) -> xr.Dataset:
     r"""Relaxation time along a path: the time in which the relative distance from a target falls by e.
 

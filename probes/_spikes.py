@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 from scipy.special import gammaincinv
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._describe import describe
 from landscape.probes._series import FloatArray, IntArray, as_series, bundles, grouping
+from landscape.probes.registry import ENERGIES, probe
 
 __all__ = ["spikes"]
 
@@ -19,7 +19,7 @@ _CHANCE = 1e-3  # expected number of draws per chain above the law's own quantil
 _SHAPES = np.geomspace(0.02, 1e4, 200)
 
 
-@guarded
+@probe("fluctuations.spikes", ENERGIES)
 def spikes(x: Any, *, factor: float = 2.0) -> xr.Dataset:
     r"""Find spikes: stretches of draws far above what the bulk of the series leads one to expect.
 

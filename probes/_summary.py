@@ -9,7 +9,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from landscape.arguments import guarded
 from landscape.probes._autocorrelation import half_time_columns
 from landscape.probes._balance import is_driven
 from landscape.probes._correlation import Variance
@@ -27,6 +26,7 @@ from landscape.probes._gamma import GammaFit, bias_moments, bias_rate, bias_shap
 from landscape.probes._influence import Influence, masked
 from landscape.probes._needed import Length, in_units
 from landscape.probes._series import Bundle, FloatArray, as_series, bundles, grouping
+from landscape.probes.registry import ENERGIES, probe
 from landscape.statistics import lengthen, widen
 
 __all__ = ["CONVENTIONS", "summary"]
@@ -40,7 +40,7 @@ _COUNTS = ("discarded", "chains_used", "chains_dropped")
 _STATIONARY = 3.0
 
 
-@guarded
+@probe("fluctuations.summary", ENERGIES)
 def summary(
     energy: Any,
     temperature: ArrayLike | None = None,

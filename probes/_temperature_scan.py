@@ -8,11 +8,11 @@ import numpy as np
 import xarray as xr
 from scipy.special import chdtrc
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._describe import annotate
 from landscape.probes._estimation import longer_needed
 from landscape.probes._series import BoolArray, FloatArray
+from landscape.probes.registry import probe, result_of
 
 __all__ = ["temperature_scan"]
 
@@ -57,7 +57,11 @@ def _inflation(chi2: float, freedom: int) -> float:
     return float(np.sqrt(chi2 / freedom))
 
 
-@guarded
+@probe(
+    "fluctuations.temperature_scan",
+    result_of("fluctuations.summary"),
+    pictures=("plot_temperature_scan", "plot_fluctuation_relation"),
+)
 def temperature_scan(summary: xr.Dataset) -> xr.Dataset:
     r"""Exponents and fluctuation relation from a summary by temperature.
 

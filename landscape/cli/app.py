@@ -11,7 +11,7 @@ import typer
 from landscape.cli.exit_codes import DONE, INTERRUPTED, POINTS_FAILED, TERMINATED, UNEXPECTED, code_of
 from landscape.cli.messages import complain
 from landscape.cli.options import Checkpoint, Force, Output, Run
-from landscape.cli.probe_commands import probe_app
+from landscape.cli.probe_group import probe_app
 from landscape.cli.reproducing import titles
 from landscape.storage.interruption import Interruption, notes_of
 
@@ -321,6 +321,8 @@ def reproduce(
 @app.command()
 def plot(run: Run, output: Output = None, force: Force = False) -> None:
     """Draw a stored run: energy against time and its distribution; for formulas also where the coordinates went.
+
+    Of the result of a probe, the figure of that probe.
 
     Example:  landscape plot landscape-demo/valley.nc -o valley.png
     """

@@ -17,10 +17,11 @@ import landscape as ls
 from landscape import probes
 from landscape.cli.console import console, measured
 from landscape.cli.demo_figure import draw_figure
-from landscape.cli.probing import summary_table
+from landscape.cli.estimates import summary_table
 from landscape.errors import ConfigError, StorageError
 from landscape.potentials import NetworkLoss, Valley, architectures, datasets
 from landscape.potentials.datasets.vision import find_torchvision
+from landscape.provenance import measured_from
 
 __all__ = ["run_demo"]
 
@@ -89,6 +90,10 @@ def run_demo(data: str, folder: Path, *, seed: int, samples: int, quick: bool) -
     files |= {"valley_profile": profile}
     if scan is not None:
         files["temperature_scan"] = scan
+    measured_on = {"fluctuations": run, "temperature_scan": run, "spectrum": minimum, "valley_profile": toy}
+    for name, source in measured_on.items():
+        if name in files:
+            measured_from(files[name], files[name].attrs["probe"], [source])
     for name, dataset in files.items():
         ls.save(dataset, folder / f"{name}.nc")
     title = _title(loss, data)

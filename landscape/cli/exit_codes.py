@@ -33,11 +33,11 @@ TERMINATED: Final = CODES[signal.SIGTERM]
 
 
 def code_of(error: BaseException) -> int:
-    """Exit code of an error: 2 usage or configuration, 3 diverged, 4 input/output, 5 checkpoint, else 1."""
+    """Exit code of an error: 2 usage, 3 diverged or not converged, 4 input/output, 5 checkpoint, else 1."""
     match error:
         case KeyboardInterrupt():
             return INTERRUPTED
-        case errors.NonFiniteError():
+        case errors.NonFiniteError() | errors.ConvergenceError():
             return DIVERGED
         case errors.CheckpointError():
             return MISMATCH

@@ -1,7 +1,9 @@
-"""`landscape plot`: a picture of a stored run."""
+"""`landscape plot`: a picture of a stored run or result."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from landscape.cli.console import console, no_overwrite
+from landscape.cli.report_figures import plots_of
 from landscape.errors import ConfigError
 from landscape.opening import open as open_run
 from landscape.probes import fluctuations
@@ -18,33 +21,48 @@ __all__ = ["plot_places", "plot_run"]
 
 
 def plot_run(path: Path, output: Path | None, *, force: bool) -> None:
-    """Energy against time and its distribution; for formulas the distribution of the first two coordinates."""
+    """Of a result what its probe draws; of a run energy against time, its distribution, and where coordinates went."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     target = no_overwrite(output or path.with_suffix(".png"), force=force)
     with open_run(path) as dataset:
-        if "energy" not in dataset:
-            raise ConfigError(f"{str(path)!r} has no energy to plot; expected a run")
-        energy = dataset.energy.load()
-        places = "position" in dataset and "draw" in dataset.position.dims
-        figure = Figure(figsize=(14.5 if places else 10, 4.2), layout="constrained")
+        panels = _of_result(dataset.load()) if "probe" in dataset.attrs else _of_run(dataset, path)
+        figure = Figure(figsize=(5.0 * max(len(panels), 1), 4.2), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = np.atleast_1d(figure.subplots(1, 3 if places else 2))
-        fluctuations.plot_energy_trace(energy, ax=axes[0])
-        by = "temperature" if float(energy.temperature.min()) > 0 else "chain"
-        if energy.sizes["draw"] >= 50:
-            fluctuations.plot_energy_distribution(energy, fluctuations.summary(energy, by=by), ax=axes[1])
-        else:
-            axes[1].set_axis_off()
-            axes[1].text(0.5, 0.5, "fewer than 50 draws:\nno distribution", ha="center", va="center")
-        if places:
-            plot_places(dataset.position.load(), ax=axes[2])
+        for panel, ax in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+            panel(ax=ax)
         figure.suptitle(dataset.attrs.get("title", path.name), fontsize=11)
         if target.suffix.lstrip(".") not in figure.canvas.get_supported_filetypes():
             raise ConfigError(f"a picture is .png, .pdf or .svg by its name, got {str(target)!r}")
         figure.savefig(target, dpi=130)
     console.print(f"wrote [bold]{target}[/bold]")
+
+
+def _of_result(found: xr.Dataset) -> list[Callable[..., Any]]:
+    plots = plots_of(found)
+    if not plots:
+        raise ConfigError(f"results of {found.attrs['probe']} have no picture of their own: use their numbers")
+    return [partial(plot, found) for plot in plots]
+
+
+def _of_run(dataset: xr.Dataset, path: Path) -> list[Callable[..., Any]]:
+    if "energy" not in dataset:
+        raise ConfigError(f"{str(path)!r} has no energy to plot; expected a run")
+    energy = dataset.energy.load()
+    panels: list[Callable[..., Any]] = [partial(fluctuations.plot_energy_trace, energy), partial(_distribution, energy)]
+    if "position" in dataset and "draw" in dataset.position.dims:
+        panels.append(partial(plot_places, dataset.position.load()))
+    return panels
+
+
+def _distribution(energy: xr.DataArray, ax: Any) -> None:
+    if energy.sizes["draw"] < 50:
+        ax.set_axis_off()
+        ax.text(0.5, 0.5, "fewer than 50 draws:\nno distribution", ha="center", va="center")
+        return
+    by = "temperature" if float(energy.temperature.min()) > 0 else "chain"
+    fluctuations.plot_energy_distribution(energy, fluctuations.summary(energy, by=by), ax=ax)
 
 
 def plot_places(position: xr.DataArray, ax: Any) -> None:

@@ -1,221 +1,130 @@
-"""`landscape probe`: measurements on a stored run."""
+"""`landscape probe`: measurements on stored runs, printed and stored."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from rich.table import Table
 
 from landscape.building import build_potential
-from landscape.cli.console import console, measured, no_overwrite
-from landscape.cli.estimates import estimate_tables
-from landscape.errors import ConfigError
-from landscape.flags import estimate, remarks
+from landscape.cli.console import console, no_overwrite
+from landscape.cli.estimates import estimate_tables, pivot_table, summary_table
+from landscape.cli.probe_options import read_settings
+from landscape.cli.short_probes import Short
+from landscape.errors import ConfigError, LandscapeError
+from landscape.flags import remarks
 from landscape.opening import open as open_run
-from landscape.probes import curvature, fluctuations
-from landscape.storage.files import read_spec, save
+from landscape.probes.registry import Probe
+from landscape.probing import named_probe, probe
+from landscape.provenance import run_spec
+from landscape.storage.files import save
 
-__all__ = ["curvature_table", "probe_curvature", "probe_diffusion", "probe_fluctuations", "summary_table"]
-
-_CURVATURES = {
-    # quantity: (variable, its error)
-    "eigenvalues": ("eigenvalue", "eigenvalue_stderr"),
-    "largest_eigenvalue": ("largest", "largest_residual"),
-    "extreme_eigenvalues": ("smallest", "smallest_residual"),
-    "top_eigenpairs": ("eigenvalue", "eigenvalue_stderr"),
-    "trace": ("trace", "trace_stderr"),
-    "fisher_trace": ("fisher_trace", "fisher_trace_stderr"),
-    "diagonal": ("diagonal", "diagonal_stderr"),
-    "sharpness": ("maximum", "maximum_stderr"),
-    "score_singular_values": ("singular_value", "singular_value_stderr"),
-}
-
-_COLUMNS = {
-    # heading: (variable, power of the temperature it is divided by)
-    "mean/T": ("mean", 1),
-    "variance/T^2": ("variance", 2),
-    "alpha": ("gamma_shape", 0),
-    "beta T": ("rate_times_temperature", 0),
-    "half time": ("half_time", 0),
-    "N_eff": ("effective_sample_size", 0),
-}
+__all__ = ["run_probe", "theory_of"]
 
 
-def probe_diffusion(path: Path, output: Path | None, coordinates: list[str] | None, by: str, *, force: bool) -> None:
-    """Print mean velocity and diffusion of the coordinates; store them, with displacements against lag, if asked to."""
-    target = None if output is None else no_overwrite(output, force=force)
-    with open_run(path) as dataset:
-        one = coordinates[0] if coordinates and len(coordinates) == 1 else coordinates
-        found = fluctuations.diffusion(dataset.load(), one, by=by)
-    curves = [name for name in found.data_vars if "lag" in found[name].dims]
-    for table in estimate_tables(found.drop_vars([*curves, "lag_time", "lag"])):
-        console.print(table)
+def run_probe(
+    probes: Sequence[Probe],
+    short: Short,
+    given: dict[str, Any],
+    *,
+    files: list[Path],
+    output: Path | None,
+    force: bool,
+    variable: str | None,
+    snapshots: int | None,
+    setting: list[str] | None,
+) -> None:
+    """Ask the first of the probes that the files suit, print what it finds and store it."""
+    with ExitStack() as stack:
+        runs = [stack.enter_context(open_run(path)) for path in files]
+        known = next((one for one in probes if one.reads.fits(runs[0])), None)
+        if known is None:
+            expected = " or ".join(one.reads.about for one in probes)
+            raise ConfigError(f"{str(files[0])!r} is not what is measured here: expected {expected}")
+        target = None
+        if output is not None or short.stored:
+            ending = short.ending or known.name.rpartition(".")[2]
+            target = no_overwrite(output or files[0].with_suffix(f".{ending}.nc"), force=force)
+        then = named_probe(short.then[known.name]) if known.name in short.then else None
+        takes = known.settings | (then.settings if then is not None else {})
+        settings = read_settings(
+            {short.options.get(name, name): one for name, one in given.items()}, setting or [], takes
+        )
+        settings = {name: one for name, one in short.settings.items() if name in takes} | settings
+        own = {name: one for name, one in settings.items() if name in known.settings or then is None}
+        if known.reads.thinned:
+            runs = [_thinned(run, snapshots) for run in runs]
+            ended = variable is None and "snapshot" not in runs[0] and "last_position" in runs[0]
+            variable = "last_position" if ended else variable
+        found = probe(None, runs, probe=known.name, variable=variable, settings=own).load()
+        show(found)
+        if then is not None:
+            found = _with_more(found, runs, then, {name: settings[name] for name in then.settings if name in settings})
     if target is not None:
         save(found, target)
         console.print(f"wrote [bold]{target}[/bold]")
 
 
-def probe_fluctuations(
-    path: Path, output: Path | None, by: str, *, force: bool, quantity: str = "summary",
-    coordinates: list[str] | None = None,
-) -> None:  # fmt: skip
-    """Print the summary (and the exponents where there are enough temperatures); store it if asked to."""
-    if quantity != "summary":
-        known = '"summary", "diffusion", "current" or "entropy_production"'
-        raise ConfigError(f"--quantity must be {known}, got {quantity!r}")
-    if coordinates:
-        raise ConfigError("--coordinate says whose diffusion or current is wanted: give it with these quantities only")
-    if by not in ("temperature", "chain"):
-        raise ConfigError(f'--by must be "temperature" or "chain", got {by!r}')
-    target = None if output is None else no_overwrite(output, force=force)
-    with open_run(path) as dataset:
-        if "energy" not in dataset:
-            raise ConfigError(f"{str(path)!r} has no energy: record it, or probe another run")
-        summary = fluctuations.summary(dataset.energy.load(), by=by)
-    console.print(summary_table(summary))
-    if by == "temperature" and summary.sizes["temperature"] > 1:
-        try:
-            scan = fluctuations.temperature_scan(summary)
-        except ConfigError as error:
-            console.print(f"exponents were not fitted: {error}")
-        else:
-            console.print(scan_table(scan))
-    if target is not None:
-        save(summary, target)
-        console.print(f"wrote [bold]{target}[/bold]")
+def _thinned(run: xr.Dataset, snapshots: int | None) -> xr.Dataset:
+    """A run with fewer snapshots, evenly chosen."""
+    if snapshots is not None and "snapshot" in run.dims:
+        count = run.sizes["snapshot"]
+        run = run.isel(snapshot=np.unique(np.linspace(0, count - 1, min(snapshots, count)).round().astype(int)))
+    return run
 
 
-def summary_table(summary: xr.Dataset) -> Table:
-    """One row per chain or temperature; energies in units of the temperature where there is one."""
-    (row,) = summary["mean"].dims
-    thermal = row == "temperature"
-    headings = [name if thermal else name.partition("/")[0] for name in _COLUMNS]
-    table = Table(str(row), box=None, header_style="bold", pad_edge=False)
-    for heading in [*headings, ""]:
-        table.add_column(heading, no_wrap=True)
-    for i in range(summary.sizes[row]):
-        one = summary.isel({row: i})
-        cells = []
-        for name, power in _COLUMNS.values():
-            unit = float(one[row]) ** power if thermal else 1.0
-            cells.append(measured(float(one[name]) / unit, float(one[f"{name}_stderr"]) / unit))
-        table.add_row(f"{float(one[row]):.3g}", *cells, ", ".join(remarks(one)))
-    return table
-
-
-def scan_table(scan: xr.Dataset) -> Table:
-    """Exponents of the temperature scan."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("quantity", "measured"):
-        table.add_column(heading, no_wrap=True)
-    for name, variable in scan.data_vars.items():
-        if f"{name}_stderr" in scan and variable.ndim == 0:
-            label = variable.attrs.get("long_name", str(name))
-            table.add_row(label, estimate(scan, str(name)))
-    return table
-
-
-def probe_curvature(
-    path: Path,
-    output: Path | None,
-    quantity: str,
-    *,
-    labels: str | None,
-    snapshots: int | None,
-    seed: int,
-    force: bool,
-    of: str | None = None,
-    radius: float | None = None,
-    adaptive: bool = False,
-    k: int | None = None,
-) -> None:
-    """Measure the curvature at the snapshots of a run; print a summary and store the result."""
-    if quantity not in _CURVATURES:
-        raise ConfigError(f"--quantity must be one of {sorted(_CURVATURES)}, got {quantity!r}")
-    if of is not None and quantity != "diagonal":
-        raise ConfigError("--of is the matrix whose diagonal is taken: give it with --quantity diagonal only")
-    if (quantity == "fisher_trace" or of == "fisher") != (labels is not None):
-        raise ConfigError(
-            '--labels "model", "sampled" or "empirical" has to be chosen for fisher_trace, or for a diagonal --of '
-            "fisher, and only for them"
-        )
-    if k is not None and quantity != "top_eigenpairs":
-        raise ConfigError("--pairs is a number of eigenpairs: give it with --quantity top_eigenpairs only")
-    if (quantity == "sharpness") != (radius is not None) or (adaptive and quantity != "sharpness"):
-        raise ConfigError("--radius has to be chosen for sharpness, and only for it; --adaptive belongs to it too")
-    target = no_overwrite(output or path.with_suffix(f".{quantity}.nc"), force=force)
-    with open_run(path) as dataset:
-        positions = _positions(dataset, path, snapshots)
-        potential = build_potential(read_spec(dataset)["potential"])
-    settings: dict[str, Any] = {"labels": labels} if labels else {}
-    if quantity not in ("eigenvalues", "score_singular_values"):
-        settings["seed"] = seed
-    settings |= {"of": of} if of else {}
-    settings |= {"k": k} if k is not None else {}
-    settings |= {"radius": radius, "adaptive": adaptive} if radius is not None else {}
-    found: xr.Dataset = getattr(curvature, quantity)(potential, positions, **settings)
-    console.print(curvature_table(found, *_CURVATURES[quantity]))
-    if quantity == "eigenvalues":
-        _print_scaling(found)
-    console.print(f"cost: {found.attrs['cost']}")
-    save(found, target)
-    console.print(f"wrote [bold]{target}[/bold]")
-
-
-def _positions(dataset: xr.Dataset, path: Path, snapshots: int | None) -> xr.DataArray:
-    """Snapshots of a run, evenly thinned to so many; of a run without, where its chains ended."""
-    name = next((name for name in ("snapshot", "last_position", "position") if name in dataset), None)
-    if name is None:
-        raise ConfigError(f"{str(path)!r} has no positions: record snapshots (record.snapshots), or probe another run")
-    positions = dataset[name]
-    if snapshots is not None and "snapshot" in positions.dims:
-        count = positions.sizes["snapshot"]
-        positions = positions.isel(
-            snapshot=np.unique(np.linspace(0, count - 1, min(snapshots, count)).round().astype(int))
-        )
-    return positions.load()
-
-
-def curvature_table(found: xr.Dataset, name: str, error: str) -> Table:
-    """One row per chain (or entry of the first dim): median over all else, with its median error; ends of spectra."""
-    values = found[name]
-    dims = [str(dim) for dim in values.dims]
-    spectrum = name in dims or "coordinate" in dims
-    rows = dims[0] if dims and dims[0] not in (name, "coordinate") else None
-    table = Table(rows or "", box=None, header_style="bold", pad_edge=False)
-    thermal = rows is not None and "temperature" in found.coords and found.temperature.dims == (rows,)
-    flagged = bool(remarks(found, of=[name]))
-    for heading in (
-        *(["temperature"] if thermal else []),
-        *(["smallest", "median", "largest"] if spectrum else [name]),
-        *([""] if flagged else []),
-    ):
-        table.add_column(heading, no_wrap=True)
-    for i in range(found.sizes[rows] if rows else 1):
-        one = found.isel({rows: i}) if rows else found
-        cells = [f"{float(one.temperature):.3g}"] if thermal else []
-        numbers = one[name].to_numpy()
-        if spectrum:
-            ends = (np.nanmin(numbers), np.nanmedian(numbers), np.nanmax(numbers)) if np.isfinite(numbers).any() else ()
-            cells += [f"{value:.4g}" for value in ends]
-        else:
-            cells.append(measured(float(np.median(numbers)), float(np.median(one[error].to_numpy()))))
-        table.add_row(str(i), *cells, *([", ".join(remarks(one, of=[name]))] if flagged else []))
-    return table
-
-
-def _print_scaling(found: xr.Dataset) -> None:
-    """Exponent of the median eigenvalue and the collapse, where there are temperatures."""
+def _with_more(found: xr.Dataset, runs: Sequence[xr.Dataset], then: Probe, settings: dict[str, Any]) -> xr.Dataset:
+    """A result beside what another probe says of it, or of the same runs, where that can be told."""
+    if any(one.default is one.empty and name not in settings for name, one in then.settings.items()):
+        return found
     try:
-        scaling = curvature.temperature_scaling(found)
-    except ConfigError as error:
-        console.print(f"no exponent: {error}")
-        return
-    console.print(f"median positive eigenvalue ~ T^p, p = {estimate(scaling, 'exponent')}")
-    console.print(
-        f"largest distance between distributions at different T: {float(scaling.scaled_distance):.3f} of lambda/T, "
-        f"{float(scaling.distance):.3f} of lambda"
-    )
+        more = probe(None, found if then.reads.of_result else list(runs), probe=then.name, settings=settings)
+    except LandscapeError as error:
+        console.print(f"no {then.name.rpartition('.')[2].replace('_', ' ')}: {error}", markup=False)
+        return found
+    show(more)
+    both = found.assign_coords({name: one for name, one in more.coords.items() if name not in found.variables})
+    both = both.assign({name: one for name, one in more.data_vars.items() if name not in found.variables})
+    return both.assign_attrs(more.attrs | found.attrs | {"probe": f"{found.attrs['probe']} {then.name}"})
+
+
+def show(found: xr.Dataset) -> None:
+    """Print the estimates of a result, with their errors and what speaks against them."""
+    tables = estimate_tables(found)
+    if found.attrs.get("probe") == "fluctuations.summary":
+        tables = [summary_table(found)]
+    elif "pivot" in found.dims:
+        tables = [pivot_table(found)]
+    theory = theory_of(found)
+    if theory is not None:
+        tables = estimate_tables(found.assign(theory=theory), of=["free_energy", "theory"])
+    for table in tables:
+        console.print(table)
+    for text in remarks(found) if not tables else ():
+        console.print(text)
+    if "cost" in found.attrs:
+        console.print(f"cost: {found.attrs['cost']}", markup=False)
+
+
+def theory_of(found: xr.Dataset) -> xr.DataArray | None:
+    """The closed form of a free energy along one coordinate, where the landscape of its run has one, from its zero."""
+    profile = found.get("free_energy")
+    if profile is None or profile.ndim != 1 or "temperature" not in found.attrs:
+        return None
+    (name,) = map(str, profile.dims)
+    try:
+        potential = build_potential(run_spec(found)["potential"])
+        closed_form = potential.effective_potential
+        settings = {"coordinate": name} if "coordinate" in inspect.signature(closed_form).parameters else {}
+        if not settings and potential.coordinates != (name,) and getattr(potential, "slow_coordinate", None) != name:
+            return None
+        exact = closed_form(found[name].values, float(found.attrs["temperature"]), **settings)
+    except (LandscapeError, KeyError, NotImplementedError):
+        return None
+    theory = xr.DataArray(np.asarray(exact), dims=name, coords={name: found[name]})
+    return theory - (theory - profile).where(profile.notnull()).mean()

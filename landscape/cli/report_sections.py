@@ -12,10 +12,8 @@ import numpy as np
 import rich.table
 import xarray as xr
 
-from landscape.cli.confining import path_table
-from landscape.cli.estimates import estimate_tables
+from landscape.cli.estimates import estimate_tables, pivot_table, summary_table
 from landscape.cli.plotting import plot_places
-from landscape.cli.probing import scan_table, summary_table
 from landscape.cli.report_figures import picture, pictures
 from landscape.errors import ConfigError, LandscapeError, StorageError
 from landscape.probes import confinement, fluctuations
@@ -29,7 +27,7 @@ __all__ = ["facts_of", "section_of", "specification_of", "table_of", "tables_of"
 
 LONGEST = 100  # rows of a table
 FEWEST_DRAWS = 50  # for a distribution and correlation times
-ELSEWHERE = ("title", "failures", "certificate", "spec", "layout", "references", "Conventions")
+ELSEWHERE = ("title", "failures", "certificate", "spec", "layout", "references", "Conventions", "run_spec")
 CHECKS = ("equipartition", "configurational_temperature", "dt_bias")
 
 
@@ -42,7 +40,10 @@ def section_of(name: str, dataset: xr.Dataset) -> Section:
     elif "gradient_norm" in dataset and "converged" in dataset:
         blocks += _of_minimum(dataset)
     elif "pivots" in dataset:
-        blocks += [table_of("The path", path_table(dataset)), *pictures(dataset)]
+        blocks += [
+            table_of("The path", pivot_table(dataset)),
+            picture("Energy along the path.", partial(confinement.plot_along_path, dataset)),
+        ]
     else:
         blocks += [*tables_of("Results", dataset.drop_dims("draw", errors="ignore")), *pictures(dataset)]
     blocks += _reproduction(name, dataset)
@@ -144,7 +145,7 @@ def _energy(dataset: xr.Dataset) -> Iterable[Block]:
 
 def _scan(summary: xr.Dataset) -> Iterable[Block]:
     scan = fluctuations.temperature_scan(summary)
-    yield table_of("Exponents of the temperature scan", scan_table(scan))
+    yield from tables_of("Temperature scan", scan)
     yield from pictures(scan)
 
 

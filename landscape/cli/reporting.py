@@ -17,8 +17,8 @@ from landscape.cli.report_sections import section_of
 from landscape.cli.report_sweep import sweep_section
 from landscape.errors import CheckpointError, ConfigError, StorageError
 from landscape.opening import open as open_run
+from landscape.provenance import REFERENCES
 from landscape.report import Badge, Block, Note, Page, Section, Table, embed, render
-from landscape.results import REFERENCES
 from landscape.storage.files import write_atomically
 from landscape.storage.folder import kind_of
 from landscape.text import measured

@@ -19,7 +19,7 @@ from landscape.paths.straight import check_movable
 from landscape.paths.tangents import perpendicular
 from landscape.potentials.base import Potential
 from landscape.progress import progress_bar
-from landscape.results import global_attributes
+from landscape.provenance import global_attributes
 from landscape.storage.interruption import keeping
 
 __all__ = ["KEPT", "Motion", "check_finite", "finished_path", "one_cycle", "relax"]

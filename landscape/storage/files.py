@@ -20,6 +20,7 @@ import xarray as xr
 
 from landscape.arguments import guarded
 from landscape.errors import ConfigError, StorageError
+from landscape.provenance import read_spec, signed
 from landscape.storage.file_times import clear_times
 from landscape.storage.lazy import FileArray
 from landscape.storage.library import one_thread
@@ -55,7 +56,8 @@ def save(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     Notes
     -----
     netCDF knows text and numbers: attributes that are None, true or false, dictionaries or nested lists are written as
-    their JSON text, such as ``"null"``, ``"true"`` and ``'{"a": 1}'``, and come back as that text.
+    their JSON text, such as ``"null"``, ``"true"`` and ``'{"a": 1}'``, and come back as that text. What the
+    dataset does not say itself of its `source`, `history` and `Conventions` is added to the file.
 
     Examples
     --------
@@ -71,7 +73,7 @@ def save(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     if not isinstance(dataset, xr.Dataset):
         raise ConfigError(f"save takes an xarray.Dataset, such as a run, got {type(dataset).__name__}")
     target = path_of(path)
-    write_atomically(target, serialise(dataset))
+    write_atomically(target, serialise(signed(dataset)))
     return target
 
 
@@ -287,16 +289,3 @@ def open_file(path: str | os.PathLike[str]) -> xr.Dataset:
     result = result.assign_coords({name: one for name, one in checked.items() if name in dataset.coords})
     result.set_close(dataset.close)
     return result
-
-
-def read_spec(dataset: xr.Dataset) -> dict[str, Any]:
-    """The specification stored in a run."""
-    import json
-
-    try:
-        spec = json.loads(dataset.attrs["spec"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise StorageError("the file carries no specification: it was not written by landscape") from error
-    if not isinstance(spec, dict):
-        raise StorageError("the specification in the file is not a table")
-    return spec

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import xarray as xr
 
-from landscape.arguments import guarded
 from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.potentials.modes import plain_modes
@@ -16,6 +15,7 @@ from landscape.probes.curvature.lanczos import tridiagonalise
 from landscape.probes.curvature.linear import as_linear, settled, sign_probes
 from landscape.probes.curvature.positions import Sites
 from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, widened
+from landscape.probes.registry import POSITIONS, probe
 from landscape.random import check_seed
 from landscape.statistics import error_of_mean
 
@@ -34,7 +34,7 @@ _NAMES = {
 _ENDS_RTOL = 1e-2
 
 
-@guarded
+@probe("curvature.spectral_density", POSITIONS)
 @plain_modes()
 def spectral_density(
     potential: Any,
@@ -129,10 +129,10 @@ def spectral_density(
         for layer, operator in sites.operators(number):
             linear = as_linear(operator)
             watch = Watch(linear)
-            for probe, start in enumerate(sign_probes(linear, count, seed)):
+            for row, start in enumerate(sign_probes(linear, count, seed)):
                 krylov = tridiagonalise(linear, start, length)
                 values, vectors, residual = krylov.eigen()
-                at = (number, layer, probe, slice(len(values)))
+                at = (number, layer, row, slice(len(values)))
                 nodes[at], weights[at], residuals[at] = values, vectors[0] ** 2, residual
             skew = check.note(number, layer, linear, watch.asymmetry())
             residuals[number, layer] = widened(residuals[number, layer], skew)

@@ -13,7 +13,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.arguments import guarded
 from landscape.checks import one_of, whole_number
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss, Potential
@@ -34,6 +33,7 @@ from landscape.probes.curvature.operators import (
 from landscape.probes.curvature.positions import Sites
 from landscape.probes.curvature.squared_scores import model_directions, squared_scores
 from landscape.probes.curvature.symmetry import SymmetryCheck, Watch
+from landscape.probes.registry import POSITIONS, probe
 from landscape.random import check_seed
 
 __all__ = ["diagonal"]
@@ -52,7 +52,7 @@ _ROUTES: Final = {
 }
 
 
-@guarded
+@probe("curvature.diagonal", POSITIONS)
 @plain_modes()
 def diagonal(
     potential: Any,

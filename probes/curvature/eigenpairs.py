@@ -9,7 +9,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.arguments import guarded
 from landscape.checks import one_of, whole_number
 from landscape.errors import ConfigError
 from landscape.potentials.modes import plain_modes
@@ -18,6 +17,7 @@ from landscape.probes.curvature.operators import layer_blocks
 from landscape.probes.curvature.positions import Sites
 from landscape.probes.curvature.symmetry import Asymmetry, SymmetryCheck, Watch, asymmetry_of, widened
 from landscape.probes.curvature.thick_restart import Pairs, dense_pairs, linear_zeros, top_pairs
+from landscape.probes.registry import POSITIONS, probe
 from landscape.random import check_seed
 
 __all__ = ["top_eigenpairs", "whole_vectors"]
@@ -34,7 +34,7 @@ _TOGETHER: Final = 4  # vectors multiplied in one pass where that pays: on graph
 _RANDOM_SHARE: Final = 0.5  # of a warm start
 
 
-@guarded
+@probe("curvature.top_eigenpairs", POSITIONS)
 @plain_modes()
 def top_eigenpairs(
     potential: Any,

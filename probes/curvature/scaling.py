@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 from scipy.stats import ks_2samp
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.probes._describe import annotate
+from landscape.probes.registry import probe, result_of
 from landscape.statistics import student_factor
 
 __all__ = ["ROUNDING", "temperature_scaling"]
@@ -28,7 +28,7 @@ _NAMES = {
 ROUNDING = 1e-12  # of the largest eigenvalue of a spectrum: what a dense float64 solver leaves of a zero
 
 
-@guarded
+@probe("curvature.temperature_scaling", result_of("curvature.eigenvalues"), pictures=())
 def temperature_scaling(spectrum: xr.Dataset) -> xr.Dataset:
     r"""Median positive eigenvalue at each temperature, its exponent, and the collapse of the spectra in lambda / T.
 

@@ -10,7 +10,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.arguments import guarded
 from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
@@ -21,6 +20,7 @@ from landscape.potentials.sample_scores import SampleScores, check_samples_apart
 from landscape.probes.curvature.model_labels import check_model, class_scores, outputs_of
 from landscape.probes.curvature.operators import layer_name, need_network
 from landscape.probes.curvature.positions import Sites
+from landscape.probes.registry import POSITIONS, probe
 
 __all__ = ["score_singular_values"]
 
@@ -32,7 +32,7 @@ _NAMES = {
 }
 
 
-@guarded
+@probe("curvature.score_singular_values", POSITIONS)
 @plain_modes()
 def score_singular_values(
     loss: NetworkLoss,

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import xarray as xr
 
-from landscape.arguments import guarded
 from landscape.checks import one_of, true_or_false, whole_number
 from landscape.errors import ConfigError
 from landscape.notices import warn
@@ -17,6 +16,7 @@ from landscape.potentials import Potential
 from landscape.potentials.modes import plain_modes
 from landscape.probes.curvature.positions import Sites
 from landscape.probes.curvature.rises import Probe, Settings
+from landscape.probes.registry import POSITIONS, probe
 from landscape.random import check_seed
 
 __all__ = ["sharpness"]
@@ -34,7 +34,7 @@ _NAMES: Final = {
 }
 
 
-@guarded
+@probe("curvature.sharpness", POSITIONS)
 @plain_modes()
 def sharpness(
     potential: Potential,

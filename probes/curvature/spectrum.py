@@ -9,7 +9,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.arguments import guarded
 from landscape.checks import one_of, whole_number
 from landscape.notices import warn
 from landscape.potentials import NetworkLoss
@@ -19,6 +18,7 @@ from landscape.probes.curvature.lanczos import Ends, lanczos_ends, power_end
 from landscape.probes.curvature.linear import LinearMap, as_linear, check_tolerance, uniform_probes
 from landscape.probes.curvature.positions import Sites
 from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, asymmetry_of, widened
+from landscape.probes.registry import POSITIONS, probe
 from landscape.random import check_seed
 
 __all__ = ["eigenvalues", "extreme_eigenvalues", "largest_eigenvalue"]
@@ -38,7 +38,7 @@ _NAMES = {
 _RANDOM_SHARE = 0.5  # of a warm start: an eigenvalue that has overtaken is found in a few products more
 
 
-@guarded
+@probe("curvature.eigenvalues", POSITIONS)
 @plain_modes()
 def eigenvalues(
     potential: Any,
@@ -143,7 +143,7 @@ def _matrices(sites: Sites, number: int) -> Any:
         yield layer, linear(identity).to(torch.float64 if sites.dtype is None else sites.dtype), linear.products
 
 
-@guarded
+@probe("curvature.extreme_eigenvalues", POSITIONS)
 @plain_modes()
 def extreme_eigenvalues(
     potential: Any,
@@ -226,7 +226,7 @@ def extreme_eigenvalues(
     return _ends(sites, "both", vectors=bool(vectors), **settings)
 
 
-@guarded
+@probe("curvature.largest_eigenvalue", POSITIONS)
 @plain_modes()
 def largest_eigenvalue(
     potential: Any,

@@ -7,7 +7,6 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.positions import labelled, plain_array
 from landscape.probes._correlation import combine
@@ -16,6 +15,7 @@ from landscape.probes._estimation import correlations, moments
 from landscape.probes._influence import Influence, between_chains
 from landscape.probes._pairs import means_of_pairs, pair_of_chains
 from landscape.probes._series import FloatArray, as_series, bundles, grouping
+from landscape.probes.registry import probe
 from landscape.statistics import error_of_mean
 
 __all__ = ["project"]
@@ -39,7 +39,7 @@ _NAMES = {
 }
 
 
-@guarded
+@probe("curvature.project", pictures=())
 def project(gradient: Any, vectors: Any) -> xr.Dataset:
     r"""How much of gradients, of minibatch noise or of the motion lies in the span of some directions v_1, ..., v_k.
 

@@ -9,7 +9,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.arguments import guarded
 from landscape.checks import one_of, whole_number
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
@@ -23,6 +22,7 @@ from landscape.probes.curvature.positions import Sites
 from landscape.probes.curvature.squared_scores import labels_differ
 from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, asymmetry_of, widened
 from landscape.probes.curvature.trace_estimators import hutch_plus_plus, hutchinson, xtrace
+from landscape.probes.registry import POSITIONS, probe
 from landscape.random import check_seed
 from landscape.statistics import student_factor, widen
 
@@ -36,7 +36,7 @@ _NAMES = {
 }
 
 
-@guarded
+@probe("curvature.trace", POSITIONS)
 @plain_modes()
 def trace(
     potential: Any,
@@ -172,7 +172,7 @@ def _through_fisher(sites: Sites) -> xr.Dataset:
     )
 
 
-@guarded
+@probe("curvature.fisher_trace", POSITIONS)
 @plain_modes()
 def fisher_trace(
     loss: NetworkLoss,

@@ -9,7 +9,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.arguments import guarded
 from landscape.checks import one_of
 from landscape.errors import ConvergenceError
 from landscape.potentials.base import Potential
@@ -19,6 +18,7 @@ from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import check_temperature, chosen_values, curve
 from landscape.probes.free_energy.laplace import CUTOFF, log_determinant
 from landscape.probes.free_energy.sampling import onto, origin_of, place
+from landscape.probes.registry import LANDSCAPE, probe
 from landscape.restraints import scalar_field
 
 __all__ = ["effective_potential"]
@@ -26,7 +26,7 @@ __all__ = ["effective_potential"]
 RELAXATIONS = 200
 
 
-@guarded
+@probe("free_energy.effective_potential", LANDSCAPE)
 @plain_modes()
 def effective_potential(
     potential: Potential, coordinate: Any, at: Any, temperature: float, *,

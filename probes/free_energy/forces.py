@@ -11,7 +11,6 @@ import xarray as xr
 from torch import Tensor
 
 from landscape import random
-from landscape.arguments import guarded
 from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
@@ -21,6 +20,7 @@ from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve
 from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.sampling import REACHED, inside, onto, origin_of, place
+from landscape.probes.registry import LANDSCAPE, probe
 from landscape.restraints import scalar_field
 
 __all__ = ["SurfaceWalk", "mean_force"]
@@ -32,7 +32,7 @@ SHIFT = 1e-4  # of the least spacing, by which q is moved to see that change
 ROUNDING = 64.0 * np.finfo(np.float64).eps  # of the terms that are added to a force
 
 
-@guarded
+@probe("free_energy.mean_force", LANDSCAPE)
 @plain_modes()
 def mean_force(
     potential: Potential, coordinate: Any, at: Any, temperature: float, *, chains: int = 200, steps: int = 400,

@@ -12,7 +12,6 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError, ConvergenceError, ShapeError
 from landscape.potentials import Expression
 from landscape.potentials.positions import plain_array
@@ -29,6 +28,7 @@ from landscape.probes.free_energy.averages import (
     refuse_still,
     resolution,
 )
+from landscape.probes.registry import Reading, probe
 from landscape.statistics import student_factor
 
 __all__ = ["bin_edges", "limits_of_run", "places_of", "profile", "turning", "zero_of"]
@@ -59,7 +59,7 @@ class _Counts:
     discarded: int = 0
 
 
-@guarded
+@probe("free_energy.profile", Reading("a run", one_temperature=True))
 def profile(
     samples: Any,
     temperature: float | None = None,
@@ -220,6 +220,8 @@ def _values(
         if coordinate is None:
             raise ShapeError('profile takes one coordinate, such as coordinate="y", not a whole run')
         chosen = coordinate if isinstance(coordinate, tuple | list) else [coordinate]
+        if len(chosen) not in (1, 2):
+            raise ConfigError(f"a profile is along one coordinate or two, got {coordinate!r}")
         walls, periods = limits_of_run(samples)
         known = [[of.get(one) if isinstance(one, str) else None for one in chosen] for of in (walls, periods)]
         count = "_".join(map(str, chosen)) + "_count"

@@ -11,7 +11,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.arguments import guarded
 from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
@@ -23,11 +22,12 @@ from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve
 from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.sampling import observed, tuned, with_parameter
+from landscape.probes.registry import LANDSCAPE, probe
 
 __all__ = ["Mixture", "slope_of", "thermodynamic_integration", "varied"]
 
 
-@guarded
+@probe("free_energy.thermodynamic_integration", LANDSCAPE)
 def thermodynamic_integration(
     potential: Potential | Sequence[Potential], parameter: str | None, values: Any, temperature: float | None = None, *,
     chains: int = 64, steps: int = 4000, every: int = 20, dt: float = 0.1, start: Any = None, seed: int = 0,

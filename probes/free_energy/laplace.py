@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
@@ -16,13 +15,14 @@ from landscape.potentials.positions import one_position, plain_array
 from landscape.probes._series import FloatArray
 from landscape.probes._summary import summary
 from landscape.probes.curvature.spectrum import eigenvalues
+from landscape.probes.registry import ENERGIES, MINIMUM, probe
 
 __all__ = ["CUTOFF", "entropy", "harmonic", "log_determinant", "positive_temperatures"]
 
 CUTOFF = 1e-6  # of the largest curvature: below it a direction counts as flat unless told otherwise
 
 
-@guarded
+@probe("free_energy.harmonic", MINIMUM)
 @plain_modes()
 def harmonic(potential: Potential, position: Any, temperature: Any, *, cutoff: float | None = None) -> xr.Dataset:
     r"""Laplace's free energy of a minimum, on its stiff directions,
@@ -96,7 +96,7 @@ def harmonic(potential: Potential, position: Any, temperature: Any, *, cutoff: f
     return dataset.assign_coords(temperature=(dims, t, {"long_name": "temperature", "units": "energy"}))
 
 
-@guarded
+@probe("free_energy.entropy", ENERGIES)
 def entropy(
     energy: Any, free_energy: Any, temperature: float | None = None, *, free_energy_stderr: Any = 0.0
 ) -> xr.Dataset:

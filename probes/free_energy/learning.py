@@ -9,7 +9,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.arguments import guarded
 from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
@@ -23,6 +22,7 @@ from landscape.probes._estimation import longer_needed
 from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._series import BoolArray, FloatArray
 from landscape.probes.free_energy.averages import averages, check_temperature
+from landscape.probes.registry import MINIMUM, probe
 from landscape.record import Record
 from landscape.restraints import Restrain
 from landscape.simulate import simulate
@@ -36,7 +36,7 @@ MOST_LEFT = 0.1  # share of the chains beyond which what is left is no average o
 SIGNIFICANT = 3.0  # standard errors that it must be beyond as well
 
 
-@guarded
+@probe("free_energy.local_learning_coefficient", MINIMUM)
 def local_learning_coefficient(
     potential: Potential, position: Any, *, temperature: float, dt: float, steps: int, chains: int,
     localization: float = 0.0, every: int | None = None, discard: float = 0.25, seed: int = 0,

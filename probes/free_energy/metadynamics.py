@@ -8,12 +8,12 @@ import numpy as np
 import xarray as xr
 from scipy.interpolate import RegularGridInterpolator
 
-from landscape.arguments import guarded
 from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import FEWEST_CHAINS, FEWEST_TIMES, check_temperature, clusters, resolution
+from landscape.probes.registry import Reading, probe
 from landscape.statistics import student_factor
 
 __all__ = ["metadynamics"]
@@ -23,7 +23,7 @@ WITHIN_BIN = 8  # points of a bin that the bias is averaged over, along each coo
 AGREE = 4.0  # mean square of the difference of two estimates over its error, beyond which they disagree
 
 
-@guarded
+@probe("free_energy.metadynamics", Reading("a run with Metadynamics", ("hills",)))
 def metadynamics(
     run: xr.Dataset, temperature: float | None = None, *, bins: int = 40, discard: float = 0.3
 ) -> xr.Dataset:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
 from landscape.probes._needed import Length, with_steps_needed
@@ -27,6 +26,7 @@ from landscape.probes.free_energy.multistate import (
 from landscape.probes.free_energy.sampling import with_parameter
 from landscape.probes.free_energy.smoothing import Axis, smoothed
 from landscape.probes.free_energy.states import Samples, bounded, samples_of
+from landscape.probes.registry import RUNS, probe
 from landscape.restraints import scalar_field
 
 __all__ = ["mbar"]
@@ -35,7 +35,7 @@ FEWEST_AT_POINT = 10.0  # independent samples that a point of a profile rests on
 REMEDY = "add states in between, weaken restraints, or take more draws"
 
 
-@guarded
+@probe("free_energy.mbar", RUNS, pictures=("plot_mbar", "plot_overlap"))
 def mbar(
     runs: Any, counts: Any = None, *, temperature: Any = None, parameters: Mapping[str, Any] | None = None,
     target: Any = None, observables: Any = None, coordinate: Any = None, at: Any = None, width: Any = None,

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import xarray as xr
 
-from landscape.arguments import guarded
 from landscape.checks import whole_number
 from landscape.errors import ConfigError, OverlapError
 from landscape.potentials.base import Potential
@@ -24,6 +23,7 @@ from landscape.probes.free_energy.averages import (
 from landscape.probes.free_energy.multistate import Block, Multistate, pymbar_solver
 from landscape.probes.free_energy.sampling import observed, origin_of, place, record_of, tuned
 from landscape.probes.free_energy.smoothing import Axis, check_period, nearest_image, smoothed
+from landscape.probes.registry import LANDSCAPE, probe
 from landscape.restraints import Restrain, scalar_field
 
 __all__ = ["along_first", "umbrella"]
@@ -31,7 +31,7 @@ __all__ = ["along_first", "umbrella"]
 REMEDY = "put windows in between, lower the stiffness, or take more steps"
 
 
-@guarded
+@probe("free_energy.umbrella", LANDSCAPE, pictures=("plot_umbrella", "plot_overlap"))
 def umbrella(
     potential: Potential, coordinate: Any, at: Any, temperature: float, *, stiffness: Any = None,
     width: float | None = None, period: float | None = None, chains: int = 32, steps: int = 8000, every: int = 20,

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from landscape.arguments import guarded
 from landscape.checks import whole_number
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
@@ -18,13 +17,14 @@ from landscape.probes.free_energy.averages import check_temperature
 from landscape.probes.free_energy.integration import one_or_two, varied
 from landscape.probes.free_energy.sampling import Tuned, tuned
 from landscape.probes.free_energy.work_averages import exponential_average, two_sided
+from landscape.probes.registry import LANDSCAPE, probe
 from landscape.record import Record
 from landscape.simulate import simulate
 
 __all__ = ["exponential_average", "nonequilibrium_work"]
 
 
-@guarded
+@probe("free_energy.nonequilibrium_work", LANDSCAPE)
 def nonequilibrium_work(
     potential: Potential | Sequence[Potential], parameter: str | None, start: float, end: float, temperature: float, *,
     stages: int = 40, steps: int = 4, equilibration: int = 400, chains: int = 1000, dt: float = 0.1,

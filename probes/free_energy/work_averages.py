@@ -10,11 +10,11 @@ from scipy.optimize import brentq
 from scipy.special import expit, logsumexp
 from scipy.stats import chi2, norm
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError, OverlapError, ShapeError
 from landscape.potentials.positions import plain_array
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import clusters, own_temperature
+from landscape.probes.registry import WORKS, probe
 from landscape.statistics import student_factor
 
 __all__ = [
@@ -40,7 +40,7 @@ _DISSIPATED = np.array([0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0])
 _OVERLAPS = np.array([0.5, 0.398, 0.326, 0.226, 0.162, 0.116, 0.085, 0.062, 0.034, 0.019])
 
 
-@guarded
+@probe("free_energy.work_average", WORKS, pictures=("plot_nonequilibrium_work",))
 def work_average(forward: Any, reverse: Any = None, *, temperature: float | None = None) -> xr.Dataset:
     r"""Difference of free energies from works measured in driven runs, of one direction or of both.
 

@@ -207,7 +207,8 @@ def plot_entropy(
 def plot_nonequilibrium_work(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Distributions of the forward work and of minus the backward work, which cross at the free energy difference."""
     ax = axes(ax)
-    works = {"forward": dataset.work[0].to_numpy(), "minus backward": -dataset.work[1].to_numpy()}
+    directions = (("forward", 1), ("minus backward", -1))  # of works of one direction the first alone
+    works = {name: sign * work for (name, sign), work in zip(directions, dataset.work.to_numpy(), strict=False)}
     edges = np.histogram_bin_edges(np.concatenate(list(works.values())), 60)
     for (name, work), color in zip(works.items(), OKABE_ITO, strict=False):
         usual: dict[str, Any] = {"density": True, "histtype": "stepfilled", "alpha": 0.35}

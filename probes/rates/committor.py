@@ -9,7 +9,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from landscape.arguments import guarded
 from landscape.checks import whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.integrators.base import Integrator
@@ -19,12 +18,13 @@ from landscape.probes._describe import annotate
 from landscape.probes.curvature.positions import Places
 from landscape.probes.rates.intervals import NORMAL, fraction_interval
 from landscape.probes.rates.shots import check_rule, first_cores
+from landscape.probes.registry import Reading, probe, result_of
 from landscape.statistics import error_of_mean
 
 __all__ = ["committor", "committor_test"]
 
 
-@guarded
+@probe("rates.committor", Reading("a run or minimum", (), ("last_position", "position")))
 def committor(
     potential: Potential, positions: Any, integrator: Integrator, cores: Mapping[str, Any], *, temperature: float,
     shots: int = 200, steps: int = 1_000_000, momentum: Any = None, constraint: Any = None, seed: int = 0,
@@ -170,7 +170,7 @@ def _dataset(
     return annotate(dataset, time_units="time", names=names)
 
 
-@guarded
+@probe("rates.committor_test", result_of("rates.committor"))
 def committor_test(found: xr.Dataset, *, bins: int = 10) -> xr.Dataset:
     r"""How committors spread over positions at one value of a reaction coordinate, with the noise of shots taken off.
 

@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from landscape.arguments import guarded
 from landscape.probes._describe import annotate
 from landscape.probes._needed import Length, every_needed, in_units
 from landscape.probes.rates.followed import Row, by_temperature, followed, stacked
 from landscape.probes.rates.intervals import NORMAL, overdispersion, rate_interval
+from landscape.probes.registry import probe
 
 __all__ = ["core_sets"]
 
@@ -45,7 +45,7 @@ NAMES = {
 }
 
 
-@guarded
+@probe("rates.core_sets")
 def core_sets(run: Any, cores: Mapping[str, Any] | str | None = None, *, of: Any = None) -> xr.Dataset:
     r"""Transition rates between core sets, a chain belonging to the core that it was in last.
 

@@ -9,13 +9,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from landscape.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.observers import CoreSets
 from landscape.probes._describe import annotate
 from landscape.probes._needed import Length, every_needed, in_units
 from landscape.probes.rates.counts import NAMES, core_sets
 from landscape.probes.rates.followed import Row, by_temperature, recorded, stacked
+from landscape.probes.registry import probe
 from landscape.statistics import student_factor, widen
 
 __all__ = ["escape_rate"]
@@ -29,7 +29,7 @@ AGREE = 3.0  # standard errors
 FloatArray = NDArray[np.float64]
 
 
-@guarded
+@probe("rates.escape_rate")
 def escape_rate(run: Any, cores: Mapping[str, Any], *, of: Any = None) -> xr.Dataset:
     r"""Rates of two states in two ways that agree where there are rates.
 

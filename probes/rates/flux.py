@@ -12,7 +12,6 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from landscape import random
-from landscape.arguments import guarded
 from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
@@ -25,6 +24,7 @@ from landscape.probes.free_energy.averages import check_temperature
 from landscape.probes.free_energy.forces import SurfaceWalk
 from landscape.probes.free_energy.sampling import onto, origin_of, place
 from landscape.probes.rates.shots import check_rule
+from landscape.probes.registry import probe, result_of
 from landscape.record import Record
 from landscape.restraints import scalar_field
 from landscape.simulate import simulate
@@ -40,7 +40,7 @@ ROUNDS = 8  # of the rate of decay, which is that of the rate itself
 FloatArray = NDArray[np.float64]
 
 
-@guarded
+@probe("rates.reactive_flux", result_of("free_energy.profile"))
 @plain_modes()
 def reactive_flux(
     potential: Potential, profile: xr.Dataset | None, integrator: Integrator, *, coordinate: Any, at: float,

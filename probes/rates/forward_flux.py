@@ -11,7 +11,6 @@ import torch
 import xarray as xr
 
 from landscape import random
-from landscape.arguments import guarded
 from landscape.checks import whole_number
 from landscape.engines.choice import Backend
 from landscape.errors import ConfigError, ConvergenceError
@@ -22,6 +21,7 @@ from landscape.potentials.positions import plain_array
 from landscape.probes._describe import annotate
 from landscape.probes._series import BoolArray, FloatArray, IntArray
 from landscape.probes.rates.first_hits import FirstHits, Swarm
+from landscape.probes.registry import probe
 from landscape.schedules import Schedule, as_schedule
 from landscape.statistics import student_factor
 
@@ -36,7 +36,7 @@ NORMAL = 1.959963984540054  # 97.5 % quantile of the normal distribution
 MOST_SCATTER = 0.4  # of the probability between replicas, relative; beyond it the law of its mean is not normal
 
 
-@guarded
+@probe("rates.forward_flux")
 def forward_flux(
     potential: Potential, integrator: Any, coordinate: Any, a: float, b: float, temperature: float | None = None, *,
     interfaces: Literal["auto"] | Sequence[float] = "auto", probability: float = 0.3, copies: int = 200,

@@ -26,7 +26,7 @@ def stored(tmp_path):
 def test_a_path_is_measured_and_stored(stored, capsys):
     arguments = ["probe", "confinement", str(stored), "-q", "energy", "-q", "log_determinant", "--temperature", "0.1"]
     assert run(arguments) == 0
-    assert "log_determinant" in capsys.readouterr().out
+    assert "log determinant" in capsys.readouterr().out
     with ls.open(stored.with_suffix(".confinement.nc")) as found:
         np.testing.assert_allclose(found.log_determinant, np.log([5, 2, 1, 2, 5]), atol=1e-12)
         np.testing.assert_allclose(found.entropic, 0.0, atol=1e-12)  # highest at the ends
@@ -86,7 +86,7 @@ def test_a_projected_run(tmp_path, capsys):
     assert run(["simulate", str(config)]) == 0
     stored = config.with_suffix(".nc")
     assert run(["probe", "confinement", str(stored), "--bins", "2"]) == 0
-    assert "vertex" in capsys.readouterr().out
+    assert "velocity" in capsys.readouterr().out
     with ls.open(stored.with_suffix(".confinement.nc")) as found:
         assert {"velocity", "entropic_force", "relaxation_time"} <= set(found.data_vars)
 

@@ -57,10 +57,10 @@ def test_a_profile_beside_theory(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "choose one or two of the coordinates x, y"),
+        ([], "takes one coordinate"),
         (["-c", "z"], "z"),
         (["-c", "x", "-c", "y", "-c", "x"], "one coordinate or two"),
-        (["-c", "y", "--temperature", "0.3"], "no chain has the temperature 0.3"),
+        (["-c", "y", "--temperature", "0.3"], "of a run at 0.1"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, capsys, options, message):

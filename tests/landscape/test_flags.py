@@ -11,8 +11,7 @@ import xarray as xr
 
 import landscape as ls
 from landscape.cli.app import run
-from landscape.cli.estimates import estimate_tables
-from landscape.cli.probing import curvature_table, summary_table
+from landscape.cli.estimates import estimate_tables, summary_table
 from landscape.flags import REMARKS, estimate, flags, remarks
 from landscape.probes import confinement, curvature, fluctuations, free_energy, rates
 from landscape.probes._needed import Length, with_steps_needed
@@ -81,8 +80,14 @@ def test_tables_of_the_command_line():
         assert f"not resolved: needs about {longer}" in cells(summary_table(with_steps_needed(counted, Length(1000))))
     found = xr.Dataset({"trace": ("chain", [1.0, 2.0]), "trace_stderr": ("chain", [0.1, 0.1])})
     found = found.assign(converged=("chain", [True, False]))
-    assert "not converged" in cells(curvature_table(found, "trace", "trace_stderr"))
-    assert "not" not in cells(curvature_table(found.isel(chain=[0]), "trace", "trace_stderr"))
+    assert "not converged" in cells(*estimate_tables(found))
+    assert "not" not in cells(*estimate_tables(found.isel(chain=[0])))
+    long = xr.Dataset(
+        {"x": (("chain", "draw"), np.arange(100.0).reshape(2, 50)), "x_stderr": (("chain", "draw"), np.ones((2, 50)))}
+    )
+    (ends,) = estimate_tables(long)  # of many values the smallest, the median and the largest of each chain
+    assert [str(column.header) for column in ends.columns] == ["chain", "smallest x", "median x", "largest x"]
+    assert cells(ends) == "0 | 1 | 0 | 50 | 24.5 | 74.5 | 49 | 99"
 
 
 def test_every_plot_function_writes_flags():

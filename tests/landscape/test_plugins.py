@@ -226,15 +226,16 @@ def test_a_broken_plugin_is_named_and_harms_nobody(site, capsys, code, said):
 def test_our_names_are_refused_and_stay_ours(site, capsys):
     register(site, "potentials", "Valley", "raise RuntimeError('imported')")
     register(site, "probes", "fluctuations", "raise RuntimeError('imported')")
+    register(site, "probes", "rates.core_sets", "raise RuntimeError('imported')")
     assert plugins.names("potentials") == plugins.names("probes") == []
     spec = {"kind": "Valley", "g": "1 + y**2"}
     assert (
         ls.run({"potential": spec, "integrator": {"kind": "EulerMaruyama", "dt": 0.1}, "steps": 1}).sizes["draw"] == 1
     )
     assert run(["probe", "fluctuations", "--help"]) == 0
-    assert "correlation times" in capsys.readouterr().out
+    assert "correlated draws" in capsys.readouterr().out
     assert run(["plugins"]) == 0
-    assert capsys.readouterr().err.count("landscape has one of that name itself") == 2
+    assert capsys.readouterr().err.count("landscape has one of that name itself") == 3
 
 
 def test_a_name_that_two_packages_give_is_refused(site):
@@ -246,10 +247,10 @@ def test_a_name_that_two_packages_give_is_refused(site):
 
 
 def test_every_name_of_ours_is_reserved():
-    from landscape.cli.probe_commands import probe_app
+    from landscape.cli.short_probes import SHORT
+    from landscape.probes.registry import ROOMS
 
-    ours = {command.name or command.callback.__name__ for command in probe_app.registered_commands}
-    assert ours | set(ls.probes.__all__) <= set(plugins._OWN["probes"])
+    assert {*SHORT, *ROOMS} <= set(plugins._OWN["probes"])
     assert {"Valley", "Expression", "NetworkLoss", "python"} <= set(plugins._OWN["potentials"])
 
 
@@ -293,6 +294,10 @@ def test_a_probe_takes_run_landscape_and_settings(site, stored, capsys):
     with ls.open(stored.with_suffix(".level.nc")) as found, ls.open(stored) as made:
         assert float(found["mean"]) == pytest.approx(3 * float(made.energy.mean()))
         assert int(found["dim"]) == 2
+    table = {"task": "probe", "probe": "level", "run": {"file": str(stored)}, "settings": {"scale": 3.0}}
+    with ls.open(stored.with_suffix(".level.nc")) as found:  # a specification reaches it in the same way
+        assert float(ls.run(table)["mean"]) == float(found["mean"])
+    assert run(["probe", "level", str(stored), "--scale", "2.0", "-o", str(stored.with_suffix(".again.nc"))]) == 0
     assert run(["probe", "level", str(stored)]) == 2
     assert "--force" in capsys.readouterr().err
 
