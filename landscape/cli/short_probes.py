@@ -48,6 +48,7 @@ _ALONG = Short(
     {"confinement.along_path": "confinement.barriers", "confinement.drift": "confinement.relaxation"},
     options={"labels": "settings.fisher_trace.labels"}, ending="confinement",
 )  # fmt: skip
+_SPECTRA = Short(("curvature.eigenvalues",), {"curvature.eigenvalues": "curvature.temperature_scaling"})
 _PROFILE = Short(("free_energy.metadynamics", "free_energy.profile"), settings={"zero": "mean"}, ending="free-energy")
 
 # room: what its name stands for by itself, and after a flag or a --quantity
@@ -58,9 +59,7 @@ SHORT: Mapping[str, Mapping[str, Short]] = {
         "diffusion": Short(("fluctuations.diffusion",), stored=False),
         "entropy_production": Short(("fluctuations.entropy_production",), stored=False),
     },
-    "curvature": {
-        "": Short(("curvature.eigenvalues",), {"curvature.eigenvalues": "curvature.temperature_scaling"}),
-    },
+    "curvature": {"": _SPECTRA, "eigenvalues": _SPECTRA},
     "free-energy": {
         "": _PROFILE,
         "--work": Short(("free_energy.work_average",), ending="work"),
