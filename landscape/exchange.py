@@ -164,7 +164,7 @@ def _check_ladder(integrator: Integrator, temperatures: Sequence[float]) -> NDAr
             f"replica_exchange needs dynamics that samples the Boltzmann law, which {described(integrator)} does not: "
             "use MALA, say, with ThermalNoise"
         )
-    if getattr(integrator.thermal_noise, "antithetic", False):
+    if integrator.thermal_noise.antithetic:
         raise ConfigError("replica_exchange needs independent chains, and those of a pair ride opposite noise")
     return ladder
 

@@ -112,7 +112,7 @@ class Restraints:
     @property
     def symbolic(self) -> bool:
         """Whether all are formulas."""
-        return all(isinstance(field, Expression) for field in self.fields)
+        return all(field.loops == "formula" for field in self.fields)
 
     def energy(self, position: Tensor) -> Tensor:
         """Energy of the springs, ``(chains,)``."""

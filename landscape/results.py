@@ -143,7 +143,7 @@ def _coordinates(driver: Driver) -> dict[str, Any]:
         "draw": ("draw", draws, {"long_name": "draw", "units": "1"}),
         "step": ("draw", made, {"long_name": "steps made", "units": "1"}),
     }
-    if plan.integrator.thermal and getattr(plan.integrator.thermal_noise, "antithetic", False):
+    if plan.integrator.thermal and plan.integrator.thermal_noise.antithetic:
         about = {"long_name": "pair of chains with opposite noise", "units": "1"}
         coordinates["pair"] = ("chain", np.arange(plan.chains) // 2, about)
     about = {"long_name": "temperature (k_B = 1)", "units": "energy"}

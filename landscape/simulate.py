@@ -175,7 +175,7 @@ def simulate(
             raise ConfigError(
                 "certify=True compares with the Boltzmann law, which springs, hills and projections do not keep"
             )
-        if getattr(integrator.thermal_noise, "antithetic", False):
+        if integrator.thermal_noise.antithetic:
             raise ConfigError("certify=True takes chains for independent, and those of a pair ride opposite noise")
         record = with_samples(record, potential)
     plan, initial, spec = prepare(

@@ -133,6 +133,7 @@ class Potential(ABC):
     varying: Mapping[str, Any] = MappingProxyType({})
     dim: int
     coordinates: tuple[str, ...] | None = None
+    loops: ClassVar[str | None] = None  # "formula" or "network": the compiled loops that run it
     bounds: Mapping[str, tuple[float, float]] = MappingProxyType({})
     dtype: torch.dtype = torch.float64
     device: torch.device = torch.device("cpu")
@@ -236,6 +237,14 @@ class Potential(ABC):
     def one_at_a_time(self) -> bool:
         """Whether positions are evaluated faster one by one than as a batch."""
         return False
+
+    def compiled_form(self) -> Potential | str:
+        """The formula or the network of the same coordinates that the compiled loops run; text says why there is none.
+
+        The loops are compiled for the CPU; `loops` of what is given tells which of them run it. A class that can be
+        written as a formula returns an `Expression` here.
+        """
+        return f"it needs a formula or a plain MLP, not a {type(self).__name__}"
 
     def parts(self, vector: Tensor) -> list[Tensor]:
         """A position in the pieces that an optimizer takes for its parameters."""

@@ -152,6 +152,12 @@ class Expression(Described, Potential):
     def _gradient_expressions(self) -> list[sympy.Expr]:
         return [sympy.diff(self.expression, symbol) for symbol in self._symbols()]
 
+    loops = "formula"
+
+    def compiled_form(self) -> Expression:
+        """Itself."""
+        return self
+
     def _energy(self, position: Tensor) -> Tensor:
         return self._run(self.energy_tape, position)[0]
 

@@ -390,6 +390,16 @@ class NetworkLoss(NetworkFunction):
 
         return self._apply(mean, position)
 
+    loops = "network"
+
+    def compiled_form(self) -> NetworkLoss | str:
+        """Itself, where the module is a plain MLP whose minibatches are taken as they are."""
+        if self.plain_mlp is None:
+            return "the module is not a plain MLP (Linear layers with biases and one of ReLU or tanh between them)"
+        if self.ranks > 1:
+            return "it does not sum over the ranks of a process group"
+        return self if self.augment is None else "it does not augment minibatches"
+
     def _energy(self, position: Tensor) -> Tensor:
         if self.ranks > 1:  # a graph would be that of one rank's part
             position = position.detach()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
+from landscape.capabilities import speaks_for
 from landscape.engines.base import Engine, Plan, State
 from landscape.errors import ConfigError
-from landscape.noise.colored import ColoredNoise
-from landscape.noise.hessian import HessianNoise
-from landscape.noise.thermal import ThermalNoise
-from landscape.potentials.expression import Expression
-from landscape.potentials.network import NetworkLoss
+from landscape.integrators.compiled_rule import rule_of
+from landscape.noise.forms import CompiledNoise, form_of
+from landscape.potentials.base import Potential
 
 __all__ = ["Backend", "make_engine", "why_not_compiled"]
 
@@ -41,19 +40,18 @@ def make_engine(plan: Plan, state: State, backend: Backend) -> tuple[Engine, str
 
 
 def _compiled(plan: Plan, state: State) -> Engine:
-    if isinstance(plan.potential, Expression):
+    form = compiled_form_of(plan.potential)
+    if form.loops == "formula":
         from landscape.engines.compiled_formula import CompiledFormula
 
-        return CompiledFormula(plan, state)
+        return CompiledFormula(plan, state, form)
     from landscape.engines.compiled_mlp import CompiledMLP
 
-    return CompiledMLP(plan, state)
+    return CompiledMLP(plan, state, form)
 
 
 def why_not_compiled(plan: Plan) -> str | None:
     """Why the compiled backend cannot run a plan, None if it can."""
-    from landscape.engines.compiled import scheme_of
-
     potential, rule = plan.potential, plan.integrator
     if plan.device.type != "cpu":
         return f"it runs on the CPU, not on {plan.device}"
@@ -61,51 +59,48 @@ def why_not_compiled(plan: Plan) -> str | None:
         return "hills of Metadynamics are looked up by torch"
     if plan.walls.levels:
         return "walls at the level of a function (Absorb with above or below) are met by torch"
-    if scheme_of(rule) is None:
+    if rule_of(rule) is None:
         return f"it does not have the integrator {type(rule).__name__} with this noise or this clipping"
-    if isinstance(rule.thermal_noise, ColoredNoise) and plan.scheduled:
+    if not rule.thermal_noise.white and plan.scheduled:
         return "it does not have colored noise under a schedule"
-    if isinstance(potential, Expression):
-        return _obstacle_of_formula(plan, potential)
-    if isinstance(potential, NetworkLoss):
-        return _obstacle_of_network(plan, potential)
-    return f"it needs a formula or a plain MLP, not a {type(potential).__name__}"
+    form = compiled_form_of(potential)
+    if isinstance(form, str):
+        return form
+    return _obstacle_of_formula(plan, form) if form.loops == "formula" else _obstacle_of_network(plan, form)
 
 
-def _obstacle_of_formula(plan: Plan, formula: Expression) -> str | None:
-    from landscape.engines.compiled_formula import uncoupled
+def compiled_form_of(potential: Potential) -> Any:
+    """What the compiled loops run of a potential, or why they do not; nothing that a subclass has changed."""
+    if not speaks_for(potential, "compiled_form", "_energy", "_gradient"):
+        return Potential.compiled_form(potential)
+    return potential.compiled_form()
 
-    noise = plan.integrator.thermal_noise
+
+def _obstacle_of_formula(plan: Plan, formula: Any) -> str | None:
+    if formula is not plan.potential and (formula.coordinates != plan.potential.coordinates or formula.varying):
+        return f"the formula is of {list(formula.coordinates)}, the energy of {list(plan.potential.coordinates or ())}"
     if plan.restraints is not None and not plan.restraints.symbolic:
         return "the restrained coordinate is a callable, not a formula"
-    mobility = getattr(plan.integrator, "mobility", None)
+    mobility = plan.integrator.mobility
     if mobility is not None and callable(mobility.matrix):
         return "the mobility is a callable, not a formula"
     if mobility is not None and plan.walls.absorbs and not mobility.of(formula).diagonal:
         return "it has no absorbing walls beside a mobility that couples coordinates"
     if plan.dtype != torch.float64:
         return f"formulas are compiled in float64, not {plan.dtype}"
-    if plan.integrator.thermal and isinstance(noise, HessianNoise):
-        if noise.negative == "raise":
-            return 'it cannot stop at a negative curvature (HessianNoise(negative="raise"))'
-        if not uncoupled(formula, noise):
-            return "the Hessian that shapes the noise is not diagonal"
-    return None
+    form = form_of(plan.integrator.thermal_noise, formula) if plan.integrator.thermal else None
+    return form if isinstance(form, str) else None
 
 
-def _obstacle_of_network(plan: Plan, loss: NetworkLoss) -> str | None:
+def _obstacle_of_network(plan: Plan, loss: Any) -> str | None:
+    noise = plan.integrator.thermal_noise
     if plan.restraints is not None:
         return "networks are compiled without restraints"
     if plan.walls.any:
         return "networks are compiled without walls"
-    if getattr(plan.integrator, "mass", None) is not None:
+    if plan.integrator.mass is not None:
         return "networks are compiled with unit masses"
-    if loss.plain_mlp is None:
-        return "the module is not a plain MLP (Linear layers with biases and one of ReLU or tanh between them)"
-    if loss.ranks > 1:
-        return "it does not sum over the ranks of a process group"
-    if loss.augment is not None:
-        return "it does not augment minibatches"
-    if plan.integrator.thermal and not isinstance(plan.integrator.thermal_noise, ThermalNoise):
-        return f"networks are compiled with ThermalNoise, not {type(plan.integrator.thermal_noise).__name__}"
+    form = form_of(noise, loss) if noise.isotropic and noise.white and not noise.signs else None
+    if plan.integrator.thermal and (not isinstance(form, CompiledNoise) or not form.plain):
+        return f"networks are compiled with ThermalNoise, not {type(noise).__name__}"
     return None if plan.dtype in (torch.float32, torch.float64) else f"it does not compute in {plan.dtype}"

@@ -1,4 +1,4 @@
-"""What the two compiled engines share: numbers for integrators, flat memory, threads over blocks of chains."""
+"""What the two compiled engines share: the rule's numbers, flat memory, threads over blocks of chains."""
 
 from __future__ import annotations
 
@@ -11,55 +11,13 @@ from typing import Any
 
 import numba
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from landscape.engines.base import Engine, Plan, Settings, State, draws_between
-from landscape.integrators.adam import Adam, AdamW
-from landscape.integrators.baoab import BAOAB
-from landscape.integrators.base import Integrator
-from landscape.integrators.diffusion import Diffusion
-from landscape.integrators.euler_maruyama import EulerMaruyama
-from landscape.integrators.heun import Heun
-from landscape.integrators.hmc import HMC
-from landscape.integrators.leimkuhler_matthews import LeimkuhlerMatthews
-from landscape.integrators.mala import MALA
-from landscape.integrators.masses import couples, rows
-from landscape.integrators.sgd import SGD
-from landscape.integrators.sgld import SGHMC, SGLD
-from landscape.kernels import update
-from landscape.noise.colored import ColoredNoise, coefficients
-from landscape.noise.two_point import TwoPointNoise
+from landscape.integrators.compiled_rule import SETTINGS, CompiledRule, rule_of
+from landscape.integrators.masses import rows
 
-__all__ = ["CompiledEngine", "scheme_of"]
-
-
-def scheme_of(integrator: Integrator) -> int | None:
-    """Number of an integrator in the compiled kernels, or None if they do not have it."""
-    match integrator:
-        case EulerMaruyama() | SGLD():
-            return update.COLORED if isinstance(integrator.noise, ColoredNoise) else update.EULER_MARUYAMA
-        case Diffusion():
-            return None if isinstance(integrator.noise, ColoredNoise) else update.DIFFUSION
-        case Heun():
-            return update.COLORED_HEUN if isinstance(integrator.noise, ColoredNoise) else update.HEUN
-        case SGD() | Adam() | AdamW() if (integrator.clip_norm, integrator.clip_value) != (None, None):
-            return None
-        case SGD():
-            return update.NESTEROV if integrator.nesterov else update.SGD
-        case Adam() | AdamW():
-            return update.ADAM
-        case BAOAB() if integrator.mass is not None:
-            return update.MASSIVE_BAOAB
-        case SGHMC() if integrator.mass is not None:
-            return update.MASSIVE_SGHMC
-        case MALA() | HMC() if couples(integrator.mass):
-            return None
-    numbers = {
-        LeimkuhlerMatthews: update.LEIMKUHLER_MATTHEWS, BAOAB: update.BAOAB, SGHMC: update.SGHMC,
-        MALA: update.MALA, HMC: update.HMC,
-    }  # fmt: skip
-    return numbers.get(type(integrator))
+__all__ = ["CompiledEngine"]
 
 
 class CompiledEngine(Engine):
@@ -67,21 +25,19 @@ class CompiledEngine(Engine):
 
     def __init__(self, plan: Plan, state: State) -> None:
         super().__init__(plan, state)
-        scheme = scheme_of(plan.integrator)
-        if scheme is None:
+        rule = rule_of(plan.integrator)
+        if rule is None:
             raise TypeError(f"no compiled form of {type(plan.integrator).__name__}")
-        self.scheme = scheme
-        self.leapfrog = int(getattr(plan.integrator, "leapfrog_steps", 1))
-        self.settings = np.zeros((update.SETTINGS, plan.chains), self.real)
+        self.rule: CompiledRule = rule
+        self.settings = np.zeros((SETTINGS, plan.chains), self.real)
         for row, values in enumerate(self._numbers()):
             self.settings[row] = values
-        self.mass = getattr(plan.integrator, "mass", None)
-        if self.scheme in (update.MASSIVE_BAOAB, update.MASSIVE_SGHMC):
-            mass = rows(self.mass, plan.potential.dim)[:, None] + np.zeros((1, plan.chains))
+        if rule.mass is not None and not rule.proposes:
+            mass = rows(rule.mass, plan.potential.dim)[:, None] + np.zeros((1, plan.chains))
             self.settings = np.concatenate([self.settings, 1.0 / mass, np.sqrt(mass)]).astype(self.real)
         noise = plan.integrator.thermal_noise
-        self.noise_real = np.zeros(0, np.dtype(getattr(noise, "precision", "float32")))
-        self.noise_type = np.zeros(0, np.uint32) if isinstance(noise, TwoPointNoise) else self.noise_real
+        self.noise_real = np.zeros(0, np.dtype(noise.precision))
+        self.noise_type = np.zeros(0, np.uint32) if noise.signs else self.noise_real
         self.threads = max(1, min(int(numba.config.NUMBA_NUM_THREADS), plan.chains))
         self._pool: ThreadPoolExecutor | None = None
         self._constant: tuple[Settings, NDArray[np.float64]] | None = None
@@ -89,13 +45,11 @@ class CompiledEngine(Engine):
     def _numbers(self) -> list[Any]:
         """The rule's numbers, one or one per chain each."""
         plan, rule = self.plan, self.plan.integrator
-        if isinstance(rule, Adam | AdamW):
-            return [*rule.betas, rule.eps, rule.decay]
-        if self.scheme in (update.COLORED, update.COLORED_HEUN):
+        if self.rule.numbers is not None:
+            return list(self.rule.numbers)
+        if not rule.thermal_noise.white:
             settings, _ = plan.settings_of(self.state, 1)
-            dt, temperature = (torch.from_numpy(part[0]) for part in (settings.dt, settings.temperature))
-            tau = torch.from_numpy(plan.settings["correlation_time"])
-            return [row.numpy() for row in coefficients(tau, dt, temperature)]
+            return list(rule.thermal_noise.numbers(settings.dt[0], settings.temperature[0], plan.settings))
         return [plan.settings[name] for name in rule.per_chain]
 
     @property
@@ -147,8 +101,8 @@ class CompiledEngine(Engine):
         while done < steps:
             piece = self.piece(steps - done)
             settings, time = self._settings_of(piece)
-            if self.scheme == update.LEIMKUHLER_MATTHEWS:
-                settings = replace(settings, amplitude=0.5 * settings.amplitude)
+            if self.rule.scale != 1.0:
+                settings = replace(settings, amplitude=self.rule.scale * settings.amplitude)
             of_piece = [
                 part[:, draws_between(since, done, every) : draws_between(since, done + piece, every)]
                 for part, every in ((positions, position_every), (energies, energy_every))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape.engines.base import Ladders
-from landscape.kernels.exchange import run_exchanging
+from landscape.kernels.exchange import loop_of
 from landscape.kernels.noise_rows import NARROW, empty_rows
 from landscape.kernels.tape import code_of
 
@@ -86,7 +86,8 @@ class CompiledExchanger:
         scratch = np.empty((4, pairs), np.uint32), np.empty(pairs), np.empty(pairs, np.int64)
         gaps = np.where(ladders.first[:, chains], ladders.gaps[chains], np.nan)
         counts = ladders.made[chains], ladders.last_end[chains], ladders.half_trips[chains]
-        run_exchanging(
+        rule = self.engine.rule
+        loop_of(rule.stage, rule.proposes)(
             flow, proposals, when, records, system, (ladders.every, ladders.number, last), (rungs, gaps),
             (*code, self.tape.outputs, registers, *scratch),
             (first, *(row[chains] for row in self.momenta)) if self.momenta else None, turns,

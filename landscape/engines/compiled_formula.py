@@ -16,21 +16,16 @@ from landscape.engines.base import Plan, Settings, State
 from landscape.engines.compiled import CompiledEngine
 from landscape.engines.compiled_exchange import CompiledExchanger, exchanger_of
 from landscape.integrators.masses import rows as rows_of_mass
-from landscape.kernels.formula import run_block
-from landscape.kernels.metropolis import run_metropolis
+from landscape.kernels import formula, metropolis
 from landscape.kernels.noise_rows import NARROW, empty_rows, rows_of
 from landscape.kernels.tape import code_of, evaluate
-from landscape.kernels.update import MEMORYLESS
 from landscape.noise.base import Noise
-from landscape.noise.covariance import CovarianceNoise
-from landscape.noise.hessian import HessianNoise
-from landscape.noise.two_point import TwoPointNoise
+from landscape.noise.forms import CompiledNoise, form_of
 from landscape.potentials.expression import Expression
-from landscape.potentials.formula import absolute
 from landscape.potentials.tape import Tape
 from landscape.varying import work_tape
 
-__all__ = ["CompiledFormula", "uncoupled"]
+__all__ = ["CompiledFormula"]
 
 CACHE_BYTES = 1 << 16  # what the rows of a block may take: they should stay close to the core
 
@@ -38,18 +33,15 @@ CACHE_BYTES = 1 << 16  # what the rows of a block may take: they should stay clo
 class CompiledFormula(CompiledEngine):
     """Chains of an `Expression`, in float64."""
 
-    def __init__(self, plan: Plan, state: State) -> None:
-        if not isinstance(plan.potential, Expression):
-            raise TypeError("compiled loops run formulas")
+    def __init__(self, plan: Plan, state: State, formula: Expression) -> None:
         super().__init__(plan, state)
-        formula, noise = plan.potential, plan.integrator.thermal_noise
-        factors: list[sympy.Expr] = []
-        rows = np.zeros(0, np.int64)
-        if isinstance(noise, HessianNoise) and plan.integrator.thermal:
-            chosen = noise.indices(formula)
-            factors, rows = _noise_factors(formula, noise, chosen), np.full(formula.dim, -1)
+        noise = plan.integrator.thermal_noise
+        form = form_of(noise, formula) if plan.integrator.thermal else CompiledNoise()
+        if isinstance(form, str):
+            raise TypeError(form)
+        chosen, factors = list(form.factors), list(form.factors.values())
         metropolis, springs = plan.integrator.metropolis, plan.restraints
-        mobility, self.dissipates = getattr(plan.integrator, "mobility", None), DISSIPATED in state.memory
+        mobility, self.dissipates = plan.integrator.mobility, DISSIPATED in state.memory
         self.mobility: Any = None if mobility is None else mobility.of(formula)
         if self.mobility is not None:
             if springs is None:
@@ -62,13 +54,12 @@ class CompiledFormula(CompiledEngine):
             program = springs.tape(formula, factors, energy=metropolis)
         self.inputs = program.inputs
         self.jump = work_tape(formula, springs) if plan.driven and "work" in state.memory else None
-        if len(rows):
-            rows[chosen] = program.outputs[formula.dim :]
+        rows = np.full(formula.dim if chosen else 0, -1)
+        rows[chosen] = program.outputs[formula.dim :][: len(chosen)]
         self.program, self.formula = _arrays(program), formula
         self.layout = _layout(noise, noise.variates * formula.dim)
-        mixing = noise.root if isinstance(noise, CovarianceNoise) else np.zeros((0, 0))
-        shaped = len(rows) or len(mixing)
-        self.shaping = (rows, np.sqrt(getattr(noise, "isotropic", 0.0)), mixing) if shaped else None
+        mixing = np.zeros((0, 0)) if form.matrix is None else form.matrix
+        self.shaping = None if form.plain else (rows, form.others, mixing)
         self.bridge = plan.integrator.brownian and noise.white
         self.slopes = np.asarray(program.outputs[: formula.dim])
         if self.mobility is not None:
@@ -115,9 +106,8 @@ class CompiledFormula(CompiledEngine):
             registers[dim : self.inputs] = numbers[0]
         drawn = rows_of(n, self.layout[1], self.noise_type.dtype, self.noise_real.dtype)
         noise = plan.integrator.thermal_noise
-        refinement, paired = getattr(noise, "refinement", 1), int(getattr(noise, "antithetic", False))
-        scale = self.noise_real.dtype.type(1.0 / np.sqrt(refinement))
-        drawing = np.uint64(plan.seed), refinement, scale, paired, *self.layout
+        scale = self.noise_real.dtype.type(1.0 / np.sqrt(noise.refinement))
+        drawing = np.uint64(plan.seed), noise.refinement, scale, int(noise.antithetic), *self.layout
         shaping = None if self.shaping is None else (*self.shaping, np.empty((dim, n)))
         walls = plan.walls.kinds, plan.walls.lows, plan.walls.highs
         turns = empty_rows((dim, n))
@@ -141,23 +131,23 @@ class CompiledFormula(CompiledEngine):
         m, v = self.rule_memory(chains)
         first[:], second[:] = m.T, v.T
         if plan.integrator.metropolis:
-            stretch = 1.0 / np.sqrt(rows_of_mass(self.mass, dim))
-            counting = self.scheme, self.leapfrog, memory["accepted"][chains], stretch
+            stretch = 1.0 / np.sqrt(rows_of_mass(self.rule.mass, dim))
+            counting = (self.rule.stages, int(self.rule.folds), stretch), memory["accepted"][chains]
             rows = dt, amplitude, temperature
             exits = self._exits(chains, memory)
-            scratch = *(empty_rows((dim, n)) for _ in range(4)), *(np.empty(n) for _ in range(4))
+            scratch = *(empty_rows((dim, n)) for _ in range(4)), *(np.empty(n) for _ in range(3))
             proposals = (
                 dim, program, registers, *noises, rows, (*walls, turns), exits, counting,
                 (*scratch, np.empty((4, n), np.uint32)),
             )  # fmt: skip
         else:
             turned = first if plan.integrator.flips_on_reflection else idle
-            remembers = self.scheme not in MEMORYLESS
-            rule = self.scheme, np.ascontiguousarray(self.settings[:, chains]), np.empty(3)
+            facts = self.rule.stages, int(self.rule.ahead), int(self.rule.forceless)
+            rule = facts, np.ascontiguousarray(self.settings[:, chains]), np.empty(3)
+            memories = (first, second) if self.rule.remembers else None
             before = (
-                n if n > 1 else None, dim, program, registers, (first, second) if remembers else None, *noises,
-                (dt, amplitude), (*walls, turned, turns) if plan.walls.folds else None, self._exits(chains, memory),
-                rule,
+                n if n > 1 else None, dim, program, registers, memories, *noises, (dt, amplitude),
+                (*walls, turned, turns) if plan.walls.folds else None, self._exits(chains, memory), rule,
             )  # fmt: skip
             after = (
                 numbers if plan.driven else None, self._work(chains, memory), self._mobile(dim, n),
@@ -168,9 +158,9 @@ class CompiledFormula(CompiledEngine):
             system = dim, program, registers, drawing[0]
             loop(flow, proposals, when, kept, system, first, turns if plan.walls.winds else None)
         elif flow is not None:
-            run_block(*flow[0], when, kept, *flow[1])
+            formula.loop_of(self.rule.stage)(*flow[0], when, kept, *flow[1])
         else:
-            run_metropolis(*proposals, when, kept)
+            metropolis.loop_of(self.rule.stage)(*proposals, when, kept)
         if not plan.integrator.metropolis:
             m[:], v[:] = first.T, second.T
         x[:] = registers[:dim].T
@@ -243,27 +233,15 @@ def _of_block(table: NDArray[np.float64] | None, chains: slice) -> NDArray[np.fl
     return table if table is None or table.shape[2] == 1 else np.ascontiguousarray(table[:, :, chains])
 
 
-def uncoupled(formula: Expression, noise: HessianNoise) -> bool:
-    """Whether the noise of each coordinate is its own: the chosen block of the Hessian is diagonal."""
-    chosen = noise.indices(formula)
-    return all(formula.second_derivative(i, j) == 0 for i in chosen for j in chosen if i < j)
-
-
-def _noise_factors(formula: Expression, noise: HessianNoise, chosen: list[int]) -> list[sympy.Expr]:
-    """Square roots of the curvatures along the chosen coordinates, negative ones as `noise` says."""
-    stretch = absolute if noise.negative == "absolute" else (lambda e: sympy.Max(e, 0))
-    return [sympy.sqrt(stretch(formula.second_derivative(d, d))) for d in chosen]
-
-
 def _layout(noise: Noise, width: int) -> tuple[int, NDArray[np.int64]]:
     """How the variates of 2^shift steps lie in a block: shift, and word, call, bit of each ``(2^shift, width, 3)``."""
-    if isinstance(noise, TwoPointNoise):
+    if noise.signs:
         per_call = random.signs_per_call(width)
         flat = np.arange(per_call)[:, None] * width + np.arange(width)
         places = np.stack([flat % 128 // 32, flat // 128, flat % 32], axis=-1)
     else:
-        precision = noise.precision  # type: ignore[attr-defined]
-        per_call, calls = random.steps_per_call(width, precision), random.calls_per_step(width, precision)
+        per_call = random.steps_per_call(width, noise.precision)
+        calls = random.calls_per_step(width, noise.precision)
         per_call = 1 << (per_call.bit_length() - 1)
         flat = np.arange(per_call)[:, None] * width + np.arange(width)
         places = np.stack([flat // calls, flat % calls, np.zeros_like(flat)], axis=-1)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from landscape.engines.base import Plan, Settings, State
 from landscape.engines.compiled import CompiledEngine
 from landscape.kernels import mlp
-from landscape.potentials.network import NetworkLoss
 
 __all__ = ["CompiledMLP"]
 
@@ -20,16 +19,12 @@ INDEX_BYTES = 1 << 25  # of minibatch indices handed to the compiled loop at onc
 class CompiledMLP(CompiledEngine):
     """Chains of a `NetworkLoss` whose module is a plain MLP, in float32 or float64."""
 
-    def __init__(self, plan: Plan, state: State) -> None:
-        loss = plan.potential
-        if not isinstance(loss, NetworkLoss) or loss.plain_mlp is None:
-            raise TypeError("this engine runs plain multilayer perceptrons")
+    def __init__(self, plan: Plan, state: State, loss: Any) -> None:
         super().__init__(plan, state)
         self.loss = loss
         kind = mlp.CROSS_ENTROPY if loss.plain_mlp.loss == "cross_entropy" else mlp.SQUARED_ERROR
         activation = mlp.RELU if loss.plain_mlp.activation == "relu" else mlp.TANH
-        samples: Any = loss.inputs
-        inputs = np.ascontiguousarray(samples.flatten(1).numpy().T)
+        inputs = np.ascontiguousarray(loss.inputs.flatten(1).numpy().T)
         labels, values = np.zeros(0, np.int64), np.zeros((0, loss.samples), self.real)
         if kind == mlp.CROSS_ENTROPY:
             labels = loss.targets.numpy().astype(np.int64)
@@ -77,13 +72,13 @@ class CompiledMLP(CompiledEngine):
         indices = self.indices[chains] if len(self.indices) > 1 else self.indices
         accepted = memory["accepted"][chains] if "accepted" in memory else np.zeros(0)
         noise = self.plan.integrator.thermal_noise
-        refinement = getattr(noise, "refinement", 1)
-        scale = self.noise_real.dtype.type(1.0 / np.sqrt(refinement))
-        noise_settings = refinement, scale, getattr(noise, "antithetic", False)
-        mlp.run_mlp(
+        scale = self.noise_real.dtype.type(1.0 / np.sqrt(noise.refinement))
+        noise_settings = noise.refinement, scale, noise.antithetic
+        facts = self.rule.stages, int(self.rule.ahead), bool(self.rule.forceless), bool(self.rule.proposes)
+        mlp.loop_of(self.rule.stage, self.rule.proposes)(
             self.network, self.loss.weight_decay, self.data, indices, self.positions()[chains], m, v, self.noise_type,
             np.uint64(self.plan.seed), noise_settings, rows, np.ascontiguousarray(self.settings[:, chains]), accepted,
-            self.scheme, self.leapfrog, chains.start, self.state.step, steps, records,
+            facts, chains.start, self.state.step, steps, records,
         )  # fmt: skip
 
     def energies(self) -> NDArray[np.float64]:

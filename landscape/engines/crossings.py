@@ -12,9 +12,7 @@ from landscape.bridges import Draws, first_crossing, may_cross, pieces_of
 from landscape.engines.base import Plan
 from landscape.engines.level_crossings import onto_level, share_of_level
 from landscape.integrators.base import Memory, StepContext
-from landscape.integrators.mobility import Mobility, MobilityField, root_of
-from landscape.noise.covariance import CovarianceNoise
-from landscape.noise.hessian import HessianNoise
+from landscape.noise.forms import Spread
 
 __all__ = ["Crossings"]
 
@@ -54,8 +52,9 @@ class Crossings:
         draws = Draws(at.seed, at.chains, at.counter)
         first, wall = torch.full_like(gone, 2.0, dtype=torch.float64), memory["exit_wall"]
         stay = torch.zeros_like(first)
+        spread = self._spread(before) if self.walls else None
         for d, walls in self.walls.items():
-            variance = (amplitude.square() * self._spread(before, d)).expand_as(first)
+            variance = (amplitude.square() * (1.0 if spread is None else spread.along(d))).expand_as(first)
             share, side = self._first(d, walls, start[:, d], end[:, d], variance, draws, gone)
             new = ~gone & (share < first)
             first = torch.where(new, share, first)
@@ -106,7 +105,7 @@ class Crossings:
         """
         number, bridge = (self.dim, d), self.bridge
         if self._replayed:
-            changing = self.plan.scheduled or isinstance(self.plan.integrator.thermal_noise, HessianNoise)
+            changing = self.plan.scheduled or not self.plan.integrator.thermal_noise.additive
             if d not in self._most:
                 self._most[d] = CHANGING_PIECES if changing else pieces_of(variance, walls)
             most = self._most[d] if bridge else 1
@@ -130,23 +129,16 @@ class Crossings:
         point = start[rows] + share * (end[rows] - start[rows])
         if self.bridge:
             shaken = draws.of(rows).normals(self.dim) * (share * (1.0 - share)).sqrt()
-            noise, mobility = self.plan.integrator.thermal_noise, self._mobility
-            if isinstance(noise, CovarianceNoise) or mobility is not None:  # given that this one is on its boundary
-                if mobility is not None:
-                    covariance = mobility.matrix(before[rows]).double()
-                    shaken = torch.einsum("nij,nj->ni", root_of(covariance), shaken)
-                else:
-                    covariance = torch.as_tensor(noise.matrix).to(shaken).expand(len(rows), -1, -1)  # type: ignore[attr-defined]
-                    shaken = shaken @ torch.as_tensor(noise.root).to(shaken)  # type: ignore[attr-defined]
-                point = point + amplitude[rows, None] * shaken
+            spread = self._spread(before[rows])
+            if spread is not None:
+                shaken = spread.shake(shaken)
+            point = point + amplitude[rows, None] * shaken
+            if spread is not None and spread.root is not None:  # given that this coordinate is on its boundary
+                covariance = spread.covariance.to(shaken)
                 each = torch.arange(len(rows), device=place.device)
                 shared, own = covariance[each, place], covariance[each, place, place]
                 miss = stay[rows] - point.gather(1, place[:, None])[:, 0]
                 point = point + torch.where(box & (own > 0), miss / own, 0.0)[:, None] * shared
-            else:
-                spreads = [self._spread(before[rows], d) for d in range(self.dim)]
-                spread = torch.stack([torch.as_tensor(s).to(shaken).expand(len(rows)) for s in spreads], dim=1)
-                point = point + amplitude[rows, None] * spread.sqrt() * shaken
         low, high = self.low.to(point), self.high.to(point)
         stays = self.stays.to(point)
         point = torch.where(point < low, stays[0], torch.where(point > high, stays[1], point))
@@ -154,15 +146,8 @@ class Crossings:
 
     def _covaried(self, before: Tensor, vector: Tensor) -> Tensor:
         """C v, with the covariance C of the noise of a step in units of its amplitude squared, ``(n, dim)``."""
-        noise, mobility = self.plan.integrator.thermal_noise, self._mobility
-        if mobility is not None:
-            return torch.einsum("nij,nj->ni", mobility.matrix(before).to(vector), vector)
-        if isinstance(noise, CovarianceNoise):
-            return vector @ torch.as_tensor(noise.matrix).to(vector)
-        if isinstance(noise, HessianNoise):
-            spreads = [torch.as_tensor(self._spread(before, d)).to(vector) for d in range(self.dim)]
-            return vector * torch.stack([one.expand(len(vector)) for one in spreads], dim=1)
-        return vector
+        spread = self._spread(before)
+        return vector if spread is None else spread.times(vector)
 
     def freeze(self, former: Memory, memory: Memory) -> None:
         """Take back what a step did to the memory of chains that had left before it."""
@@ -171,19 +156,5 @@ class Crossings:
             columns = gone.reshape(-1, *(1,) * (value.ndim - 1))
             memory[name] = torch.where(columns, former[name], value) if value.shape == former[name].shape else value
 
-    @property
-    def _mobility(self) -> MobilityField | None:
-        mobility: Mobility | None = getattr(self.plan.integrator, "mobility", None)
-        return None if mobility is None else mobility.of(self.plan.potential)
-
-    def _spread(self, before: Tensor, d: int) -> Tensor | float:
-        if self._mobility is not None:
-            return self._mobility.matrix(before)[:, d, d].clamp_min(0.0)
-        noise = self.plan.integrator.thermal_noise
-        if isinstance(noise, CovarianceNoise):
-            return float(noise.matrix[d, d])
-        if isinstance(noise, HessianNoise):
-            if d not in noise.indices(self.plan.potential):
-                return noise.isotropic
-            return self.plan.potential.hessian(before)[:, d, d].clamp_min(0.0)  # type: ignore[no-any-return]
-        return 1.0
+    def _spread(self, before: Tensor) -> Spread | None:
+        return self.plan.integrator.spread(self.plan.potential, before)

@@ -10,23 +10,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from landscape.capabilities import speaks_for
 from landscape.engines.base import Plan, State
-from landscape.integrators.adam import Adam, AdamW
-from landscape.integrators.baoab import BAOAB
-from landscape.integrators.diffusion import Diffusion
-from landscape.integrators.euler_maruyama import EulerMaruyama
-from landscape.integrators.heun import Heun
-from landscape.integrators.leimkuhler_matthews import LeimkuhlerMatthews
-from landscape.integrators.sgd import SGD
-from landscape.integrators.sgld import SGHMC, SGLD
-from landscape.noise.hessian import HessianNoise
 from landscape.step_context import StepContext
 
 __all__ = ["RepeatedStep", "repeats"]
 
 MOST_NUMBERS = 1 << 22  # of a state: beyond it the kernels are large and launching them costs nothing
 WARM_UP = 3  # steps before the capture, as graphs of autograd ask for
-_RULES = (EulerMaruyama, LeimkuhlerMatthews, Heun, BAOAB, Diffusion, SGLD, SGHMC, SGD, Adam, AdamW)
 
 
 class Steps(Protocol):
@@ -45,15 +36,16 @@ def repeats(plan: Plan) -> bool:
     noise = plan.integrator.thermal_noise
     return (
         plan.device.type == "cuda"
-        and isinstance(plan.integrator, _RULES)
+        and plan.integrator.capturable
+        and speaks_for(plan.integrator, "capturable", "step")
+        and noise.capturable
+        and speaks_for(noise, "capturable", "increment")
         and not plan.scheduled
         and not plan.driven
         and plan.restraints is None
         and not plan.walls.levels
-        and getattr(plan.integrator, "mobility", None) is None
         and plan.potential.sampler is None
         and plan.potential.ranks == 1
-        and not (isinstance(noise, HessianNoise) and noise.negative == "raise")
         and plan.chains * plan.potential.dim <= MOST_NUMBERS
     )
 

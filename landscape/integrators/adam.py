@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_fraction, check_positive
 from landscape.integrators.clipping import check_clipping, clipped
+from landscape.integrators.compiled_rule import CompiledRule
 from landscape.schedules import Schedule
 
 __all__ = ["Adam", "AdamW"]
@@ -28,9 +31,10 @@ class _Moments(Integrator):
     may_rest: ClassVar[bool] = True
     memory_names: ClassVar[tuple[str, ...]] = ("first_moment", "second_moment")
     flips_on_reflection: ClassVar[tuple[str, ...]] = ("first_moment",)
+    capturable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_positive("lr", self.lr)
+        Integrator.__post_init__(self)
         if not isinstance(self.betas, tuple | list) or len(self.betas) != 2:
             raise ConfigError(f"betas must be two numbers of at least 0 and below 1, got {self.betas!r}")
         for beta in self.betas:
@@ -41,14 +45,15 @@ class _Moments(Integrator):
         check_clipping(self.clip_norm, self.clip_value)
 
     @property
-    def step_size(self) -> PerChain | Schedule:
-        """`lr`."""
-        return self.lr
-
-    @property
     def decay(self) -> float:
         """Decoupled weight decay."""
         return 0.0
+
+    def compiled_rule(self) -> CompiledRule | None:
+        """The same, coordinate by coordinate; not with clipping, which looks at all."""
+        if (self.clip_norm, self.clip_value) != (None, None):
+            return None
+        return replace(RULE, numbers=(*self.betas, self.eps, self.decay))
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """Bias-corrected moments, then a step of about lr in every coordinate."""
@@ -130,3 +135,19 @@ class AdamW(_Moments):
     def decay(self) -> float:
         """Decoupled weight decay."""
         return self.weight_decay
+
+
+def _stage(n, stage, x, row, gradient, slope, noise, draw, dt, amplitude, at, settings, typed, m, v, step):  # type: ignore[no-untyped-def]
+    beta1, beta2, eps, decay = settings[0, 0], settings[1, 0], settings[2, 0], settings[3, 0]
+    # by way of an array of the row's type: as scalars they would make float32 rows compute in float64
+    typed[0], typed[1], typed[2] = 1.0, 1.0 - beta1 ** (step + 1), math.sqrt(1.0 - beta2 ** (step + 1))
+    one, bias1, bias2 = typed[0], typed[1], typed[2]
+    for i in range(n):
+        g = gradient[slope, i]
+        m[row, i] = beta1 * m[row, i] + (one - beta1) * g
+        v[row, i] = beta2 * v[row, i] + (one - beta2) * g * g
+        decayed = x[row, i] * (one - dt[at, i] * decay)
+        x[row, i] = decayed - dt[at, i] * (m[row, i] / bias1) / (np.sqrt(v[row, i]) / bias2 + eps)
+
+
+RULE = CompiledRule(_stage)

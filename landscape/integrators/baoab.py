@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded_class
-from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
-from landscape.integrators.masses import Mass, check_dim, check_mass, inverse_mass, lightest, rows
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive
+from landscape.integrators.compiled_rule import SETTINGS, CompiledRule, exponential
+from landscape.integrators.masses import Mass, inverse_mass, lightest, rows
 from landscape.noise.base import Noise
-from landscape.potentials.base import Potential
 from landscape.schedules import Schedule
 
 __all__ = ["BAOAB"]
@@ -74,21 +74,12 @@ class BAOAB(Integrator):
     memory_names: ClassVar[tuple[str, ...]] = ("momentum",)
     flips_on_reflection: ClassVar[tuple[str, ...]] = ("momentum",)
     per_chain: ClassVar[tuple[str, ...]] = ("friction",)
+    capturable: ClassVar[bool] = True
+    takes: ClassVar[tuple[str, ...]] = ("isotropic", "white")
 
     def __post_init__(self) -> None:
-        check_positive("dt", self.dt)
+        Integrator.__post_init__(self)
         check_positive("friction", self.friction, zero=True)
-        check_noise(self.noise)
-        check_mass(self.mass)
-
-    def check(self, potential: Potential) -> None:
-        """Refuse masses of another number of coordinates."""
-        check_dim(self.mass, potential)
-
-    @property
-    def step_size(self) -> PerChain | Schedule:
-        """`dt`."""
-        return self.dt
 
     def amplitude(self, temperature: Any, dt: Any, settings: dict[str, Any]) -> Any:
         """sqrt(T (1 - c^2))."""
@@ -125,6 +116,10 @@ class BAOAB(Integrator):
             momentum = momentum * torch.as_tensor(rows(self.mass, position.shape[1])).sqrt().to(position)
         return {"momentum": momentum}
 
+    def compiled_rule(self) -> CompiledRule:
+        """The same, coordinate by coordinate."""
+        return RULE if self.mass is None else replace(MASSIVE_RULE, mass=self.mass)
+
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """Kick, half a drift, friction and noise, half a drift."""
         kick = 0.5 if at.step == 0 else 1.0
@@ -135,3 +130,27 @@ class BAOAB(Integrator):
         momentum = memory["momentum"] = decay * momentum + root * at.increment(position, memory)
         moved: Tensor = position + 0.5 * at.dt * (momentum * inverse)
         return moved
+
+
+def _stage(n, stage, x, row, gradient, slope, noise, draw, dt, amplitude, at, settings, typed, m, v, step):  # type: ignore[no-untyped-def]
+    typed[0], typed[1] = 0.5, 0.5 if step == 0 else 1.0
+    half, kick = typed[0], typed[1]
+    for i in range(n):
+        m[row, i] = m[row, i] - kick * dt[at, i] * gradient[slope, i]
+        x[row, i] = x[row, i] + half * dt[at, i] * m[row, i]
+        m[row, i] = exponential(-settings[0, i] * dt[at, i]) * m[row, i] + amplitude[at, i] * noise[draw, i]
+        x[row, i] = x[row, i] + half * dt[at, i] * m[row, i]
+
+
+def _massive_stage(n, stage, x, row, gradient, slope, noise, draw, dt, amplitude, at, settings, typed, m, v, step):  # type: ignore[no-untyped-def]
+    kick = 0.5 if step == 0 else 1.0
+    lightness, root = SETTINGS + row, SETTINGS + m.shape[0] + row
+    for i in range(n):
+        m[row, i] = m[row, i] - kick * dt[at, i] * gradient[slope, i]
+        x[row, i] = x[row, i] + 0.5 * dt[at, i] * (m[row, i] * settings[lightness, i])
+        push = settings[root, i] * (amplitude[at, i] * noise[draw, i])
+        m[row, i] = exponential(-settings[0, i] * dt[at, i]) * m[row, i] + push
+        x[row, i] = x[row, i] + 0.5 * dt[at, i] * (m[row, i] * settings[lightness, i])
+
+
+RULE, MASSIVE_RULE = CompiledRule(_stage), CompiledRule(_massive_stage)

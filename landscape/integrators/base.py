@@ -15,9 +15,12 @@ from torch import Tensor
 from landscape.codec import Described
 from landscape.constraints import Walls
 from landscape.errors import ConfigError
+from landscape.integrators.compiled_rule import CompiledRule
+from landscape.integrators.masses import Mass, check_dim, check_mass
+from landscape.integrators.mobility import Mobility
 from landscape.noise.base import Noise
+from landscape.noise.forms import Spread
 from landscape.noise.thermal import ThermalNoise
-from landscape.noise.two_point import TwoPointNoise
 from landscape.potentials.base import Potential
 from landscape.potentials.positions import unmasked
 from landscape.schedules import Schedule, as_schedule, piecewise
@@ -56,6 +59,10 @@ class Integrator(Described, ABC):
         Settings, besides the step size, that may be one value or one per chain.
     target_acceptance : float or None
         Mean acceptance at which it is most efficient, which `warm_up` tunes it to; None where there is none.
+    capturable : bool
+        Whether a step may be captured once and replayed on the device: its operations are always the same.
+    takes : tuple of str
+        What the noise has to be, of the facts that a `Noise` states.
     counters : tuple of str
         Numbers of each chain that a run begins at 0 and the rule writes, besides those accepted.
     """
@@ -73,12 +80,34 @@ class Integrator(Described, ABC):
     flips_on_reflection: ClassVar[tuple[str, ...]] = ()
     per_chain: ClassVar[tuple[str, ...]] = ()
     target_acceptance: ClassVar[float | None] = None
+    capturable: ClassVar[bool] = False
+    takes: ClassVar[tuple[str, ...]] = ()
     counters: ClassVar[tuple[str, ...]] = ()
 
+    noise: Noise | None = None
+    mass: Mass = None
+    mobility: Mobility | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse settings that make no sense.
+
+        Raises
+        ------
+        ConfigError, ShapeError
+        """
+        check_positive(self.rate, self.step_size)
+        check_noise(self.noise, self.takes)
+        check_mass(self.mass, matrix=self.metropolis)
+
     @property
-    @abstractmethod
+    def rate(self) -> str:
+        """Name of the step size: ``"dt"`` or ``"lr"``."""
+        return "lr" if hasattr(self, "lr") else "dt"
+
+    @property
     def step_size(self) -> PerChain | Schedule:
         """`dt` or `lr`: one value, one per chain, or a schedule."""
+        return getattr(self, self.rate)  # type: ignore[no-any-return]
 
     def scaled(self, factor: float) -> Integrator:
         """The same rule at so many times its step size.
@@ -90,7 +119,7 @@ class Integrator(Described, ABC):
         """
         if as_schedule("the step size", self.step_size) is not None:
             raise ConfigError(f"the step size of {type(self).__name__} is a schedule: give numbers, which are scaled")
-        name = "lr" if hasattr(self, "lr") else "dt"
+        name = self.rate
         if factor == 0 and self.may_rest:
             return replace(self, **{name: piecewise({0.0: 0.0}, by="step")})  # type: ignore[type-var]
         size = np.asarray(self.step_size, dtype=float) * factor
@@ -99,24 +128,29 @@ class Integrator(Described, ABC):
     @property
     def thermal_noise(self) -> Noise:
         """The noise that drives a thermal integrator."""
-        return getattr(self, "noise", None) or ThermalNoise()
+        return self.noise or ThermalNoise()
 
     @property
     def obeys_boltzmann(self) -> bool:
         """Whether rule and noise together sample the Boltzmann distribution as the step size goes to 0."""
         return self.samples_boltzmann and (not self.thermal or self.thermal_noise.samples_boltzmann)
 
+    def compiled_rule(self) -> CompiledRule | None:
+        """What the compiled loops run in place of `step`; None if they have no such rule."""
+        return None
+
     @abstractmethod
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """The position ``(chains, dim)`` one step later; `memory` is updated in place."""
 
-    def check(self, potential: Potential) -> None:  # most run on any potential
-        """Refuse a potential that the rule cannot run on.
+    def check(self, potential: Potential) -> None:
+        """Refuse a potential that the rule cannot run on: one of another number of coordinates than it has masses.
 
         Raises
         ------
-        ConfigError
+        ConfigError, ShapeError
         """
+        check_dim(self.mass, potential)
 
     def check_start(  # most run from anywhere
         self, potential: Potential, position: Tensor, walls: Walls
@@ -148,6 +182,10 @@ class Integrator(Described, ABC):
     def reach(self, temperature: Any, dt: Any, settings: dict[str, Any]) -> Any:
         """Root mean square way of a step by heat alone, by default its noise."""
         return self.amplitude(temperature, dt, settings)
+
+    def spread(self, potential: Potential, position: Tensor) -> Spread | None:
+        """Covariance of the noise of a step at positions ``(n, dim)``, see `Noise.spread`."""
+        return self.thermal_noise.spread(potential, position)
 
     def time_per_step(self, dt: Any) -> Any:
         """Time that a step advances."""
@@ -225,16 +263,17 @@ def _numbers(name: str, value: Any) -> NDArray[np.float64]:
     return numbers
 
 
-def check_noise(noise: Noise | None, kinds: tuple[type[Noise], ...] = (ThermalNoise, TwoPointNoise)) -> None:
-    """Refuse what is not a noise, or not one that the integrator can use.
+def check_noise(noise: Noise | None, takes: tuple[str, ...] = ()) -> None:
+    """Refuse what is not a noise, or not one that has these facts.
 
     Raises
     ------
     ConfigError
     """
-    if noise is not None and not isinstance(noise, kinds):
-        known = ", ".join(kind.__name__ for kind in kinds)
+    if noise is not None and not (isinstance(noise, Noise) and all(getattr(noise, fact) for fact in takes)):
+        wanted = " and ".join(takes)
         hint = f": write {noise.__name__}(...)" if isinstance(noise, type) else ""
         raise ConfigError(
-            f"noise must be one of {known}, such as ThermalNoise(precision='float64'), got {noise!r}{hint}"
+            f"expected a noise{' that is ' + wanted if wanted else ''}, such as ThermalNoise(precision='float64'), got "
+            f"{noise!r}{hint}"
         )

@@ -8,7 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from landscape.arguments import guarded_class
-from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext
+from landscape.integrators.compiled_rule import CompiledRule
 from landscape.noise.base import Noise
 from landscape.schedules import Schedule
 
@@ -46,16 +47,20 @@ class Diffusion(Integrator):
     gradients_per_step: ClassVar[int] = 0
     thermal: ClassVar[bool] = True
     brownian: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_positive("dt", self.dt)
-        check_noise(self.noise, (Noise,))
-
-    @property
-    def step_size(self) -> PerChain | Schedule:
-        """`dt`."""
-        return self.dt
+    def compiled_rule(self) -> CompiledRule | None:
+        """The same, coordinate by coordinate; not of noise with a memory."""
+        return RULE if self.thermal_noise.white else None
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """x + sqrt(2 T dt) xi."""
         return position + at.increment(position, memory)
+
+
+def _stage(n, stage, x, row, gradient, slope, noise, draw, dt, amplitude, at, settings, typed, m, v, step):  # type: ignore[no-untyped-def]
+    for i in range(n):
+        x[row, i] = x[row, i] + amplitude[at, i] * noise[draw, i]
+
+
+RULE = CompiledRule(_stage, forceless=True, remembers=False)

@@ -10,15 +10,15 @@ from torch import Tensor
 from landscape.arguments import guarded_class
 from landscape.constraints import Walls
 from landscape.errors import ConfigError
-from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
-from landscape.integrators.mobility import Mobility
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext
+from landscape.integrators.compiled_rule import CompiledRule
+from landscape.integrators.mobility import Mobility, root_of
 from landscape.noise.base import Noise
-from landscape.noise.thermal import ThermalNoise
-from landscape.noise.two_point import TwoPointNoise
+from landscape.noise.forms import Spread
 from landscape.potentials.base import Potential
 from landscape.schedules import Schedule
 
-__all__ = ["EulerMaruyama"]
+__all__ = ["EulerMaruyama", "overdamped_rule"]
 
 
 @guarded_class
@@ -67,15 +67,9 @@ class EulerMaruyama(Integrator):
     brownian: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_positive("dt", self.dt)
-        check_noise(self.noise, (Noise,) if self.mobility is None else (ThermalNoise, TwoPointNoise))
+        Integrator.__post_init__(self)
         if self.mobility is not None and not isinstance(self.mobility, Mobility):
             raise ConfigError(f'mobility must be a Mobility, such as Mobility("1 + x**2"), got {self.mobility!r}')
-
-    @property
-    def step_size(self) -> PerChain | Schedule:
-        """`dt`."""
-        return self.dt
 
     @property
     def obeys_boltzmann(self) -> bool:
@@ -111,6 +105,27 @@ class EulerMaruyama(Integrator):
         """Where the mobility is negative, None if nowhere among these positions."""
         return None if self.mobility is None else self.mobility.of(potential).obstacle(position)
 
+    def compiled_rule(self) -> CompiledRule:
+        """The same, coordinate by coordinate; the loop makes the terms of a mobility."""
+        return overdamped_rule(self.thermal_noise)
+
+    @property
+    def takes(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Any noise; with a mobility one that it can shape."""
+        return () if self.mobility is None else ("isotropic", "white")
+
+    @property
+    def capturable(self) -> bool:  # type: ignore[override]
+        """Unless it has a mobility."""
+        return self.mobility is None
+
+    def spread(self, potential: Potential, position: Tensor) -> Spread | None:
+        """The mobility, where there is one."""
+        if self.mobility is None:
+            return self.thermal_noise.spread(potential, position)
+        matrix = self.mobility.of(potential).matrix(position)
+        return Spread(matrix, lambda: root_of(matrix.double()))
+
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """x - dt grad V(x) + sqrt(2 T dt) xi."""
         if self.mobility is not None:
@@ -118,3 +133,24 @@ class EulerMaruyama(Integrator):
             move = field.step(at.gradient(position), field.terms(position), at.dt, at.amplitude, at.noise())
             return position + move
         return position - at.dt * at.gradient(position) + at.increment(position, memory)
+
+
+def overdamped_rule(noise: Noise) -> CompiledRule:
+    """x - dt grad V(x) + the displacement by white noise, or by one with a memory."""
+    return RULE if noise.white else REMEMBERING_RULE
+
+
+def _stage(n, stage, x, row, gradient, slope, noise, draw, dt, amplitude, at, settings, typed, m, v, step):  # type: ignore[no-untyped-def]
+    for i in range(n):
+        x[row, i] = x[row, i] - dt[at, i] * gradient[slope, i] + amplitude[at, i] * noise[draw, i]
+
+
+def _remembering_stage(n, stage, x, row, gradient, slope, noise, draw, dt, amplitude, at, settings, typed, m, v, step):  # type: ignore[no-untyped-def]
+    other = draw + m.shape[0]  # the second variate of each coordinate
+    for i in range(n):
+        shift = settings[1, i] * m[row, i] + settings[2, i] * noise[draw, i]
+        m[row, i] = settings[0, i] * m[row, i] + settings[3, i] * noise[draw, i] + settings[4, i] * noise[other, i]
+        x[row, i] = x[row, i] - dt[at, i] * gradient[slope, i] + shift
+
+
+RULE, REMEMBERING_RULE = CompiledRule(_stage, remembers=False), CompiledRule(_remembering_stage)

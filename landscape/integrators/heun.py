@@ -8,11 +8,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from landscape.arguments import guarded_class
-from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext
+from landscape.integrators.compiled_rule import CompiledRule
 from landscape.noise.base import Noise
-from landscape.noise.colored import ColoredNoise
-from landscape.noise.thermal import ThermalNoise
-from landscape.noise.two_point import TwoPointNoise
 from landscape.schedules import Schedule
 
 __all__ = ["Heun"]
@@ -62,15 +60,12 @@ class Heun(Integrator):
     samples_boltzmann: ClassVar[bool] = True
     thermal: ClassVar[bool] = True
     brownian: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
+    takes: ClassVar[tuple[str, ...]] = ("isotropic",)
 
-    def __post_init__(self) -> None:
-        check_positive("dt", self.dt)
-        check_noise(self.noise, (ThermalNoise, TwoPointNoise, ColoredNoise))
-
-    @property
-    def step_size(self) -> PerChain | Schedule:
-        """`dt`."""
-        return self.dt
+    def compiled_rule(self) -> CompiledRule:
+        """The same, coordinate by coordinate."""
+        return RULE if self.thermal_noise.white else REMEMBERING_RULE
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """Predict with the slope here, correct with the mean of the slopes at both ends."""
@@ -78,3 +73,34 @@ class Heun(Integrator):
         here = at.gradient(position)
         there = (at.gradient_at_end or at.gradient)(position - at.dt * here + noise)
         return position - 0.5 * at.dt * (here + there) + noise
+
+
+def _stage(n, stage, x, row, gradient, slope, noise, draw, dt, amplitude, at, settings, typed, m, v, step):  # type: ignore[no-untyped-def]
+    if stage == 0:
+        for i in range(n):
+            m[row, i] = gradient[slope, i]
+            v[row, i] = x[row, i]
+            x[row, i] = x[row, i] - dt[at, i] * gradient[slope, i] + amplitude[at, i] * noise[draw, i]
+    else:
+        typed[0] = 0.5
+        half = typed[0]
+        for i in range(n):
+            mean = half * (m[row, i] + gradient[slope, i])
+            x[row, i] = v[row, i] - dt[at, i] * mean + amplitude[at, i] * noise[draw, i]
+
+
+def _remembering_stage(n, stage, x, row, gradient, slope, noise, draw, dt, amplitude, at, settings, typed, m, v, step):  # type: ignore[no-untyped-def]
+    if stage == 0:  # `m` is the noise, `v` holds what the second stage starts from
+        other = draw + m.shape[0]
+        for i in range(n):
+            shift = settings[1, i] * m[row, i] + settings[2, i] * noise[draw, i]
+            kept = settings[0, i] * m[row, i]
+            m[row, i] = kept + settings[3, i] * noise[draw, i] + settings[4, i] * noise[other, i]
+            v[row, i] = x[row, i] - 0.5 * dt[at, i] * gradient[slope, i] + shift
+            x[row, i] = x[row, i] - dt[at, i] * gradient[slope, i] + shift
+    else:
+        for i in range(n):
+            x[row, i] = v[row, i] - 0.5 * dt[at, i] * gradient[slope, i]
+
+
+RULE, REMEMBERING_RULE = CompiledRule(_stage, stages=2), CompiledRule(_remembering_stage, stages=2)

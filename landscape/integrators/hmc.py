@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
-from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
-from landscape.integrators.masses import Mass, Stretch, check_dim, check_mass, couples, lightest, stretch_of
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext
+from landscape.integrators.compiled_rule import BACK, DRIFT, LAST_KICK, PROPOSE, CompiledRule
+from landscape.integrators.masses import Mass, Stretch, check_mirrors, couples, lightest, stretch_of
 from landscape.integrators.metropolis import accept, energy_and_gradient_here, slope_at
 from landscape.noise.base import Noise
-from landscape.noise.thermal import ThermalNoise
 from landscape.potentials.base import Potential
 from landscape.schedules import Schedule
 
@@ -73,28 +73,17 @@ class HMC(Integrator):
     thermal: ClassVar[bool] = True
     metropolis: ClassVar[bool] = True
     target_acceptance: ClassVar[float | None] = 0.8
+    takes: ClassVar[tuple[str, ...]] = ("isotropic", "white", "normal")
 
     def __post_init__(self) -> None:
-        check_positive("dt", self.dt)
-        check_noise(self.noise, (ThermalNoise,))
+        Integrator.__post_init__(self)
         steps = self.leapfrog_steps
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ConfigError(f"leapfrog_steps must be a positive integer, got {steps!r}")
-        check_mass(self.mass, matrix=True)
-
-    def check(self, potential: Potential) -> None:
-        """Refuse masses of another number of coordinates."""
-        check_dim(self.mass, potential)
 
     def check_start(self, potential: Potential, position: Tensor, walls: Any) -> None:
         """Refuse mirrors beside a mass matrix, which mixes what a mirror turns round."""
-        if couples(self.mass) and walls.mirrors:
-            raise ConfigError("a mass matrix couples coordinates, and mirrors turn single momenta: give a mass each")
-
-    @property
-    def step_size(self) -> PerChain | Schedule:
-        """`dt`."""
-        return self.dt
+        check_mirrors(self.mass, walls)
 
     @property
     def gradients_per_step(self) -> int:  # type: ignore[override]
@@ -112,6 +101,10 @@ class HMC(Integrator):
     def time_per_step(self, dt: Any) -> Any:
         """leapfrog_steps dt."""
         return self.leapfrog_steps * dt
+
+    def compiled_rule(self) -> CompiledRule | None:
+        """The same, coordinate by coordinate; not with a mass matrix."""
+        return None if couples(self.mass) else replace(RULE, stages=self.leapfrog_steps, mass=self.mass)
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """Momenta, velocity Verlet, Metropolis test."""
@@ -135,3 +128,26 @@ class HMC(Integrator):
             temperature > 0, -change / temperature, torch.where(new_energy <= energy, math.inf, -math.inf)
         )
         return accept(ratio, position, proposal, (energy, new_energy), (gradient, new_gradient), memory, at)
+
+
+def _stage(  # type: ignore[no-untyped-def]
+    n, stage, x, row, kept, slopes, gradient, slope, noise, dt, amplitude, temperature, at, momentum, ratio, stretch
+):
+    if stage == PROPOSE:
+        for i in range(n):
+            momentum[row, i] = amplitude[at, i] * noise[row, i]
+            ratio[i] += 0.5 * momentum[row, i] * momentum[row, i] / temperature[at, i]
+            momentum[row, i] -= 0.5 * dt[at, i] * (slopes[row, i] * stretch[row])
+    elif stage == DRIFT:
+        for i in range(n):
+            x[row, i] = x[row, i] + dt[at, i] * (momentum[row, i] * stretch[row])
+    elif stage == BACK:
+        for i in range(n):
+            ratio[i] -= 0.5 * momentum[row, i] * momentum[row, i] / temperature[at, i]
+    else:
+        kick = 0.5 if stage == LAST_KICK else 1.0
+        for i in range(n):
+            momentum[row, i] -= kick * dt[at, i] * (gradient[slope, i] * stretch[row])
+
+
+RULE = CompiledRule(_stage, proposes=True, folds=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
-from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
-from landscape.integrators.masses import Mass, check_dim, check_mass, stretch_of
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext
+from landscape.integrators.compiled_rule import BACK, DRIFT, PROPOSE, CompiledRule
+from landscape.integrators.masses import Mass, couples, stretch_of
 from landscape.integrators.metropolis import accept, energy_and_gradient_here, slope_at
 from landscape.noise.base import Noise
-from landscape.noise.thermal import ThermalNoise
 from landscape.potentials.base import Potential
 from landscape.schedules import Schedule
 
@@ -75,25 +75,16 @@ class MALA(Integrator):
     metropolis: ClassVar[bool] = True
     target_acceptance: ClassVar[float | None] = 0.574
     brownian: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_positive("dt", self.dt)
-        check_noise(self.noise, (ThermalNoise,))
-        check_mass(self.mass, matrix=True)
-
-    def check(self, potential: Potential) -> None:
-        """Refuse masses of another number of coordinates."""
-        check_dim(self.mass, potential)
+    takes: ClassVar[tuple[str, ...]] = ("isotropic", "white", "normal")
 
     def check_start(self, potential: Potential, position: Tensor, walls: Any) -> None:
         """Refuse absorbing boundaries beside masses: crossings between steps are tested for a diffusion of one size."""
         if self.mass is not None and walls.absorbs:
             raise ConfigError("MALA with masses has no absorbing walls: leave mass out, or use BAOAB")
 
-    @property
-    def step_size(self) -> PerChain | Schedule:
-        """`dt`."""
-        return self.dt
+    def compiled_rule(self) -> CompiledRule | None:
+        """The same, coordinate by coordinate; not with a mass matrix."""
+        return None if couples(self.mass) else replace(RULE, mass=self.mass)
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """Propose, and accept or stay."""
@@ -118,3 +109,22 @@ class MALA(Integrator):
         if outside is not None:
             ratio = torch.where(outside, -math.inf, ratio)
         return accept(ratio, position, proposal, (energy, new_energy), (gradient, new_gradient), memory, at)
+
+
+def _stage(  # type: ignore[no-untyped-def]
+    n, stage, x, row, kept, slopes, gradient, slope, noise, dt, amplitude, temperature, at, momentum, ratio, stretch
+):
+    if stage == PROPOSE:
+        for i in range(n):
+            momentum[row, i] = amplitude[at, i] * noise[row, i] - dt[at, i] * (slopes[row, i] * stretch[row])
+            ratio[i] += 0.5 * float(noise[row, i]) * float(noise[row, i])
+    elif stage == DRIFT:
+        for i in range(n):
+            x[row, i] = kept[row, i] + momentum[row, i] * stretch[row]
+    elif stage == BACK:
+        for i in range(n):
+            back = dt[at, i] * (gradient[slope, i] * stretch[row]) - momentum[row, i]
+            ratio[i] -= back * back / (2.0 * amplitude[at, i] * amplitude[at, i])
+
+
+RULE = CompiledRule(_stage, proposes=True)

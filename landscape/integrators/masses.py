@@ -16,7 +16,18 @@ from landscape.potentials.base import Potential
 from landscape.potentials.positions import unmasked
 from landscape.step_context import StepContext
 
-__all__ = ["Mass", "Stretch", "check_dim", "check_mass", "couples", "inverse_mass", "lightest", "rows", "stretch_of"]
+__all__ = [
+    "Mass",
+    "Stretch",
+    "check_dim",
+    "check_mass",
+    "check_mirrors",
+    "couples",
+    "inverse_mass",
+    "lightest",
+    "rows",
+    "stretch_of",
+]
 
 Mass: TypeAlias = float | Sequence[Any] | NDArray[Any] | None
 
@@ -52,6 +63,17 @@ def check_mass(mass: Mass, *, matrix: bool = False) -> None:
 def couples(mass: Mass) -> bool:
     """Whether it is a matrix."""
     return mass is not None and np.asarray(mass).ndim == 2
+
+
+def check_mirrors(mass: Mass, walls: Any) -> None:
+    """Refuse mirrors beside a mass matrix, which mixes what a mirror turns round.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if couples(mass) and walls.mirrors:
+        raise ConfigError("a mass matrix couples coordinates, and mirrors turn single momenta: give a mass each")
 
 
 def check_dim(mass: Mass, potential: Potential) -> None:

@@ -13,11 +13,10 @@ from torch import Tensor
 from landscape import random
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
-from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_noise, check_positive
-from landscape.integrators.masses import Mass, Stretch, check_dim, check_mass, couples, lightest, stretch_of
+from landscape.integrators.base import Integrator, Memory, PerChain, StepContext
+from landscape.integrators.masses import Mass, Stretch, check_mirrors, lightest, stretch_of
 from landscape.integrators.metropolis import energy_and_gradient_here, slope_at
 from landscape.noise.base import Noise
-from landscape.noise.thermal import ThermalNoise
 from landscape.potentials.base import Potential
 from landscape.schedules import Schedule
 
@@ -84,30 +83,19 @@ class NUTS(Integrator):
     metropolis: ClassVar[bool] = True
     target_acceptance: ClassVar[float | None] = 0.8
     counters: ClassVar[tuple[str, ...]] = ("tree_depth", "divergent", "divergences", "gradients")
+    takes: ClassVar[tuple[str, ...]] = ("isotropic", "white", "normal")
 
     def __post_init__(self) -> None:
-        check_positive("dt", self.dt)
-        check_noise(self.noise, (ThermalNoise,))
+        Integrator.__post_init__(self)
         depth = self.max_tree_depth
         if isinstance(depth, bool) or not isinstance(depth, int) or not 1 <= depth <= 20:
             raise ConfigError(f"max_tree_depth must be a whole number from 1 to 20, got {depth!r}")
-        check_mass(self.mass, matrix=True)
-
-    def check(self, potential: Potential) -> None:
-        """Refuse masses of another number of coordinates."""
-        check_dim(self.mass, potential)
 
     def check_start(self, potential: Potential, position: Tensor, walls: Any) -> None:
         """Refuse mirrors beside a mass matrix, and boundaries that absorb."""
-        if couples(self.mass) and walls.mirrors:
-            raise ConfigError("a mass matrix couples coordinates, and mirrors turn single momenta: give a mass each")
+        check_mirrors(self.mass, walls)
         if walls.absorbs:
             raise ConfigError("NUTS has no absorbing walls: its steps jump along trajectories. Use BAOAB")
-
-    @property
-    def step_size(self) -> PerChain | Schedule:
-        """`dt`."""
-        return self.dt
 
     def amplitude(self, temperature: Any, dt: Any, settings: dict[str, Any]) -> Any:
         """Standard deviation of the momenta of unit mass, sqrt(T)."""

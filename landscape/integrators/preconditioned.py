@@ -80,7 +80,7 @@ class Preconditioned(Integrator):
         if not isinstance(self.inner, _INNER):
             known = ", ".join(kind.__name__ for kind in _INNER)
             raise ConfigError(f"Preconditioned takes one of {known}, got {self.inner!r}")
-        if getattr(self.inner, "mobility", None) is not None:
+        if self.inner.mobility is not None:
             raise ConfigError("the inner rule has a mobility already: Preconditioned takes one without")
         check_positive("damping", self.damping, zero=True)
         if isinstance(self.preconditioner, str):

@@ -12,6 +12,7 @@ from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_fraction, check_positive
 from landscape.integrators.clipping import check_clipping, clipped
+from landscape.integrators.compiled_rule import CompiledRule
 from landscape.schedules import Schedule
 
 __all__ = ["SGD"]
@@ -65,19 +66,21 @@ class SGD(Integrator):
     memory_names: ClassVar[tuple[str, ...]] = ("momentum",)
     flips_on_reflection: ClassVar[tuple[str, ...]] = ("momentum",)
     per_chain: ClassVar[tuple[str, ...]] = ("momentum", "weight_decay")
+    capturable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_positive("lr", self.lr)
+        Integrator.__post_init__(self)
         check_fraction("momentum", self.momentum)
         if self.nesterov and not np.all(self.momentum):
             raise ConfigError("nesterov=True needs a momentum above 0")
         check_positive("weight_decay", self.weight_decay, zero=True)
         check_clipping(self.clip_norm, self.clip_value)
 
-    @property
-    def step_size(self) -> PerChain | Schedule:
-        """`lr`."""
-        return self.lr
+    def compiled_rule(self) -> CompiledRule | None:
+        """The same, coordinate by coordinate; not with clipping, which looks at all."""
+        if (self.clip_norm, self.clip_value) != (None, None):
+            return None
+        return NESTEROV_RULE if self.nesterov else RULE
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """Heavy-ball or Nesterov step."""
@@ -88,3 +91,20 @@ class SGD(Integrator):
         memory["momentum"] = momentum * memory["momentum"] + gradient
         direction = gradient + momentum * memory["momentum"] if self.nesterov else memory["momentum"]
         return position - at.dt * direction
+
+
+def _stage(n, stage, x, row, gradient, slope, noise, draw, dt, amplitude, at, settings, typed, m, v, step):  # type: ignore[no-untyped-def]
+    for i in range(n):
+        g = gradient[slope, i] + settings[1, i] * x[row, i]
+        m[row, i] = settings[0, i] * m[row, i] + g
+        x[row, i] = x[row, i] - dt[at, i] * m[row, i]
+
+
+def _nesterov_stage(n, stage, x, row, gradient, slope, noise, draw, dt, amplitude, at, settings, typed, m, v, step):  # type: ignore[no-untyped-def]
+    for i in range(n):
+        g = gradient[slope, i] + settings[1, i] * x[row, i]
+        m[row, i] = settings[0, i] * m[row, i] + g
+        x[row, i] = x[row, i] - dt[at, i] * (g + settings[0, i] * m[row, i])
+
+
+RULE, NESTEROV_RULE = CompiledRule(_stage), CompiledRule(_nesterov_stage)

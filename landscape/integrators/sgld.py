@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -15,12 +15,11 @@ from landscape.integrators.base import (
     PerChain,
     StepContext,
     check_fraction,
-    check_noise,
-    check_positive,
 )  # fmt: skip
-from landscape.integrators.masses import Mass, check_dim, check_mass, inverse_mass, lightest
+from landscape.integrators.compiled_rule import SETTINGS, CompiledRule
+from landscape.integrators.euler_maruyama import overdamped_rule
+from landscape.integrators.masses import Mass, inverse_mass, lightest
 from landscape.noise.base import Noise
-from landscape.potentials.base import Potential
 from landscape.schedules import Schedule
 
 __all__ = ["SGHMC", "SGLD"]
@@ -79,15 +78,11 @@ class SGLD(Integrator):
     samples_boltzmann: ClassVar[bool] = True  # as lr -> 0
     thermal: ClassVar[bool] = True
     brownian: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_positive("lr", self.lr)
-        check_noise(self.noise, (Noise,))
-
-    @property
-    def step_size(self) -> PerChain | Schedule:
-        """`lr`."""
-        return self.lr
+    def compiled_rule(self) -> CompiledRule:
+        """That of `EulerMaruyama`."""
+        return overdamped_rule(self.thermal_noise)
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """x - lr grad V_batch(x) + sqrt(2 T lr) xi."""
@@ -143,21 +138,12 @@ class SGHMC(Integrator):
     memory_names: ClassVar[tuple[str, ...]] = ("momentum",)
     flips_on_reflection: ClassVar[tuple[str, ...]] = ("momentum",)
     per_chain: ClassVar[tuple[str, ...]] = ("friction",)
+    capturable: ClassVar[bool] = True
+    takes: ClassVar[tuple[str, ...]] = ("isotropic", "white")
 
     def __post_init__(self) -> None:
-        check_positive("lr", self.lr)
+        Integrator.__post_init__(self)
         check_fraction("friction", self.friction, one=True)
-        check_noise(self.noise)
-        check_mass(self.mass)
-
-    def check(self, potential: Potential) -> None:
-        """Refuse masses of another number of coordinates."""
-        check_dim(self.mass, potential)
-
-    @property
-    def step_size(self) -> PerChain | Schedule:
-        """`lr`."""
-        return self.lr
 
     def amplitude(self, temperature: Any, dt: Any, settings: dict[str, Any]) -> Any:
         """sqrt(2 friction lr T)."""
@@ -175,6 +161,10 @@ class SGHMC(Integrator):
         """sqrt(2 lr T/(2 - friction))."""
         return {"momentum": (2.0 * dt * temperature / (2.0 - settings["friction"])) ** 0.5}
 
+    def compiled_rule(self) -> CompiledRule:
+        """The same, coordinate by coordinate."""
+        return RULE if self.mass is None else replace(MASSIVE_RULE, mass=self.mass)
+
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """Friction, kick and noise, then a move by the momentum."""
         inverse, root = inverse_mass(self.mass, at, position)
@@ -182,3 +172,23 @@ class SGHMC(Integrator):
         memory["momentum"] = kept - at.dt * at.gradient(position) + root * at.increment(position, memory)
         moved: Tensor = position + memory["momentum"] * inverse
         return moved
+
+
+def _stage(n, stage, x, row, gradient, slope, noise, draw, dt, amplitude, at, settings, typed, m, v, step):  # type: ignore[no-untyped-def]
+    typed[0] = 1.0
+    one = typed[0]
+    for i in range(n):
+        kept = (one - settings[0, i]) * m[row, i]
+        m[row, i] = kept - dt[at, i] * gradient[slope, i] + amplitude[at, i] * noise[draw, i]
+        x[row, i] = x[row, i] + m[row, i]
+
+
+def _massive_stage(n, stage, x, row, gradient, slope, noise, draw, dt, amplitude, at, settings, typed, m, v, step):  # type: ignore[no-untyped-def]
+    lightness, root = SETTINGS + row, SETTINGS + m.shape[0] + row
+    for i in range(n):
+        push = settings[root, i] * (amplitude[at, i] * noise[draw, i])
+        m[row, i] = (1.0 - settings[0, i]) * m[row, i] - dt[at, i] * gradient[slope, i] + push
+        x[row, i] = x[row, i] + m[row, i] * settings[lightness, i]
+
+
+RULE, MASSIVE_RULE = CompiledRule(_stage), CompiledRule(_massive_stage)

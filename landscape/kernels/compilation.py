@@ -12,15 +12,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
-from numba import njit
+from numba import jit, njit
 
-__all__ = ["exact", "exact_inline", "exact_inner", "reordered"]
+__all__ = ["copied", "exact", "exact_inline", "exact_inner", "reordered"]
 
 _HERE = Path(__file__).parent
 # those of the kernels, and the constants that they take from the torch forms
-_OTHERS = (_HERE.parent / name for name in ("random.py", "bridges.py", "observers/kernels.py"))
+_OTHERS = (
+    _HERE.parent / name for name in ("random.py", "bridges.py", "integrators/compiled_rule.py", "observers/kernels.py")
+)
 _SOURCES = [*sorted(_HERE.glob("*.py")), *_OTHERS]
 _STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES if path.exists())).hexdigest()
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
@@ -51,9 +54,20 @@ def reordered(function: Callable[..., Any]) -> Callable[..., Any]:
     return _stamped(njit(nogil=True, error_model="numpy", fastmath=flags, cache=True)(function))
 
 
-def _stamped(dispatcher: Callable[..., Any]) -> Callable[..., Any]:
+def copied(dispatcher: Any, name: str, stamp: str, **replaced: Any) -> Any:
+    """A compiled function again, with others in place of some that it calls; kept on disk under its own `name`.
+
+    `stamp` tells of what is put in, and changes when that does.
+    """
+    function = dispatcher.py_func
+    copy = FunctionType(function.__code__, {**function.__globals__, **replaced}, function.__name__)
+    copy.__module__, copy.__qualname__ = function.__module__, f"{function.__qualname__}_{name}"
+    return _stamped(jit(**dispatcher.targetoptions, cache=True)(copy), stamp)
+
+
+def _stamped(dispatcher: Callable[..., Any], of_others: str = "") -> Callable[..., Any]:
     """Let what is kept on disk depend on all sources; a Numba that keeps it elsewhere goes by its own rule."""
     kept = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if hasattr(kept, "_source_stamp"):
-        kept._source_stamp = (kept._source_stamp, _STAMP)  # type: ignore[union-attr]
+        kept._source_stamp = (kept._source_stamp, _STAMP + of_others)  # type: ignore[union-attr]
     return dispatcher

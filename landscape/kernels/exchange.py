@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 from numba import uint64
 
 from landscape import random
+from landscape.integrators.compiled_rule import Stage
+from landscape.kernels import formula, metropolis
 from landscape.kernels.compilation import exact, exact_inline, exact_inner
 from landscape.kernels.formula import run_block
 from landscape.kernels.metropolis import run_metropolis
 from landscape.kernels.philox import fill_words, uniform
 from landscape.kernels.tape import execute, exponential
+from landscape.kernels.update import with_stage
 
-__all__ = ["run_exchanging"]
+__all__ = ["loop_of", "run_exchanging"]
 
 _SWAP = random.SWAP
 
@@ -170,3 +174,11 @@ def run_exchanging(  # type: ignore[no-untyped-def]
         _swap(n, *system, chain, first_step + done, number, ladder, tape, momenta, winding, counts)
         number += 1
         last = last and done < steps
+
+
+@cache
+def loop_of(stage: Stage, proposes: bool) -> Any:
+    """`run_exchanging` for the rule of a stage."""
+    if proposes:
+        return with_stage(run_exchanging, stage, run_metropolis=metropolis.loop_of(stage))
+    return with_stage(run_exchanging, stage, run_block=formula.loop_of(stage))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 from numba import int64
 
+from landscape.integrators.compiled_rule import Stage
 from landscape.kernels.compilation import exact, exact_inline, exact_inner
 from landscape.kernels.crossing import absorb
 from landscape.kernels.dissipation import depart, dissipate
 from landscape.kernels.mobile import stir
 from landscape.kernels.noise_rows import draw
 from landscape.kernels.tape import execute
-from landscape.kernels.update import DIFFUSION, LEIMKUHLER_MATTHEWS, OPEN, stages_of, update, wall, wander
+from landscape.kernels.update import OPEN, update, wall, with_stage
 
-__all__ = ["keep", "made_by", "perform", "put", "run_block", "until_next"]
+__all__ = ["keep", "loop_of", "made_by", "perform", "put", "run_block", "until_next"]
 
 
 @exact_inner
@@ -123,8 +125,8 @@ def run_block(  # type: ignore[no-untyped-def]
         Absorbing walls ``(3, 2, dim)``, see `absorb`; `bridge` tests for crossings between steps. ``exit_step`` and
         ``exit_wall (n,)``; scratch ``before (dim, n)``, ``word (4, 1)``, ``pair (2, 1)``, ``shaken (dim,)``, ``gone
         (n,)``, ``held (2, dim, n)``.
-    rule : (scheme, settings, typed)
-        See `update`.
+    rule : ((stages, ahead, forceless), settings, typed)
+        See `CompiledRule`.
     when : (chain, first_step, steps)
         Number of the first chain and of the first step, how many steps.
     records : (every, (origin, since), positions)
@@ -142,7 +144,7 @@ def run_block(  # type: ignore[no-untyped-def]
     """
     n = int64(1) if chains is None else chains
     code, library, outputs = program
-    (dt, amplitude), (scheme, settings, typed) = rows, rule
+    (dt, amplitude), ((stages, ahead, forceless), settings, typed) = rows, rule
     seed, noise = drawing[0], drawn[3]
     chain, first_step, steps = when
     (often, seldom), (origin, since), (kept, also_kept) = records
@@ -153,8 +155,7 @@ def run_block(  # type: ignore[no-untyped-def]
         if moved:
             break
     noisy = moved > 0
-    tape = scheme != DIFFUSION or shaping is not None
-    ahead = 1 if scheme == LEIMKUHLER_MATTHEWS else 0
+    tape = forceless == 0 or shaping is not None
     tile_start = drawn[4][0]
     to_keep, to_keep_also = until_next(often, since), until_next(seldom, since)
     draws, also_draws = made_by(often, origin, since), made_by(seldom, origin, since)
@@ -185,7 +186,7 @@ def run_block(  # type: ignore[no-untyped-def]
                 for d in range(dim):
                     for i in range(n):
                         held[0, d, i], held[1, d, i] = first[d, i], second[d, i]
-        for stage in range(stages_of(scheme)):
+        for stage in range(stages):
             if numbers is not None:
                 put(n, dim, registers, numbers, k + stage)
             if tape:
@@ -199,14 +200,20 @@ def run_block(  # type: ignore[no-untyped-def]
             if memory is None:
                 for d in range(dim):
                     if mobile is not None:
-                        wander(n, scheme, registers, d, registers, outputs[d], mobile[4], d, dt, amplitude, at)
+                        update(
+                            n, stage, registers, d, registers, outputs[d], mobile[4], d, dt, amplitude, at,
+                            settings, typed, registers, registers, step,
+                        )  # fmt: skip
                     else:
-                        wander(n, scheme, registers, d, registers, outputs[d], noise, d, dt, amplitude, at)
+                        update(
+                            n, stage, registers, d, registers, outputs[d], noise, d, dt, amplitude, at,
+                            settings, typed, registers, registers, step,
+                        )  # fmt: skip
             else:
                 first, second = memory
                 for d in range(dim):
                     update(
-                        n, scheme, stage, registers, d, registers, outputs[d], noise, d, dt, amplitude, at, settings,
+                        n, stage, registers, d, registers, outputs[d], noise, d, dt, amplitude, at, settings,
                         typed, first, second, step,
                     )  # fmt: skip
         if exits is not None:
@@ -250,3 +257,9 @@ def run_block(  # type: ignore[no-untyped-def]
             keep(n, dim, registers, kept, late)
         for late in range(also_draws, also_kept.shape[1]):
             keep(n, dim, registers, also_kept, late)
+
+
+@cache
+def loop_of(stage: Stage) -> Any:
+    """`run_block` for the rule of a stage."""
+    return with_stage(run_block, stage, update=exact_inline(stage))

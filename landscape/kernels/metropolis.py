@@ -1,21 +1,23 @@
-"""The loop over steps of MALA and HMC for formulas."""
+"""The loop over proposals and their Metropolis tests for formulas."""
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 
 from landscape import random
+from landscape.integrators.compiled_rule import BACK, DRIFT, KICK, LAST_KICK, PROPOSE, Stage
 from landscape.kernels.compilation import exact, exact_inline, exact_inner
 from landscape.kernels.crossing import absorb
 from landscape.kernels.formula import keep, made_by, until_next
 from landscape.kernels.noise_rows import draw
 from landscape.kernels.philox import fill_words, uniform
 from landscape.kernels.tape import execute
-from landscape.kernels.update import MALA, PERIODIC, REFLECT, wall
+from landscape.kernels.update import PERIODIC, REFLECT, propose, wall, with_stage
 
-__all__ = ["run_metropolis"]
+__all__ = ["loop_of", "passes", "run_metropolis"]
 
 _ACCEPTANCE = random.ACCEPTANCE
 
@@ -36,63 +38,58 @@ def _gradients(n, code, library, registers):  # type: ignore[no-untyped-def]
     execute(n, code, library, registers)
 
 
+@exact_inline
+def passes(rise, ratio, temperature, words, i):  # type: ignore[no-untyped-def]
+    """The Metropolis test of a proposal by a word of chance: whether log u < ratio - rise/T; at T = 0, of no rise."""
+    if temperature > 0.0:
+        return np.log(uniform(words, i)) < ratio - rise / temperature
+    return rise <= 0.0
+
+
 @exact_inner
 def _propose(  # type: ignore[no-untyped-def]
-    n, dim, scheme, leapfrog, code, library, outputs, registers, walls, lows, highs, noise, dt, amplitude, temperature,
-    at, momentum, kept, slopes, energy, ratio, uniforms, accepted, turns, stretch,
+    n, dim, rule, program, registers, walls, noise, rows, at, momentum, kept, slopes, energy, ratio, words, accepted,
+    turns,
 ):  # fmt: skip
-    """One proposal of MALA or HMC, taken or not; ``kept``, ``slopes`` and ``energy`` are those of the present state.
+    """One proposal, taken or not; ``kept``, ``slopes`` and ``energy`` are those of the present state.
 
-    ``turns (dim, n)`` then tells by how many periods each chain went round. ``stretch (dim,)`` is 1/sqrt(M): momenta
-    are those of unit mass.
+    ``turns (dim, n)`` then tells by how many periods each chain went round.
     """
+    (gradients, folds, stretch), (code, library, outputs) = rule, program
+    (dt, amplitude, temperature), (kinds, lows, highs) = rows, walls
     for i in range(n):
         ratio[i] = 0.0
     for d in range(dim):
         for i in range(n):
             turns[d, i] = 0.0
-    if scheme == MALA:
+        propose(
+            n, PROPOSE, registers, d, kept, slopes, registers, outputs[d], noise, dt, amplitude, temperature,
+            at, momentum, ratio, stretch,
+        )  # fmt: skip
+    for made in range(gradients):
         for d in range(dim):
-            for i in range(n):
-                move = amplitude[at, i] * noise[d, i] - dt[at, i] * (slopes[d, i] * stretch[d])
-                momentum[d, i] = move
-                registers[d, i] = kept[d, i] + move * stretch[d]
-                ratio[i] += 0.5 * float(noise[d, i]) * float(noise[d, i])
-            if walls[d] == PERIODIC:
-                wall(n, walls[d], registers, d, lows[d], highs[d], momentum, turns)
+            propose(
+                n, DRIFT, registers, d, kept, slopes, registers, outputs[d], noise, dt, amplitude, temperature,
+                at, momentum, ratio, stretch,
+            )  # fmt: skip
+            if kinds[d] == PERIODIC or (folds and kinds[d] == REFLECT):
+                wall(n, kinds[d], registers, d, lows[d], highs[d], momentum, turns)
         _gradients(n, code, library, registers)
+        kick = LAST_KICK if made == gradients - 1 else KICK
         for d in range(dim):
-            for i in range(n):
-                back = dt[at, i] * (registers[outputs[d], i] * stretch[d]) - momentum[d, i]
-                ratio[i] -= back * back / (2.0 * amplitude[at, i] * amplitude[at, i])
-    else:
-        for d in range(dim):
-            for i in range(n):
-                momentum[d, i] = amplitude[at, i] * noise[d, i]
-                ratio[i] += 0.5 * momentum[d, i] * momentum[d, i] / temperature[at, i]
-                momentum[d, i] -= 0.5 * dt[at, i] * (slopes[d, i] * stretch[d])
-        for number in range(leapfrog):
-            for d in range(dim):
-                for i in range(n):
-                    registers[d, i] = registers[d, i] + dt[at, i] * (momentum[d, i] * stretch[d])
-                if walls[d] == REFLECT or walls[d] == PERIODIC:
-                    wall(n, walls[d], registers, d, lows[d], highs[d], momentum, turns)
-            _gradients(n, code, library, registers)
-            kick = 0.5 if number == leapfrog - 1 else 1.0
-            for d in range(dim):
-                for i in range(n):
-                    momentum[d, i] -= kick * dt[at, i] * (registers[outputs[d], i] * stretch[d])
-        for d in range(dim):
-            for i in range(n):
-                ratio[i] -= 0.5 * momentum[d, i] * momentum[d, i] / temperature[at, i]
+            propose(
+                n, kick, registers, d, kept, slopes, registers, outputs[d], noise, dt, amplitude, temperature,
+                at, momentum, ratio, stretch,
+            )  # fmt: skip
+    for d in range(dim):
+        propose(
+            n, BACK, registers, d, kept, slopes, registers, outputs[d], noise, dt, amplitude, temperature, at,
+            momentum, ratio, stretch,
+        )  # fmt: skip
     for i in range(n):
-        rise = registers[outputs[dim], i] - energy[i]
-        if temperature[at, i] > 0.0:
-            taken = np.log(uniforms[i]) < ratio[i] - rise / temperature[at, i]
-        else:
-            taken = rise <= 0.0
+        taken = passes(registers[outputs[dim], i] - energy[i], ratio[i], temperature[at, i], words, i)
         for d in range(dim):
-            if walls[d] == REFLECT and (registers[d, i] < lows[d] or registers[d, i] > highs[d]):
+            if kinds[d] == REFLECT and (registers[d, i] < lows[d] or registers[d, i] > highs[d]):
                 taken = False
         for d in range(dim):
             if taken:
@@ -112,18 +109,18 @@ def run_metropolis(  # type: ignore[no-untyped-def]
 ):
     """Advance a block of chains by `steps` proposals, with the arguments of `formula.run_block`.
 
-    The program gives the gradient and then the energy; ``rule = (scheme, leapfrog, accepted, stretch)``, of which
-    ``accepted (n,)`` counts and ``stretch (dim,)`` is 1/sqrt(M); ``rows = (dt, amplitude, temperature)``; ``walls =
-    (kinds, lows, highs, winding)``, of which the last ``(dim, n)`` counts periods; ``scratch`` are four arrays ``(dim,
-    n)``, four ``(n,)``, and words ``(4, n)``.
+    The program gives the gradient and then the energy; ``rule = ((gradients, folds, stretch), accepted)``, of
+    which ``accepted (n,)`` counts and ``stretch (dim,)`` is 1/sqrt(M); ``rows = (dt, amplitude, temperature)``; ``walls
+    = (kinds, lows, highs, winding)``, of which the last ``(dim, n)`` counts periods; ``scratch`` are four arrays
+    ``(dim, n)``, three ``(n,)``, and words ``(4, n)``.
     """
     n = registers.shape[1]
     code, library, outputs = program
-    (dt, amplitude, temperature), (kinds, lows, highs, winding) = rows, walls
-    (scheme, leapfrog, accepted, stretch), (chain, first_step, steps) = rule, when
+    (dt, amplitude, _), (kinds, lows, highs, winding) = rows, walls
+    (how, accepted), (chain, first_step, steps) = rule, when
     (often, seldom), (origin, since), (kept, also_kept) = records
     seed, noise = drawing[0], drawn[3]
-    present, slopes, momentum, turns, counted, energy, ratio, uniforms, chance = scratch
+    present, slopes, momentum, turns, counted, energy, ratio, chance = scratch
     _gradients(n, code, library, registers)
     _remember(n, dim, outputs, registers, present, slopes, energy)
     to_keep, to_keep_also = until_next(often, since), until_next(seldom, since)
@@ -143,11 +140,9 @@ def run_metropolis(  # type: ignore[no-untyped-def]
                 for i in range(n):
                     before[d, i] = registers[d, i]
         fill_words(chance, seed, _ACCEPTANCE, chain, step, 0, 1, 0, 0)
-        for i in range(n):
-            uniforms[i] = uniform(chance, i)
         _propose(
-            n, dim, scheme, leapfrog, code, library, outputs, registers, kinds, lows, highs, noise, dt, amplitude,
-            temperature, at, momentum, present, slopes, energy, ratio, uniforms, accepted, turns, stretch,
+            n, dim, how, program, registers, (kinds, lows, highs), noise, rows, at, momentum, present, slopes, energy,
+            ratio, chance, accepted, turns,
         )  # fmt: skip
         if exits is not None:
             absorb(n, dim, registers, crossing, shaping, amplitude, at, seed, chain, step)
@@ -169,3 +164,10 @@ def run_metropolis(  # type: ignore[no-untyped-def]
             keep(n, dim, registers, also_kept, also_draws)
             also_draws, to_keep_also = also_draws + 1, seldom
     drawn[4][0] = tile_start
+
+
+@cache
+def loop_of(stage: Stage) -> Any:
+    """`run_metropolis` for the rule of a stage."""
+    proposal = with_stage(_propose, stage, propose=exact_inline(stage))
+    return with_stage(run_metropolis, stage, _propose=proposal)

@@ -7,15 +7,20 @@ multiply-adds fused; infinities and NaN keep their meaning.
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 
 from landscape import random
+from landscape.integrators.compiled_rule import BACK, DRIFT, KICK, LAST_KICK, PROPOSE, Stage
 from landscape.kernels.compilation import exact, exact_inline, exact_inner, reordered
-from landscape.kernels.philox import fill_normals, fill_words, uniform
+from landscape.kernels.metropolis import passes
+from landscape.kernels.philox import fill_normals, fill_words
 from landscape.kernels.tape import exponential
-from landscape.kernels.update import DIFFUSION, HMC, LEIMKUHLER_MATTHEWS, MALA, stages_of, update
+from landscape.kernels.update import propose, update, with_stage
 
-__all__ = ["CROSS_ENTROPY", "RELU", "SQUARED_ERROR", "TANH", "mlp_energies", "mlp_gradient", "run_mlp"]
+__all__ = ["CROSS_ENTROPY", "RELU", "SQUARED_ERROR", "TANH", "loop_of", "mlp_energies", "mlp_gradient", "run_mlp"]
 
 RELU, TANH = range(2)
 CROSS_ENTROPY, SQUARED_ERROR = range(2)
@@ -291,10 +296,11 @@ def _draw(words, made, noise, seed, chain, step, refinement, scale, antithetic):
 @exact
 def run_mlp(  # type: ignore[no-untyped-def]
     network, decay, data, indices, x, m, v, noise_type, seed, noise_settings, rows_of_settings, settings, accepted,
-    scheme, leapfrog, chain, first_step, steps, records,
+    rule, chain, first_step, steps, records,
 ):  # fmt: skip
-    """Advance the chains ``x (n, dim)`` by `steps` in place, like `run_formula`.
+    """Advance the chains ``x (n, dim)`` by `steps` in place, like `formula.run_block`.
 
+    ``rule = (gradients of a step, ahead, forceless, proposes)``, see `CompiledRule`.
     ``network`` = (sizes, activation, kind of loss); ``data`` = (inputs ``(features, samples)``, labels ``(samples)``,
     values ``(outputs, samples)``), of which labels or values are empty; ``indices (1 or n, steps, batch)`` holds the
     minibatches, with no steps for full-batch dynamics.
@@ -309,8 +315,7 @@ def run_mlp(  # type: ignore[no-untyped-def]
     words = np.empty((4, (dim + per_call - 1) // per_call), np.uint32)
     made = np.empty((per_call, words.shape[1]), noise_type.dtype)
     noise = np.zeros((1, dim), noise_type.dtype)
-    ahead = 1 if scheme == LEIMKUHLER_MATTHEWS else 0
-    metropolis = scheme in (MALA, HMC)
+    stages, ahead, forceless, metropolis = rule
 
     height, place = 0, 0
     for layer in range(sizes.size):
@@ -345,11 +350,14 @@ def run_mlp(  # type: ignore[no-untyped-def]
     dt_row, amplitude_row = np.empty((1, dim), x.dtype), np.empty((1, dim), x.dtype)
     setting_rows = np.empty((settings.shape[0], dim), x.dtype)
     extra = dim if metropolis else 0
-    kept, kept_slope, momentum = np.empty(extra, x.dtype), np.empty(extra, x.dtype), np.empty(extra, x.dtype)
+    kept, kept_slope = np.empty((extra, 1), x.dtype), np.empty((extra, 1), x.dtype)
+    momentum, stretch, ratio = np.empty((extra, 1), x.dtype), np.ones(extra, x.dtype), np.empty(1)
+    gradients, noises = slope.reshape(dim, 1), noise.reshape(dim, 1)
     word = np.empty((4, 1), np.uint32)
 
     for c in range(n):
-        theta = x[c]
+        theta, column = x[c], x[c].reshape(dim, 1)
+        dt_of, amplitude_of, heat = dt[:, c : c + 1], amplitude[:, c : c + 1], temperature[:, c : c + 1]
         position_draw, energy_draw, at, energy = 0, 0, 0, 0.0
         noisy = False
         for k in range(amplitude.shape[0]):
@@ -365,8 +373,8 @@ def run_mlp(  # type: ignore[no-untyped-def]
                 theta, network, decay, batch_labels, batch_values, weights, packed, rows, delta, scratch, sums, gradient
             )
             energy = _energy(theta, network, decay, all_labels, all_values, all_weights, packed, view)
-            _copy(kept, theta)
-            _copy(kept_slope, gradient)
+            _copy(kept[:, 0], theta)
+            _copy(kept_slope[:, 0], gradient)
         for k in range(steps):
             step = first_step + k
             if k == 0 or dt.shape[0] > 1:
@@ -376,52 +384,45 @@ def run_mlp(  # type: ignore[no-untyped-def]
             if noisy:
                 _draw(words, made, noise, seed, chain + c, step + ahead, refinement, scale, antithetic)
             if metropolis:
-                heat, h, s = temperature[at, c], dt[at, c], amplitude[at, c]
-                ratio = 0.0
-                if scheme == MALA:
+                ratio[0] = 0.0
+                for d in range(dim):
+                    propose(
+                        1, PROPOSE, column, d, kept, kept_slope, gradients, d, noises, dt_of, amplitude_of,
+                        heat, at, momentum, ratio, stretch,
+                    )  # fmt: skip
+                for made_gradients in range(stages):
                     for d in range(dim):
-                        momentum[d] = s * noise[0, d] - h * kept_slope[d]
-                        theta[d] = kept[d] + momentum[d]
-                        ratio += 0.5 * float(noise[0, d]) * float(noise[0, d])
-                else:
-                    for d in range(dim):
-                        momentum[d] = s * noise[0, d]
-                        ratio += 0.5 * float(noise[0, d]) * float(noise[0, d])
-                        momentum[d] -= 0.5 * h * kept_slope[d]
-                for number in range(leapfrog if scheme == HMC else 1):
-                    if scheme == HMC:
-                        for d in range(dim):
-                            theta[d] += h * momentum[d]
+                        propose(
+                            1, DRIFT, column, d, kept, kept_slope, gradients, d, noises, dt_of, amplitude_of,
+                            heat, at, momentum, ratio, stretch,
+                        )  # fmt: skip
                     _gradient(
                         theta, network, decay, batch_labels, batch_values, weights, packed, rows, delta, scratch, sums,
                         gradient,
                     )  # fmt: skip
-                    if scheme == HMC:
-                        kick = 0.5 if number == leapfrog - 1 else 1.0
-                        for d in range(dim):
-                            momentum[d] -= kick * h * gradient[d]
+                    kick = LAST_KICK if made_gradients == stages - 1 else KICK
+                    for d in range(dim):
+                        propose(
+                            1, kick, column, d, kept, kept_slope, gradients, d, noises, dt_of, amplitude_of,
+                            heat, at, momentum, ratio, stretch,
+                        )  # fmt: skip
                 for d in range(dim):
-                    if scheme == MALA:
-                        back = h * gradient[d] - momentum[d]
-                        ratio -= back * back / (2.0 * s * s)
-                    else:
-                        ratio -= 0.5 * momentum[d] * momentum[d] / heat
+                    propose(
+                        1, BACK, column, d, kept, kept_slope, gradients, d, noises, dt_of, amplitude_of, heat,
+                        at, momentum, ratio, stretch,
+                    )  # fmt: skip
                 new_energy = _energy(theta, network, decay, all_labels, all_values, all_weights, packed, view)
                 fill_words(word, seed, _ACCEPTANCE, chain + c, step, 0, 0, 0, 0)
-                if heat > 0.0:
-                    taken = np.log(uniform(word, 0)) < ratio - (new_energy - energy) / heat
-                else:
-                    taken = new_energy <= energy
-                if taken:
+                if passes(new_energy - energy, ratio[0], heat[at, 0], word, 0):
                     accepted[c] += 1.0
                     energy = new_energy
-                    _copy(kept, theta)
-                    _copy(kept_slope, gradient)
+                    _copy(kept[:, 0], theta)
+                    _copy(kept_slope[:, 0], gradient)
                 else:
-                    _copy(theta, kept)
+                    _copy(theta, kept[:, 0])
             else:
-                for stage in range(stages_of(scheme)):
-                    if scheme != DIFFUSION:
+                for stage in range(stages):
+                    if not forceless:
                         if minibatch and stage == 0:
                             batch = indices[c if indices.shape[0] > 1 else 0, k]
                             _load_batch(batch, inputs, labels, values, rows, batch_labels, batch_values)
@@ -430,7 +431,7 @@ def run_mlp(  # type: ignore[no-untyped-def]
                             sums, gradient,
                         )  # fmt: skip
                     update(
-                        dim, scheme, stage, x, c, slope, 0, noise, 0, dt_row, amplitude_row, 0, setting_rows, typed, m,
+                        dim, stage, x, c, slope, 0, noise, 0, dt_row, amplitude_row, 0, setting_rows, typed, m,
                         v, step,
                     )  # fmt: skip
             if position_every > 0 and (since + k + 1) % position_every == 0:
@@ -441,6 +442,12 @@ def run_mlp(  # type: ignore[no-untyped-def]
                     theta, network, decay, all_labels, all_values, all_weights, packed, view
                 )
                 energy_draw += 1
+
+
+@cache
+def loop_of(stage: Stage, proposes: bool) -> Any:
+    """`run_mlp` for the rule of a stage."""
+    return with_stage(run_mlp, stage, **{"propose" if proposes else "update": exact_inline(stage)})
 
 
 @exact

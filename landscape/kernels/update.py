@@ -1,144 +1,65 @@
-"""One step of each integrator on a row of coordinates: the same code for formulas and for networks.
+"""What the loops over steps do to a row of coordinates: a stage of a rule, and walls.
 
-A row is one coordinate of many chains, or all coordinates of one chain; every rule here works element by element.
-Arrays are two-dimensional and rows are named by number: a view of a row would cost more than a short row itself.
-The number of elements `n` is an argument so that the compiler can know it where it is 1.
+A loop is compiled for each rule that is run, with the rule's stage (`CompiledRule.stage`) in the place of `update` or
+`propose`.
 """
 
 from __future__ import annotations
 
 import math
+from types import FunctionType
+from typing import Any
 
 import numpy as np
+from numba.extending import overload
 
-from landscape.kernels.compilation import exact_inline
-from landscape.kernels.tape import exponential
+from landscape.codec import code_fingerprint
+from landscape.integrators import compiled_rule
+from landscape.integrators.compiled_rule import Stage
+from landscape.kernels import tape
+from landscape.kernels.compilation import copied, exact_inline
 
-__all__ = ["MEMORYLESS", "stages_of", "update", "wall", "wander"]
+__all__ = ["propose", "update", "wall", "with_stage"]
 
-# Integrators by number. MALA and HMC have kernels of their own steps; the others are `update`.
-(
-    EULER_MARUYAMA, LEIMKUHLER_MATTHEWS, DIFFUSION, SGD, NESTEROV, ADAM, HEUN, BAOAB, SGHMC, COLORED, MALA, HMC,
-    COLORED_HEUN, MASSIVE_BAOAB, MASSIVE_SGHMC,
-) = range(15)  # fmt: skip
-MEMORYLESS = (EULER_MARUYAMA, DIFFUSION)
-SETTINGS = 5  # rows of numbers besides step size and noise; after them 1/M and sqrt(M) of each coordinate
-# Kinds of wall.
-OPEN, REFLECT, PERIODIC = range(3)
+OPEN, REFLECT, PERIODIC = range(3)  # kinds of wall
 
 
-@exact_inline
-def stages_of(scheme):  # type: ignore[no-untyped-def]
-    """Gradients that a step of `update` takes."""
-    return 2 if scheme in (HEUN, COLORED_HEUN) else 1
+def with_stage(loop: Any, stage: Stage, **replaced: Any) -> Any:
+    """A loop, or part of one, for the rule of a stage: with other functions in place of those that it calls."""
+    stamp = _stamp(stage)
+    name = f"{stage.__module__.rpartition('.')[2]}_{stage.__name__}_{code_fingerprint(stage)[:8]}"
+    return copied(loop, name, stamp, **replaced)
 
 
-@exact_inline
-def wander(n, scheme, x, row, gradient, slope, noise, draw, dt, amplitude, at):  # type: ignore[no-untyped-def]
-    """`update` for the rules without a memory."""
-    if scheme == EULER_MARUYAMA:
-        for i in range(n):
-            x[row, i] = x[row, i] - dt[at, i] * gradient[slope, i] + amplitude[at, i] * noise[draw, i]
-    else:
-        for i in range(n):
-            x[row, i] = x[row, i] + amplitude[at, i] * noise[draw, i]
+def _stamp(function: Any) -> str:
+    """Of a function that is to be compiled, with the numbers and functions that it finds in its module."""
+    function = getattr(function, "py_func", function)
+    named = (function.__globals__.get(name) for name in function.__code__.co_names)
+    found = [one if isinstance(one, int | float) else _stamp(one) for one in named if _counts(one, function)]
+    return f"{code_fingerprint(function)} {found}"
+
+
+def _counts(value: Any, function: Any) -> bool:
+    return isinstance(value, int | float) or isinstance(getattr(value, "py_func", value), FunctionType)
+
+
+@overload(compiled_rule.exponential, jit_options={"forceinline": True, "error_model": "numpy"})
+def _exponential(x):  # type: ignore[no-untyped-def]
+    return lambda x: tape.exponential(x)
 
 
 @exact_inline
 def update(  # type: ignore[no-untyped-def]
-    n, scheme, stage, x, row, gradient, slope, noise, draw, dt, amplitude, at, settings, typed, m, v, step
+    n, stage, x, row, gradient, slope, noise, draw, dt, amplitude, at, settings, typed, m, v, step
 ):
-    """Advance ``x[row]`` by one stage in place.
+    """The place of a stage that advances ``x[row]``."""
 
-    ``gradient[slope]`` and ``noise[draw]`` are those of this step; ``dt[at]`` and ``amplitude[at]`` its step size and
-    the standard deviation of its noise; ``settings[j]`` what else may differ by element. ``m[row]`` and ``v[row]`` are
-    the rule's memory (or, for Heun's, scratch). For the Leimkuhler-Matthews scheme the noise is xi of the next step,
-    ``m`` holds that of this one, and the amplitude is halved. ``settings`` and the scratch ``typed (3)`` have the dtype
-    of ``x``.
-    """
-    if scheme in MEMORYLESS:
-        wander(n, scheme, x, row, gradient, slope, noise, draw, dt, amplitude, at)
-    elif scheme == LEIMKUHLER_MATTHEWS:
-        for i in range(n):
-            pair = m[row, i] + noise[draw, i]
-            x[row, i] = x[row, i] - dt[at, i] * gradient[slope, i] + amplitude[at, i] * pair
-            m[row, i] = noise[draw, i]
-    elif scheme == HEUN:
-        if stage == 0:
-            for i in range(n):
-                m[row, i] = gradient[slope, i]
-                v[row, i] = x[row, i]
-                x[row, i] = x[row, i] - dt[at, i] * gradient[slope, i] + amplitude[at, i] * noise[draw, i]
-        else:
-            typed[0] = 0.5
-            half = typed[0]
-            for i in range(n):
-                mean = half * (m[row, i] + gradient[slope, i])
-                x[row, i] = v[row, i] - dt[at, i] * mean + amplitude[at, i] * noise[draw, i]
-    elif scheme == BAOAB:
-        typed[0], typed[1] = 0.5, 0.5 if step == 0 else 1.0
-        half, kick = typed[0], typed[1]
-        for i in range(n):
-            m[row, i] = m[row, i] - kick * dt[at, i] * gradient[slope, i]
-            x[row, i] = x[row, i] + half * dt[at, i] * m[row, i]
-            m[row, i] = exponential(-settings[0, i] * dt[at, i]) * m[row, i] + amplitude[at, i] * noise[draw, i]
-            x[row, i] = x[row, i] + half * dt[at, i] * m[row, i]
-    elif scheme == SGHMC:
-        typed[0] = 1.0
-        one = typed[0]
-        for i in range(n):
-            kept = (one - settings[0, i]) * m[row, i]
-            m[row, i] = kept - dt[at, i] * gradient[slope, i] + amplitude[at, i] * noise[draw, i]
-            x[row, i] = x[row, i] + m[row, i]
-    elif scheme == MASSIVE_BAOAB:
-        kick = 0.5 if step == 0 else 1.0
-        lightness, root = SETTINGS + row, SETTINGS + m.shape[0] + row
-        for i in range(n):
-            m[row, i] = m[row, i] - kick * dt[at, i] * gradient[slope, i]
-            x[row, i] = x[row, i] + 0.5 * dt[at, i] * (m[row, i] * settings[lightness, i])
-            push = settings[root, i] * (amplitude[at, i] * noise[draw, i])
-            m[row, i] = exponential(-settings[0, i] * dt[at, i]) * m[row, i] + push
-            x[row, i] = x[row, i] + 0.5 * dt[at, i] * (m[row, i] * settings[lightness, i])
-    elif scheme == MASSIVE_SGHMC:
-        lightness, root = SETTINGS + row, SETTINGS + m.shape[0] + row
-        for i in range(n):
-            push = settings[root, i] * (amplitude[at, i] * noise[draw, i])
-            m[row, i] = (1.0 - settings[0, i]) * m[row, i] - dt[at, i] * gradient[slope, i] + push
-            x[row, i] = x[row, i] + m[row, i] * settings[lightness, i]
-    elif scheme == COLORED:  # noise rows draw and draw + dim, dim being the rows of x
-        other = draw + m.shape[0]
-        for i in range(n):
-            shift = settings[1, i] * m[row, i] + settings[2, i] * noise[draw, i]
-            m[row, i] = settings[0, i] * m[row, i] + settings[3, i] * noise[draw, i] + settings[4, i] * noise[other, i]
-            x[row, i] = x[row, i] - dt[at, i] * gradient[slope, i] + shift
-    elif scheme == COLORED_HEUN:  # `m` is the noise, `v` holds what the second stage starts from
-        if stage == 0:
-            other = draw + m.shape[0]
-            for i in range(n):
-                shift = settings[1, i] * m[row, i] + settings[2, i] * noise[draw, i]
-                kept = settings[0, i] * m[row, i]
-                m[row, i] = kept + settings[3, i] * noise[draw, i] + settings[4, i] * noise[other, i]
-                v[row, i] = x[row, i] - 0.5 * dt[at, i] * gradient[slope, i] + shift
-                x[row, i] = x[row, i] - dt[at, i] * gradient[slope, i] + shift
-        else:
-            for i in range(n):
-                x[row, i] = v[row, i] - 0.5 * dt[at, i] * gradient[slope, i]
-    elif scheme in (SGD, NESTEROV):
-        for i in range(n):
-            g = gradient[slope, i] + settings[1, i] * x[row, i]
-            m[row, i] = settings[0, i] * m[row, i] + g
-            x[row, i] = x[row, i] - dt[at, i] * ((g + settings[0, i] * m[row, i]) if scheme == NESTEROV else m[row, i])
-    elif scheme == ADAM:
-        beta1, beta2, eps, decay = settings[0, 0], settings[1, 0], settings[2, 0], settings[3, 0]
-        # by way of an array of the row's type: as scalars they would make float32 rows compute in float64
-        typed[0], typed[1], typed[2] = 1.0, 1.0 - beta1 ** (step + 1), math.sqrt(1.0 - beta2 ** (step + 1))
-        one, bias1, bias2 = typed[0], typed[1], typed[2]
-        for i in range(n):
-            g = gradient[slope, i]
-            m[row, i] = beta1 * m[row, i] + (one - beta1) * g
-            v[row, i] = beta2 * v[row, i] + (one - beta2) * g * g
-            decayed = x[row, i] * (one - dt[at, i] * decay)
-            x[row, i] = decayed - dt[at, i] * (m[row, i] / bias1) / (np.sqrt(v[row, i]) / bias2 + eps)
+
+@exact_inline
+def propose(  # type: ignore[no-untyped-def]
+    n, stage, x, row, kept, slopes, gradient, slope, noise, dt, amplitude, temperature, at, momentum, ratio, stretch
+):
+    """The place of a stage of a proposal."""
 
 
 @exact_inline

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape import random
 from landscape.codec import Described
 from landscape.errors import ConfigError
+from landscape.noise.forms import CompiledNoise, Spread
 from landscape.potentials.base import Potential
 from landscape.random import Precision
 from landscape.step_context import Memory, StepContext
@@ -32,6 +35,16 @@ class Noise(Described, ABC):
         Whether the displacements of successive steps are independent, so that the path between steps is Brownian.
     per_chain : tuple of str
         Settings that may be one value or one per chain.
+    isotropic : bool
+        Whether the displacement is `amplitude` times a variate of its own along every coordinate, wherever that is.
+    signs : bool
+        Whether the variates are +1 or -1, else they are normal.
+    additive : bool
+        Whether its covariance is the same everywhere.
+    capturable : bool
+        Whether a step may be captured once and replayed on the device: its operations are always the same.
+    precision, refinement, antithetic
+        How variates are drawn, see `ThermalNoise`.
     samples_boltzmann : bool
         Whether it is that of a heat bath, of covariance 2 T dt along every coordinate: then a rule that samples the
         Boltzmann distribution does so with it.
@@ -42,6 +55,18 @@ class Noise(Described, ABC):
     white: ClassVar[bool] = True
     per_chain: ClassVar[tuple[str, ...]] = ()
     samples_boltzmann: ClassVar[bool] = False
+    isotropic: ClassVar[bool] = False
+    signs: ClassVar[bool] = False
+    additive: ClassVar[bool] = True
+    capturable: bool = False
+    precision: Precision = "float32"
+    refinement: int = 1
+    antithetic: bool = False
+
+    @property
+    def normal(self) -> bool:
+        """Whether the variates are normal."""
+        return not self.signs
 
     @abstractmethod
     def draw(self, seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:
@@ -54,6 +79,18 @@ class Noise(Described, ABC):
     def start_memory(self, position: Tensor, temperature: Tensor, normals: Callable[[], Tensor]) -> Memory:
         """Memory at the start of a run. ``normals()`` gives fresh standard normal variates ``(chains, dim)``."""
         return {name: torch.zeros_like(position) for name in self.memory_names}
+
+    def spread(self, potential: Potential, position: Tensor) -> Spread | None:
+        """Covariance of the displacement at positions ``(n, dim)``; None where all are alike and independent."""
+        return None
+
+    def compiled_form(self, formula: Potential) -> CompiledNoise | str:
+        """How the compiled loops make it of the variates of `draw`; text says why they do not."""
+        return f"it does not have the noise {type(self).__name__}"
+
+    def numbers(self, dt: Any, temperature: Any, settings: Mapping[str, Any]) -> list[NDArray[np.float64]]:
+        """Of a noise with a memory, (a, b, c, d, e) per chain: m' = a m + d xi1 + e xi2, and the step b m + c xi1."""
+        return []
 
     def check(self, potential: Potential) -> None:  # most noises fit every potential
         """Refuse a potential that this noise does not fit."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +14,9 @@ from torch import Tensor
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.noise.base import Noise, check_precision, standard_normals
+from landscape.noise.forms import CompiledNoise
 from landscape.per_chain import numbers
+from landscape.potentials.base import Potential
 from landscape.random import Precision
 from landscape.step_context import Memory, StepContext
 
@@ -66,6 +68,8 @@ class ColoredNoise(Noise):
     memory_names: ClassVar[tuple[str, ...]] = ("colored_noise",)
     variates: ClassVar[int] = 2
     white: ClassVar[bool] = False
+    isotropic: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
     per_chain: ClassVar[tuple[str, ...]] = ("correlation_time",)
 
     def __post_init__(self) -> None:
@@ -92,6 +96,15 @@ class ColoredNoise(Noise):
         eta = memory["colored_noise"]
         memory["colored_noise"] = decay * eta + shared * first + own * second
         return shift * eta + along * first
+
+    def numbers(self, dt: Any, temperature: Any, settings: Mapping[str, Any]) -> list[NDArray[np.float64]]:
+        """See `coefficients`."""
+        given = (torch.from_numpy(row) for row in (settings["correlation_time"], dt, temperature))
+        return [row.numpy() for row in coefficients(*given)]
+
+    def compiled_form(self, formula: Potential) -> CompiledNoise | str:
+        """The variates as they are."""
+        return CompiledNoise()
 
 
 def coefficients(tau: Any, dt: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
 from landscape.noise.base import Noise, check_precision, standard_normals
+from landscape.noise.forms import CompiledNoise, Spread
 from landscape.potentials.base import Potential
 from landscape.potentials.positions import unmasked
 from landscape.random import Precision
@@ -53,6 +54,8 @@ class CovarianceNoise(Noise):
     matrix: Any
     precision: Precision = "float32"
 
+    capturable: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_precision(self.precision)
         try:
@@ -91,6 +94,16 @@ class CovarianceNoise(Noise):
     def draw(self, seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:
         """Standard normal variates of one step, ``(chains, dim)``."""
         return standard_normals(seed, chains, step, dim, self.precision)
+
+    def spread(self, potential: Potential, position: Tensor) -> Spread:
+        """C."""
+        matrix, root = torch.as_tensor(self.matrix), torch.as_tensor(self.root)
+        shape = len(position), -1, -1
+        return Spread(matrix.to(position.device).expand(shape), lambda: root.to(position.device).expand(shape))
+
+    def compiled_form(self, formula: Potential) -> CompiledNoise | str:
+        """L on the variates."""
+        return CompiledNoise(matrix=self.root)
 
     def increment(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """sqrt(2 T dt) L xi."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+import sympy
 import torch
 from torch import Tensor
 
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.noise.base import Noise, check_precision, standard_normals
+from landscape.noise.forms import CompiledNoise, Spread
 from landscape.potentials.base import Potential
+from landscape.potentials.formula import absolute
 from landscape.random import Precision
 from landscape.step_context import Memory, StepContext
 
@@ -67,6 +70,8 @@ class HessianNoise(Noise):
     negative: Literal["clip", "absolute", "raise"] = "clip"
     precision: Precision = "float32"
 
+    additive: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         check_precision(self.precision)
         if self.negative not in ("clip", "absolute", "raise"):
@@ -88,6 +93,29 @@ class HessianNoise(Noise):
         if self.coordinates is None:
             return list(range(potential.dim))
         return [potential.coordinate_index(name) for name in self.coordinates]
+
+    @property
+    def capturable(self) -> bool:  # type: ignore[override]
+        """Unless it stops at a negative curvature."""
+        return self.negative != "raise"
+
+    def spread(self, potential: Potential, position: Tensor) -> Spread:
+        """The diagonal of H on the chosen coordinates, `isotropic` on the others."""
+        chosen = self.indices(potential)
+        diagonal = potential.hessian(position).diagonal(dim1=-2, dim2=-1)
+        others = torch.full_like(diagonal, self.isotropic)
+        others[:, chosen] = self._stretch(diagonal[:, chosen])
+        return Spread(others)
+
+    def compiled_form(self, formula: Potential) -> CompiledNoise | str:
+        """Roots of the curvatures along the chosen coordinates, where their block of the Hessian is diagonal."""
+        if self.negative == "raise":
+            return 'it cannot stop at a negative curvature (HessianNoise(negative="raise"))'
+        chosen, second = self.indices(formula), formula.second_derivative  # type: ignore[attr-defined]
+        if any(second(i, j) != 0 for i in chosen for j in chosen if i < j):
+            return "the Hessian that shapes the noise is not diagonal"
+        stretch = absolute if self.negative == "absolute" else (lambda e: sympy.Max(e, 0))
+        return CompiledNoise({d: sympy.sqrt(stretch(second(d, d))) for d in chosen}, others=self.isotropic**0.5)
 
     def draw(self, seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:
         """Standard normal variates of one step, ``(chains, dim)``."""

@@ -12,6 +12,8 @@ from landscape.arguments import guarded_class
 from landscape.checks import true_or_false
 from landscape.errors import ConfigError
 from landscape.noise.base import Noise, check_precision, standard_normals
+from landscape.noise.forms import CompiledNoise
+from landscape.potentials.base import Potential
 from landscape.random import Precision
 from landscape.step_context import Memory, StepContext
 
@@ -70,6 +72,8 @@ class ThermalNoise(Noise):
     antithetic: bool = False
 
     samples_boltzmann: ClassVar[bool] = True
+    isotropic: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
@@ -95,3 +99,7 @@ class ThermalNoise(Noise):
     def increment(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """sqrt(2 T dt) xi."""
         return at.amplitude * at.noise()
+
+    def compiled_form(self, formula: Potential) -> CompiledNoise | str:
+        """The variates as they are."""
+        return CompiledNoise()

@@ -10,6 +10,8 @@ from torch import Tensor
 from landscape import random
 from landscape.arguments import guarded_class
 from landscape.noise.base import Noise
+from landscape.noise.forms import CompiledNoise
+from landscape.potentials.base import Potential
 from landscape.step_context import Memory, StepContext
 
 __all__ = ["TwoPointNoise"]
@@ -38,6 +40,9 @@ class TwoPointNoise(Noise):
     """
 
     samples_boltzmann: ClassVar[bool] = True
+    isotropic: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
+    signs: ClassVar[bool] = True
 
     def draw(self, seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:
         """Signs of one step, ``(chains, dim)``."""
@@ -46,3 +51,7 @@ class TwoPointNoise(Noise):
     def increment(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """sqrt(2 T dt) xi."""
         return at.amplitude * at.noise()
+
+    def compiled_form(self, formula: Potential) -> CompiledNoise | str:
+        """The variates as they are."""
+        return CompiledNoise()

@@ -141,7 +141,7 @@ def reactive_flux(
     density, density_error, bend, beyond = _density(potential, field, profile, coordinate, float(at), t)
     points = _on_surface(potential, field, float(at), t, shots, settling, start, random.check_seed(seed))
     gradient = field.gradient(points)
-    masses = torch.as_tensor(rows(getattr(integrator, "mass", None), potential.dim)).to(points)
+    masses = torch.as_tensor(rows(integrator.mass, potential.dim)).to(points)
     run: dict[str, Any] = {
         "steps": steps, "temperature": t, "constraint": constraint, "seed": (seed + 1) % 2**64, "backend": backend,
         "progress": False, "record": Record(every, {"q": lambda _, position: field.energy(position)}),
@@ -181,7 +181,7 @@ def _check_dynamics(integrator: Any) -> None:
             f"{type(integrator).__name__} is no thermal motion in time: rates are those of BAOAB, EulerMaruyama, Heun "
             "or LeimkuhlerMatthews"
         )
-    if getattr(integrator, "mobility", None) is not None or hasattr(integrator, "preconditioner"):
+    if integrator.mobility is not None or hasattr(integrator, "preconditioner"):
         raise ConfigError("overdamped rates over a surface are those of mobility 1: use core_sets or escape_rate")
 
 

@@ -1,0 +1,79 @@
+"""What is known of a noise without drawing it: its covariance at a position, and how the compiled loops make it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from landscape.capabilities import speaks_for
+
+__all__ = ["CompiledNoise", "Spread", "form_of"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spread:
+    """Covariance C of the noise of a step, in units of its amplitude squared, at some positions.
+
+    Attributes
+    ----------
+    covariance : tensor
+        Its diagonal ``(n, dim)`` where coordinates are independent, else ``(n, dim, dim)``.
+    root : callable
+        L with L L^T = C, ``(n, dim, dim)``; None for a diagonal.
+    """
+
+    covariance: Tensor
+    root: Callable[[], Tensor] | None = None
+
+    def along(self, d: int) -> Tensor:
+        """Variance of one coordinate, ``(n,)``."""
+        return self.covariance[:, d] if self.root is None else self.covariance[:, d, d].clamp_min(0.0)
+
+    def times(self, vector: Tensor) -> Tensor:
+        """C v of vectors ``(n, dim)``."""
+        matrix = self.covariance.to(vector)
+        return vector * matrix if self.root is None else torch.einsum("nij,nj->ni", matrix, vector)
+
+    def shake(self, variates: Tensor) -> Tensor:
+        """L xi of standard variates ``(n, dim)``."""
+        if self.root is None:
+            return self.covariance.to(variates).sqrt() * variates
+        return torch.einsum("nij,nj->ni", self.root().to(variates), variates)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompiledNoise:
+    """How the compiled loops make the noise of a step of standard variates: by factors, or by a matrix.
+
+    Attributes
+    ----------
+    factors : mapping of int to expression
+        Factor on the variate of each coordinate that has one, a formula of the position.
+    others : float
+        Factor on those of the other coordinates, where some have their own.
+    matrix : array ``(dim, dim)``, optional
+        Constant matrix on the variates.
+    """
+
+    factors: Mapping[int, Any] = field(default_factory=dict)
+    others: float = 1.0
+    matrix: NDArray[np.float64] | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it leaves the variates as they are."""
+        return not self.factors and self.matrix is None
+
+
+def form_of(noise: Any, formula: Any) -> CompiledNoise | str:
+    """How the compiled loops make a noise, or why they do not; not one that changes what its class tells."""
+    if not speaks_for(noise, "compiled_form", "draw", "increment"):
+        return f"it does not have the noise {type(noise).__name__}"
+    form: CompiledNoise | str = noise.compiled_form(formula)
+    return form
