@@ -32,6 +32,8 @@ __all__ = ["minimize"]
 
 Method = Literal["adam", "lbfgs", "gd", "newton"]
 DEFAULT_STEPS = {"adam": 20_000, "gd": 20_000, "lbfgs": 5_000, "newton": 500}
+# Rates by tenths of the run: for Adam the full one for six, then a tenth of it reached in four steps of 10^(-1/4).
+_STAGES = {"adam": [1.0] * 6 + [10 ** (-k / 4) for k in range(1, 5)], "gd": [1.0] * 10}
 HISTORY = 200  # points of history that are kept
 SECOND_ORDER = 10  # one in so many iterations of "lbfgs", at the end, are Newton's
 
@@ -117,9 +119,9 @@ def minimize(
     with progress_bar(limit, f"minimum by {method}", show=progress) as report:
         begin = state.position[0]
         trail: _Trail | Objective
-        if method in ("adam", "gd"):
+        if method in _STAGES:
             trail = steps_taken = _Trail(begin.clone(), [(0, *_energy_and_norm(plan, begin))])
-            search = partial(_first_order, plan, state, steps_taken, limit, tolerance, report)
+            search = partial(_first_order, plan, state, _STAGES[method], steps_taken, limit, tolerance, report)
         else:
             trail = objective = Objective(
                 plan.potential, begin, tolerance, lambda at, slope: _norm(plan, at, slope), report
@@ -146,9 +148,9 @@ class _Trail:
     history: list[tuple[int, float, float]]
 
 
-def _first_order(plan: Plan, state: State, trail: _Trail, limit: int, tolerance: float, report: Any) -> Tensor:
-    # Rate by stages of the run: the full one for three fifths, then a tenth of it reached in four steps of 10^(-1/4).
-    factors = [1.0] * 6 + [10 ** (-k / 4) for k in range(1, 5)] if isinstance(plan.integrator, Adam) else [1.0] * 10
+def _first_order(
+    plan: Plan, state: State, factors: list[float], trail: _Trail, limit: int, tolerance: float, report: Any
+) -> Tensor:
     history = trail.history
     every = max(1, limit // HISTORY)
     while state.step < limit and history[-1][2] > tolerance:

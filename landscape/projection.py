@@ -20,7 +20,6 @@ from landscape.codec import Described
 from landscape.constraints import PERIODIC, listed
 from landscape.engines.base import Engine, Plan, State
 from landscape.errors import ConfigError, ShapeError
-from landscape.integrators.optimizer import Optimizer
 from landscape.paths.path import Path
 from landscape.schedules import Schedule
 from landscape.storage.series import Series
@@ -353,7 +352,7 @@ def _check(rule: ProjectOntoPath, plan: Plan) -> None:
                 f"({plan.walls.lows[d]:g}, {plan.walls.highs[d]:g}): give a path inside, or one whose spline "
                 "stays inside (spline=False)"
             )
-    if isinstance(plan.integrator, Optimizer) and rule.optimizer_state != "keep":
+    if plan.integrator.opaque_memory and rule.optimizer_state != "keep":
         raise ConfigError(
             f'optimizer_state="{rule.optimizer_state}" needs to know which numbers are a momentum, and a torch '
             'optimizer\'s are its own: use "keep"'

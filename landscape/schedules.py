@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from landscape.arguments import guarded
 from landscape.codec import Described, python_object
+from landscape.docstrings import documented
 from landscape.errors import ConfigError, ShapeError
 from landscape.per_chain import length_of, numbers, per_chain
 
@@ -92,8 +93,8 @@ class Schedule(Described, ABC):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Ramp(Schedule):
-    """See `ramp`."""
+class Between(Schedule):
+    """From one value to another in a time."""
 
     start: Any
     end: Any
@@ -103,6 +104,12 @@ class Ramp(Schedule):
     def levels(self) -> list[Any]:
         """Start and end."""
         return [self.start, self.end]
+
+
+class Ramp(Between):
+    """See `ramp`."""
+
+    __slots__ = ()
 
     def values(self, time: NDArray[np.float64]) -> Any:
         """start + (end - start) min(t/duration, 1)."""
@@ -110,18 +117,10 @@ class Ramp(Schedule):
         return start + (end - start) * np.minimum(time / self.duration, 1.0)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Cosine(Schedule):
+class Cosine(Between):
     """See `cosine`."""
 
-    start: Any
-    end: Any
-    duration: float
-    by: Clocked = "time"
-
-    def levels(self) -> list[Any]:
-        """Start and end."""
-        return [self.start, self.end]
+    __slots__ = ()
 
     def values(self, time: NDArray[np.float64]) -> Any:
         """end + (start - end) (1 + cos(pi min(t/duration, 1)))/2."""
@@ -203,32 +202,35 @@ class Callback(Schedule):
         return repr(self.function)
 
 
+_schedule = documented(
+    {
+        "start": "start, end : float, or one per chain",
+        "end": "start, end : float, or one per chain",
+        "low": "low, high : float, or one per chain",
+        "high": "low, high : float, or one per chain",
+        "duration": "duration : float\n    In units of time, or steps.",
+        "period": "period : float\n    In units of time, or steps.",
+        "by": (
+            'by : {"time", "step"}\n    What is counted. By steps it is for a temperature or a step size, and goes on '
+            "where the rate is 0."
+        ),
+    },
+    Returns=(
+        "Schedule\n    For a temperature, a step size, a parameter of an `Expression`, or a number of a `Restrain`."
+    ),
+    Raises=(
+        "ConfigError\n    If a value is not finite or a time makes no sense; where it is used, if a temperature or a "
+        "step size is\n    negative.\nShapeError\n    If values are for different numbers of chains."
+    ),
+)
+
+
+@_schedule
 @guarded
 def ramp(start: Any, end: Any, duration: float, *, by: Clocked = "time") -> Schedule:
     """Linear from `start` to `end` over a time, constant afterwards.
 
     v(t) = start + (end - start) min(t/duration, 1)
-
-    Parameters
-    ----------
-    start, end : float, or one per chain
-    duration : float
-        In units of time, or steps.
-    by : {"time", "step"}
-        What is counted. By steps it is for a temperature or a step size, and goes on where the rate is 0.
-
-    Returns
-    -------
-    Schedule
-        For a temperature, a step size, a parameter of an `Expression`, or a number of a `Restrain`.
-
-    Raises
-    ------
-    ConfigError
-        If a value is not finite or a time makes no sense; where it is used, if a temperature or a step size is
-        negative.
-    ShapeError
-        If values are for different numbers of chains.
 
     Examples
     --------
@@ -238,32 +240,12 @@ def ramp(start: Any, end: Any, duration: float, *, by: Clocked = "time") -> Sche
     return _checked(Ramp(start, end, _duration("duration", duration), by))
 
 
+@_schedule
 @guarded
 def cosine(start: Any, end: Any, duration: float, *, by: Clocked = "time") -> Schedule:
     """Half a cosine from `start` to `end` over a time, constant afterwards.
 
     v(t) = end + (start - end) (1 + cos(pi min(t/duration, 1)))/2
-
-    Parameters
-    ----------
-    start, end : float, or one per chain
-    duration : float
-        In units of time, or steps.
-    by : {"time", "step"}
-        What is counted. By steps it is for a temperature or a step size, and goes on where the rate is 0.
-
-    Returns
-    -------
-    Schedule
-        For a temperature, a step size, a parameter of an `Expression`, or a number of a `Restrain`.
-
-    Raises
-    ------
-    ConfigError
-        If a value is not finite or a time makes no sense; where it is used, if a temperature or a step size is
-        negative.
-    ShapeError
-        If values are for different numbers of chains.
 
     References
     ----------
@@ -277,32 +259,12 @@ def cosine(start: Any, end: Any, duration: float, *, by: Clocked = "time") -> Sc
     return _checked(Cosine(start, end, _duration("duration", duration), by))
 
 
+@_schedule
 @guarded
 def cycle(low: Any, high: Any, period: float, *, by: Clocked = "time") -> Schedule:
     """Up and down without end, from `low` at time 0.
 
     v(t) = low + (high - low) (1 - cos(2 pi t/period))/2
-
-    Parameters
-    ----------
-    low, high : float, or one per chain
-    period : float
-        In units of time, or steps.
-    by : {"time", "step"}
-        What is counted. By steps it is for a temperature or a step size, and goes on where the rate is 0.
-
-    Returns
-    -------
-    Schedule
-        For a temperature, a step size, a parameter of an `Expression`, or a number of a `Restrain`.
-
-    Raises
-    ------
-    ConfigError
-        If a value is not finite or a time makes no sense; where it is used, if a temperature or a step size is
-        negative.
-    ShapeError
-        If values are for different numbers of chains.
 
     Examples
     --------
@@ -312,6 +274,7 @@ def cycle(low: Any, high: Any, period: float, *, by: Clocked = "time") -> Schedu
     return _checked(Cycle(low, high, _duration("period", period), by))
 
 
+@_schedule
 @guarded
 def piecewise(table: Mapping[float, Any], *, by: Clocked = "time") -> Schedule:
     """Constant between the times of a table, which begins at 0.
@@ -320,21 +283,6 @@ def piecewise(table: Mapping[float, Any], *, by: Clocked = "time") -> Schedule:
     ----------
     table : mapping of time to value
         A value, or one per chain, in force from that time on.
-    by : {"time", "step"}
-        What is counted. By steps it is for a temperature or a step size, and goes on where the rate is 0.
-
-    Returns
-    -------
-    Schedule
-        For a temperature, a step size, a parameter of an `Expression`, or a number of a `Restrain`.
-
-    Raises
-    ------
-    ConfigError
-        If a value is not finite or a time makes no sense; where it is used, if a temperature or a step size is
-        negative.
-    ShapeError
-        If values are for different numbers of chains.
 
     Examples
     --------

@@ -21,6 +21,7 @@ from landscape.constraints import listed
 from landscape.errors import CheckpointError, ConfigError
 from landscape.integrators.base import Integrator
 from landscape.notices import warn
+from landscape.potentials.base import has_samples
 from landscape.potentials.network import NetworkLoss
 from landscape.prepare import spec_of_start
 from landscape.progress import progress_bar
@@ -108,7 +109,7 @@ def train(
     >>> float(run.energy[0, -1]) < 1e-3
     True
     """
-    if not isinstance(loss, NetworkLoss):
+    if not has_samples(loss):
         raise ConfigError(f"train takes a NetworkLoss, got {type(loss).__name__}; use simulate for other potentials")
     if not isinstance(integrator, Integrator):
         raise ConfigError(f"train takes an Integrator such as SGD(lr=0.1) after the loss, got {integrator!r}")

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from landscape.potentials.positions import check_dense, ordered
 if TYPE_CHECKING:
     from landscape.potentials.layout import Layout
 
-__all__ = ["Bounds", "Potential"]
+__all__ = ["Bounds", "Potential", "has_samples"]
 
 Bounds: TypeAlias = Mapping[str, tuple[float | None, float | None]]
 ArrayLike: TypeAlias = Any
@@ -413,6 +413,12 @@ class Potential(ABC):
         with plain_modes():
             tensor, back = self._tensor(position)
             return back(function(out_of_inference(tensor)))
+
+
+def has_samples(thing: Any) -> TypeGuard[Any]:
+    """Whether something is an energy that is a mean over samples, as the loss of a network is."""
+    count = getattr(thing, "samples", 0)
+    return isinstance(count, int) and count > 0
 
 
 def _unchanged(tensor: Tensor) -> Tensor:

@@ -14,7 +14,14 @@ from landscape.potentials.products import GaussNewtonProducts, Product, Sandwich
 if TYPE_CHECKING:
     from landscape.potentials.network import NetworkLoss
 
-__all__ = ["ModelFisherProducts", "check_model", "fisher_matrix", "model_fisher_products", "outputs_of"]
+__all__ = [
+    "ModelFisherProducts",
+    "check_model",
+    "fisher_is_gauss_newton",
+    "fisher_matrix",
+    "model_fisher_products",
+    "outputs_of",
+]
 
 
 def fisher_matrix(loss: NetworkLoss, position: Tensor) -> Tensor:
@@ -66,6 +73,11 @@ def check_model(loss: NetworkLoss) -> None:
         raise ConfigError(f'{reason}: only labels="empirical" is defined for it')
 
 
+def fisher_is_gauss_newton(loss: NetworkLoss) -> bool:
+    """Whether the Fisher matrix of the model's labels is the Gauss-Newton matrix, sample by sample."""
+    return isinstance(loss.loss, NamedLoss) and loss.loss.fisher_is_gauss_newton
+
+
 def model_fisher_products(
     loss: NetworkLoss, position: Tensor, block: slice | None = None, chunk_size: int | None = None
 ) -> Sandwich:
@@ -77,7 +89,7 @@ def model_fisher_products(
         If the loss has no model.
     """
     check_model(loss)
-    if isinstance(loss.loss, NamedLoss) and loss.loss.fisher_is_gauss_newton:
+    if fisher_is_gauss_newton(loss):
         return GaussNewtonProducts(loss, position, block, chunk_size, decay=False)
     return ModelFisherProducts(loss, position, block, chunk_size)
 

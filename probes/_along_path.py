@@ -15,7 +15,8 @@ from landscape.checks import whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.paths.evaluation import energies_at
 from landscape.paths.path import Path
-from landscape.potentials import NetworkLoss, Potential
+from landscape.potentials import Potential
+from landscape.potentials.base import has_samples
 from landscape.potentials.modes import plain_modes
 from landscape.potentials.positions import ordered
 from landscape.probes import curvature
@@ -233,7 +234,7 @@ class _Measure:
             if name not in known:
                 raise ConfigError(f"unknown quantity {name!r}: choose from {', '.join(known)}")
         for name in {"accuracy", "evaluation_energy", "fisher_trace", "score_singular_values"} & set(names):
-            if not isinstance(potential, NetworkLoss):
+            if not has_samples(potential):
                 raise ConfigError(f"{name!r} exists for NetworkLoss only, not {type(potential).__name__}")
         if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or epsilon < 0:
             raise ConfigError(f"epsilon must be a curvature of 0 or more, got {epsilon!r}")

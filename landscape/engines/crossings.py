@@ -130,11 +130,10 @@ class Crossings:
         if self.bridge:
             shaken = draws.of(rows).normals(self.dim) * (share * (1.0 - share)).sqrt()
             spread = self._spread(before[rows])
-            if spread is not None:
-                shaken = spread.shake(shaken)
-            point = point + amplitude[rows, None] * shaken
+            heat = amplitude[rows, None]
+            point = point + (heat * shaken if spread is None else spread.shake(shaken, heat))
             if spread is not None and spread.root is not None:  # given that this coordinate is on its boundary
-                covariance = spread.covariance.to(shaken)
+                covariance = spread.covariance.to(shaken).expand(len(rows), -1, -1)
                 each = torch.arange(len(rows), device=place.device)
                 shared, own = covariance[each, place], covariance[each, place, place]
                 miss = stay[rows] - point.gather(1, place[:, None])[:, 0]

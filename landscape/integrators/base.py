@@ -61,6 +61,10 @@ class Integrator(Described, ABC):
         Mean acceptance at which it is most efficient, which `warm_up` tunes it to; None where there is none.
     capturable : bool
         Whether a step may be captured once and replayed on the device: its operations are always the same.
+    preconditionable : bool
+        Whether its displacements are linear in the gradient and the noise, so that both can be preconditioned.
+    opaque_memory : bool
+        Whether its memory is another library's, of which is not known what points along coordinates.
     takes : tuple of str
         What the noise has to be, of the facts that a `Noise` states.
     counters : tuple of str
@@ -81,6 +85,8 @@ class Integrator(Described, ABC):
     per_chain: ClassVar[tuple[str, ...]] = ()
     target_acceptance: ClassVar[float | None] = None
     capturable: ClassVar[bool] = False
+    preconditionable: ClassVar[bool] = False
+    opaque_memory: ClassVar[bool] = False
     takes: ClassVar[tuple[str, ...]] = ()
     counters: ClassVar[tuple[str, ...]] = ()
 

@@ -65,6 +65,7 @@ class EulerMaruyama(Integrator):
     samples_boltzmann: ClassVar[bool] = True
     thermal: ClassVar[bool] = True
     brownian: ClassVar[bool] = True
+    preconditionable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         Integrator.__post_init__(self)

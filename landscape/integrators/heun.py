@@ -61,6 +61,7 @@ class Heun(Integrator):
     thermal: ClassVar[bool] = True
     brownian: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
+    preconditionable: ClassVar[bool] = True
     takes: ClassVar[tuple[str, ...]] = ("isotropic",)
 
     def compiled_rule(self) -> CompiledRule:

@@ -108,6 +108,7 @@ class Optimizer(Integrator):
         for name, value in {**values, "base_lr": base_lr}.items():
             object.__setattr__(self, name, value)
 
+    opaque_memory: ClassVar[bool] = True
     may_rest: ClassVar[bool] = True
 
     @property

@@ -13,21 +13,15 @@ from torch import Tensor
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive
-from landscape.integrators.euler_maruyama import EulerMaruyama
-from landscape.integrators.heun import Heun
-from landscape.integrators.sgd import SGD
-from landscape.integrators.sgld import SGHMC, SGLD
 from landscape.noise.base import Noise
-from landscape.potentials.base import Potential
+from landscape.potentials.base import Potential, has_samples
 from landscape.potentials.fisher import check_model, fisher_matrix
-from landscape.potentials.network import NetworkLoss
 from landscape.potentials.positions import plain_array
 from landscape.schedules import Schedule
 
 __all__ = ["Preconditioned", "Preconditioner"]
 
 Preconditioner: TypeAlias = Callable[[Potential, Tensor], Tensor] | Literal["diagonal", "natural_gradient"] | Any
-_INNER = (EulerMaruyama, Heun, SGD, SGLD, SGHMC)
 
 
 @guarded_class
@@ -77,9 +71,10 @@ class Preconditioned(Integrator):
     damping: float = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.inner, _INNER):
-            known = ", ".join(kind.__name__ for kind in _INNER)
-            raise ConfigError(f"Preconditioned takes one of {known}, got {self.inner!r}")
+        if not getattr(self.inner, "preconditionable", False):
+            raise ConfigError(
+                f"Preconditioned takes a rule whose steps are linear in the gradient, such as SGD, got {self.inner!r}"
+            )
         if self.inner.mobility is not None:
             raise ConfigError("the inner rule has a mobility already: Preconditioned takes one without")
         check_positive("damping", self.damping, zero=True)
@@ -150,7 +145,7 @@ class Preconditioned(Integrator):
         ConfigError
         """
         if isinstance(self.preconditioner, str) and self.preconditioner == "natural_gradient":
-            if not isinstance(potential, NetworkLoss):
+            if not has_samples(potential):
                 raise ConfigError(
                     f'"natural_gradient" needs the Fisher matrix of a NetworkLoss, and a {type(potential).__name__} '
                     'has none: use "diagonal", or a callable'

@@ -67,6 +67,7 @@ class SGD(Integrator):
     flips_on_reflection: ClassVar[tuple[str, ...]] = ("momentum",)
     per_chain: ClassVar[tuple[str, ...]] = ("momentum", "weight_decay")
     capturable: ClassVar[bool] = True
+    preconditionable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         Integrator.__post_init__(self)

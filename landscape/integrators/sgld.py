@@ -79,6 +79,7 @@ class SGLD(Integrator):
     thermal: ClassVar[bool] = True
     brownian: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
+    preconditionable: ClassVar[bool] = True
 
     def compiled_rule(self) -> CompiledRule:
         """That of `EulerMaruyama`."""
@@ -139,6 +140,7 @@ class SGHMC(Integrator):
     flips_on_reflection: ClassVar[tuple[str, ...]] = ("momentum",)
     per_chain: ClassVar[tuple[str, ...]] = ("friction",)
     capturable: ClassVar[bool] = True
+    preconditionable: ClassVar[bool] = True
     takes: ClassVar[tuple[str, ...]] = ("isotropic", "white")
 
     def __post_init__(self) -> None:

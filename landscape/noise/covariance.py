@@ -97,9 +97,8 @@ class CovarianceNoise(Noise):
 
     def spread(self, potential: Potential, position: Tensor) -> Spread:
         """C."""
-        matrix, root = torch.as_tensor(self.matrix), torch.as_tensor(self.root)
-        shape = len(position), -1, -1
-        return Spread(matrix.to(position.device).expand(shape), lambda: root.to(position.device).expand(shape))
+        device = position.device
+        return Spread(torch.as_tensor(self.matrix, device=device), lambda: torch.as_tensor(self.root, device=device).mT)
 
     def compiled_form(self, formula: Potential) -> CompiledNoise | str:
         """L on the variates."""

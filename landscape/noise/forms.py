@@ -23,28 +23,33 @@ class Spread:
     Attributes
     ----------
     covariance : tensor
-        Its diagonal ``(n, dim)`` where coordinates are independent, else ``(n, dim, dim)``.
+        Its diagonal ``(n, dim)`` where coordinates are independent, else ``(n, dim, dim)``, or ``(dim, dim)`` where it
+        is the same everywhere.
     root : callable
-        L with L L^T = C, ``(n, dim, dim)``; None for a diagonal.
+        L with L L^T = C, of that shape; None for a diagonal.
     """
 
     covariance: Tensor
     root: Callable[[], Tensor] | None = None
 
     def along(self, d: int) -> Tensor:
-        """Variance of one coordinate, ``(n,)``."""
-        return self.covariance[:, d] if self.root is None else self.covariance[:, d, d].clamp_min(0.0)
+        """Variance of one coordinate, ``(n,)`` or a number."""
+        return self.covariance[:, d] if self.root is None else self.covariance[..., d, d].clamp_min(0.0)
 
     def times(self, vector: Tensor) -> Tensor:
         """C v of vectors ``(n, dim)``."""
         matrix = self.covariance.to(vector)
-        return vector * matrix if self.root is None else torch.einsum("nij,nj->ni", matrix, vector)
+        return vector * matrix if self.root is None else _products(matrix, vector)
 
-    def shake(self, variates: Tensor) -> Tensor:
-        """L xi of standard variates ``(n, dim)``."""
+    def shake(self, variates: Tensor, amplitude: Tensor) -> Tensor:
+        """amplitude L xi of standard variates ``(n, dim)`` and amplitudes ``(n, 1)``."""
         if self.root is None:
-            return self.covariance.to(variates).sqrt() * variates
-        return torch.einsum("nij,nj->ni", self.root().to(variates), variates)
+            return amplitude * self.covariance.to(variates).sqrt() * variates
+        return amplitude * _products(self.root().to(variates), variates)
+
+
+def _products(matrix: Tensor, vector: Tensor) -> Tensor:
+    return vector @ matrix.mT if matrix.ndim == 2 else torch.einsum("nij,nj->ni", matrix, vector)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,6 +15,7 @@ from landscape.checks import whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.paths.assignment import best_assignment
 from landscape.paths.symmetries import Orders, Symmetries, check_same_function, symmetries_of
+from landscape.potentials.base import has_samples
 from landscape.potentials.network import NetworkLoss
 
 __all__ = ["align", "permute"]
@@ -199,7 +200,7 @@ def _named(loss: NetworkLoss, groups: Symmetries, vector: Tensor) -> dict[str, T
 
 
 def _symmetries(loss: NetworkLoss) -> Symmetries:
-    if not isinstance(loss, NetworkLoss):
+    if not has_samples(loss):
         raise ConfigError(f"expected a NetworkLoss, got {type(loss).__name__}")
     if loss.batchnorm == "frozen":
         raise ConfigError(

@@ -16,7 +16,8 @@ from torch import Tensor
 from landscape.checks import one_of, whole_number
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss, Potential
-from landscape.potentials.losses import NamedLoss
+from landscape.potentials.base import has_samples
+from landscape.potentials.fisher import fisher_is_gauss_newton
 from landscape.potentials.modes import plain_modes
 from landscape.potentials.piecewise import why_curved
 from landscape.potentials.sample_scores import check_samples_apart
@@ -259,7 +260,7 @@ def _routes(sites: Sites, number: int, settings: _Settings) -> Iterator[str]:
     of, potential = settings.of, sites.potential
     if settings.method == "hutchinson":
         yield "signs"
-    if isinstance(potential, NetworkLoss):
+    if has_samples(potential):
         loss = potential.converted(sites.dtype)
         at = torch.as_tensor(sites.position(number)).to(loss.device, loss.dtype)
         yield from _network_routes(loss, at, settings)
@@ -299,7 +300,7 @@ def _has_model(loss: NetworkLoss) -> bool:
         check_model(loss)
     except ConfigError:
         return False
-    return isinstance(loss.loss, NamedLoss) and loss.loss.fisher_is_gauss_newton
+    return fisher_is_gauss_newton(loss)
 
 
 def _entries(matrix: Any) -> Any:
@@ -353,7 +354,7 @@ def _described(
 
 def _with_coordinates(dataset: xr.Dataset, potential: Any) -> xr.Dataset:
     """Names of coordinates, or of a network the number of the layer that each weight belongs to."""
-    if isinstance(potential, NetworkLoss):
+    if has_samples(potential):
         names = list(dict.fromkeys(layer_name(slot) for slot in potential.layout))
         numbers = np.concatenate(
             [np.full(slot.size, names.index(layer_name(slot)), dtype=np.int32) for slot in potential.layout]

@@ -16,6 +16,7 @@ from landscape.arguments import guarded_class
 from landscape.checks import one_of, whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials import NetworkLoss, Potential
+from landscape.potentials.base import has_samples
 from landscape.potentials.fisher import model_fisher_products
 from landscape.potentials.layout import Slot
 from landscape.potentials.modes import out_of_inference, plain_modes
@@ -55,7 +56,7 @@ def layer_blocks(potential: Potential) -> Mapping[str, slice]:
     >>> list(layer_blocks(loss).items())
     [('0', slice(0, 9, None)), ('2', slice(9, 17, None))]
     """
-    if not isinstance(potential, NetworkLoss):
+    if potential.layout is None:
         raise ConfigError(f'blocks="layer" needs the layers of a NetworkLoss, got {type(potential).__name__}')
     blocks: dict[str, slice] = {}
     for slot in potential.layout:
@@ -74,7 +75,7 @@ class _Operator(Operator):
     @property
     def makes_new(self) -> bool:
         """Whether nobody else holds a product; of a potential of someone else's that is not known."""
-        return isinstance(self.potential, NetworkLoss)
+        return has_samples(self.potential)
 
     def __init__(
         self, potential: Potential, position: Any, *, block: str | None, chunk_size: int | None, dtype: Any
@@ -83,13 +84,13 @@ class _Operator(Operator):
             raise ConfigError(f"expected a potential, got {type(potential).__name__}")
         if chunk_size is not None:
             whole_number("chunk_size", chunk_size)
-        self.potential = potential.converted(dtype) if isinstance(potential, NetworkLoss) else potential
+        self.potential = potential.converted(dtype)
         if not isinstance(position, Tensor):
             position = torch.from_numpy(np.array(ordered(position, potential.coordinates, potential.dim)))
         vector = out_of_inference(position.detach())
         if vector.shape != (potential.dim,):
             raise ShapeError(f"expected one position of shape ({potential.dim},), got {tuple(vector.shape)}")
-        if isinstance(self.potential, NetworkLoss):
+        if has_samples(self.potential):
             self.device = self.potential.device
             self.dtype = self.potential.dtype
         else:
@@ -196,7 +197,7 @@ class HessianOperator(_Operator):
         self._products = self._made()
 
     def _made(self) -> Any:
-        if isinstance(self.potential, NetworkLoss):
+        if has_samples(self.potential):
             return HessianProducts(self.potential, self.position, self.part, self.chunk_size)
         potential, position = self.potential, self.position
         return lambda rows: potential.hvp(position.expand_as(rows), rows)
@@ -316,6 +317,6 @@ def need_network(loss: Any, what: str) -> NetworkLoss:
     ------
     ConfigError
     """
-    if not isinstance(loss, NetworkLoss):
+    if not has_samples(loss):
         raise ConfigError(f"{what} is one of a NetworkLoss, got {type(loss).__name__}")
-    return loss
+    return loss  # type: ignore[no-any-return]

@@ -13,7 +13,8 @@ import xarray as xr
 
 from landscape.checks import whole_number
 from landscape.errors import ConfigError, ShapeError
-from landscape.potentials import NetworkLoss, Potential
+from landscape.potentials import Potential
+from landscape.potentials.base import has_samples
 from landscape.potentials.modes import out_of_inference
 from landscape.potentials.positions import aligned, check_dense, labelled, plain_array, stored
 from landscape.probes._describe import annotate
@@ -210,7 +211,7 @@ class Sites:
         return annotate(dataset, names=names)
 
     def _conventions(self) -> dict[str, Any]:
-        if not isinstance(self.potential, NetworkLoss):
+        if not has_samples(self.potential):
             return {"conventions": "the energy as it is", "dtype": _type_name(self.dtype or torch.float64)}
         loss = self.potential
         return {

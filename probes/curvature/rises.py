@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.potentials import NetworkLoss
+from landscape.potentials.base import has_samples
 from landscape.potentials.products import check_chunks
 from landscape.probes.curvature.ascent import SLIGHT, Landscape, climb
 from landscape.probes.curvature.ball import Ball
@@ -107,7 +107,7 @@ class Probe:
             For chunks of samples that interact.
         """
         potential, dtype, device = sites.potential, sites.dtype or torch.float64, torch.device("cpu")
-        if isinstance(potential, NetworkLoss):
+        if has_samples(potential):
             potential = potential.converted(sites.dtype)
             check_chunks(potential, sites.chunk_size)
             if sites.chunk_size is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from landscape.checks import one_of, whole_number
 from landscape.notices import warn
-from landscape.potentials import NetworkLoss
+from landscape.potentials.base import has_samples
 from landscape.potentials.modes import plain_modes
 from landscape.probes.curvature.eigenpairs import whole_vectors
 from landscape.probes.curvature.lanczos import Ends, lanczos_ends, power_end
@@ -133,7 +133,7 @@ def eigenvalues(
 def _matrices(sites: Sites, number: int) -> Any:
     """Layer, dense matrix and products spent, at one position."""
     loss = sites.potential
-    if isinstance(loss, NetworkLoss) and loss.plain_mlp is not None and not sites.by_layer:
+    if has_samples(loss) and loss.plain_mlp is not None and not sites.by_layer:
         whole = loss.converted(sites.dtype)
         yield 0, whole.hessian(torch.as_tensor(sites.position(number))), 0
         return

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from landscape.notices import warn
-from landscape.potentials import NetworkLoss
+from landscape.potentials.base import has_samples
 from landscape.probes.curvature.linear import LinearMap, sign_probes
 from landscape.probes.curvature.operators import layer_blocks
 from landscape.probes.curvature.positions import Sites
@@ -161,7 +161,7 @@ class SymmetryCheck:
         own = self._sites.layers[layer][0]
         if own is not None:
             return (own,)
-        if not isinstance(self._sites.potential, NetworkLoss):
+        if not has_samples(self._sites.potential):
             return ()
         return _layers_to_blame(linear, dict(layer_blocks(self._sites.potential)))
 
@@ -182,7 +182,7 @@ class SymmetryCheck:
         )
 
     def _cause(self) -> str:
-        if not isinstance(self._sites.potential, NetworkLoss):
+        if not has_samples(self._sites.potential):
             return ": give a symmetric matrix, or a potential whose `hvp` is the derivative of its gradient"
         layers = " and ".join(repr(name) for name in self._to_blame)
         return (
@@ -195,7 +195,7 @@ class SymmetryCheck:
 def _roundoff(sites: Sites, linear: LinearMap) -> float:
     """Of the numbers that the products are made of, which for operators of users is not known."""
     source = sites.potential
-    if isinstance(source, NetworkLoss):
+    if has_samples(source):
         if linear.device.type == "cuda" and linear.dtype == torch.float32:
             return _TF32
         return float(torch.finfo(linear.dtype).eps)

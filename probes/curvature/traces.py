@@ -12,6 +12,7 @@ from torch import Tensor
 from landscape.checks import one_of, whole_number
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
+from landscape.potentials.base import has_samples
 from landscape.potentials.modes import plain_modes
 from landscape.potentials.piecewise import why_curved
 from landscape.potentials.sample_scores import SampleScores, check_samples_apart, loss_scores, route_in_words
@@ -113,7 +114,7 @@ def trace(
     check_seed(seed)
     check_tolerance(rtol)
     sites = Sites.of(potential, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
-    if method == "exact" and isinstance(potential, NetworkLoss):
+    if method == "exact" and has_samples(potential):
         return _through_fisher(sites)
     value, error = sites.empty(), sites.empty()
     symmetric, check = sites.empty(fill=0, dtype=bool), SymmetryCheck(sites)

@@ -236,7 +236,7 @@ def varied(potential: Potential | Sequence[Potential], parameter: str | None, va
             raise ConfigError("one potential needs the name of a parameter")
         return with_parameter(potential, parameter, value)
     first, second = potential
-    if isinstance(first, Expression) and isinstance(second, Expression) and first.coordinates == second.coordinates:
+    if {first.loops, second.loops} == {"formula"} and first.coordinates == second.coordinates:
         return Expression(
             (1 - sympy.Float(value)) * _numbers_in(first) + sympy.Float(value) * _numbers_in(second),
             first.coordinates or (),

@@ -16,7 +16,6 @@ from landscape.integrators.euler_maruyama import EulerMaruyama
 from landscape.integrators.mala import MALA
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
-from landscape.potentials.expression import Expression
 from landscape.potentials.positions import one_position
 from landscape.probes._estimation import longer_needed
 from landscape.probes._needed import Length, with_steps_needed
@@ -168,7 +167,7 @@ def _springs(potential: Potential, origin: FloatArray, stiffness: float) -> Any:
     """A spring to the origin: one for each coordinate of a formula, or one on the distance."""
     if not stiffness:
         return None
-    if isinstance(potential, Expression):
+    if potential.loops == "formula":
         return [Restrain(d, float(centre), stiffness) for d, centre in enumerate(origin)]
     centre = torch.as_tensor(origin)
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from landscape.errors import ConfigError, ConvergenceError
 from landscape.integrators.mala import MALA
 from landscape.potentials.base import Potential
-from landscape.potentials.expression import Expression
 from landscape.potentials.positions import ordered
 from landscape.probes._series import FloatArray
 from landscape.record import Record
@@ -107,18 +106,19 @@ def with_parameter(formula: Potential, name: str, value: float) -> Potential:
     ConfigError
         If there is no such parameter.
     """
-    if not isinstance(formula, Expression) or name not in formula.parameters:
-        known = list(formula.parameters) if isinstance(formula, Expression) else "none: it is no formula"
+    given: Any = formula
+    if formula.loops != "formula" or name not in given.parameters:
+        known = list(given.parameters) if formula.loops == "formula" else "none: it is no formula"
         raise ConfigError(f"no parameter {name!r}: the landscape has {known}")
-    other = copy.copy(formula)
-    other.parameters = formula.parameters | {name: float(value)}
+    other = copy.copy(given)
+    other.parameters = given.parameters | {name: float(value)}
     numbers = list(other.parameters.values())
     other.__dict__.update(
-        energy_tape=formula.energy_tape.with_parameters(numbers),
-        gradient_tape=formula.gradient_tape.with_parameters(numbers),
+        energy_tape=given.energy_tape.with_parameters(numbers),
+        gradient_tape=given.gradient_tape.with_parameters(numbers),
     )
     other.__dict__.pop("hessian_tape", None)
-    return other
+    return other  # type: ignore[no-any-return]
 
 
 def inside(potential: Potential, position: Tensor) -> Tensor:

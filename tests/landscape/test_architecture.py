@@ -437,3 +437,49 @@ def test_all_names_what_is_there():
         if is_public(name) and not name.startswith("landscape.cli"):
             module = importlib.import_module(name)
             assert [offered for offered in getattr(module, "__all__", ()) if not hasattr(module, offered)] == [], name
+
+
+# -- nobody asks for the class of a landscape, a noise or a rule ------------------------------------------------------
+
+
+def kinds():
+    """Names of concrete potentials, noises and integrators, and the folders that they live in."""
+    from landscape import integrators, noise, potentials
+
+    rooms = {"landscape.potentials": potentials, "landscape.noise": noise, "landscape.integrators": integrators}
+    abstract = {"Potential", "Noise", "Integrator", "Mobility", "StepContext"}
+    return {home: {name for name in room.__all__ if name[0].isupper()} - abstract for home, room in rooms.items()}
+
+
+def asked(tree):
+    """Names of the classes that ``isinstance``, ``type(...) is`` and patterns ask for."""
+    for node in ast.walk(tree):
+        questions = []
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass") and len(node.args) > 1:
+            questions = [node.args[1]]
+        elif isinstance(node, ast.Compare) and ast.unparse(node.left).startswith("type("):
+            questions = node.comparators
+        elif isinstance(node, ast.MatchClass):
+            questions = [node.cls]
+        for question in questions:
+            yield from (
+                (one.id if isinstance(one, ast.Name) else one.attr, node.lineno)
+                for one in ast.walk(question)
+                if isinstance(one, (ast.Name, ast.Attribute))
+            )
+
+
+def test_nobody_asks_for_the_class_of_what_another_room_made():
+    """What an object can do it is asked for: plug-ins have no class that is listed anywhere."""
+    found = [
+        f"{name}:{line} asks for {kind}"
+        for name, tree in TREES.items()
+        if not name.startswith("landscape.examples")
+        for kind, line in asked(tree)
+        for home, names in kinds().items()
+        if kind in names and not name.startswith(home)
+    ]
+    assert found == []
+    control = ast.parse("isinstance(x, A | b.B)\ntype(x) is C\nmatch x:\n    case D(): pass")
+    assert {"A", "B", "C", "D"} <= {kind for kind, _ in asked(control)}
+    assert "HessianNoise" in kinds()["landscape.noise"]
