@@ -13,12 +13,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape import random
-from landscape.constraints import SEAM_SHARE, Walls, seam_rises
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, described
 from landscape.potentials.base import Potential
 from landscape.record import Record
 from landscape.schedules import Schedule
+from landscape.walls import SEAM_SHARE, Walls, seam_rises
 
 __all__ = ["certify", "check_certifiable", "with_samples"]
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from landscape.arguments import guarded_class
 from landscape.codec import Described
-from landscape.constraints import PERIODIC, REFLECT
 from landscape.engines.base import Engine, Plan
 from landscape.errors import ConfigError
 from landscape.hills import Axis, Bias
@@ -25,6 +24,7 @@ from landscape.potentials.positions import plain_array
 from landscape.restraints import Coordinate, scalar_field
 from landscape.schedules import Schedule
 from landscape.storage.series import Series
+from landscape.walls import PERIODIC, REFLECT
 
 __all__ = ["Hills", "Metadynamics", "take_metadynamics"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from landscape import random
 from landscape.codec import plain
-from landscape.constraints import SEAM_SHARE, Constraint, Walls, listed, resolve_walls, seam_rises
+from landscape.constraints import Constraint, listed, resolve_walls
 from landscape.dissipation import ENTROPY, SUMS, begin_sums, check_sums
 from landscape.engines.base import CLOCK_ORIGIN, Plan, State
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
@@ -31,6 +31,7 @@ from landscape.record import Record
 from landscape.restraints import Restrain, resolve_restraints, restraint_lengths, take_restraints
 from landscape.schedules import Schedule, in_time, length_in_time
 from landscape.varying import landscapes_of, numbers_of, varying_lengths
+from landscape.walls import SEAM_SHARE, Walls, seam_rises
 
 __all__ = ["check_seam", "prepare", "spec_of_start"]
 

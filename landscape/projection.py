@@ -17,12 +17,13 @@ from torch import Tensor
 from landscape.arguments import guarded_class
 from landscape.checks import one_of, true_or_false, whole_number
 from landscape.codec import Described
-from landscape.constraints import PERIODIC, listed
+from landscape.constraints import listed
 from landscape.engines.base import Engine, Plan, State
 from landscape.errors import ConfigError, ShapeError
 from landscape.paths.path import Path
 from landscape.schedules import Schedule
 from landscape.storage.series import Series
+from landscape.walls import PERIODIC
 
 __all__ = ["ProjectOntoPath", "Projector", "separate"]
 

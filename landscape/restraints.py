@@ -14,13 +14,14 @@ from torch import Tensor
 
 from landscape.arguments import guarded_class
 from landscape.codec import Described
-from landscape.constraints import Walls, listed, seam_rises
+from landscape.constraints import listed
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.potentials.expression import Expression
 from landscape.potentials.scalar_field import Coordinate, scalar_field
 from landscape.potentials.tape import Tape, compile_tape
 from landscape.schedules import Schedule, in_time, length_in_time
+from landscape.walls import Walls, seam_rises
 
 __all__ = [
     "Coordinate",

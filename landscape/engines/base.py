@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.constraints import Walls
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory
 from landscape.potentials.base import Potential
 from landscape.restraints import Restraints
 from landscape.schedules import Schedule
 from landscape.varying import Held, Numbers
+from landscape.walls import Walls
 
 __all__ = ["CLOCK_ORIGIN", "Engine", "Exchanger", "Ladders", "Plan", "Settings", "State", "draws_between"]
 

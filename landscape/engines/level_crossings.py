@@ -9,7 +9,7 @@ from torch import Tensor
 
 from landscape import random
 from landscape.bridges import Draws, first_crossing
-from landscape.constraints import Level, Walls
+from landscape.walls import Level, Walls
 
 __all__ = ["onto_level", "share_of_level"]
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.codec import Described
-from landscape.constraints import Walls
 from landscape.errors import ConfigError
 from landscape.integrators.compiled_rule import CompiledRule
 from landscape.integrators.masses import Mass, check_dim, check_mass
@@ -25,6 +24,7 @@ from landscape.potentials.base import Potential
 from landscape.potentials.positions import unmasked
 from landscape.schedules import Schedule, as_schedule, piecewise
 from landscape.step_context import Memory, StepContext
+from landscape.walls import Walls
 
 __all__ = ["Integrator", "Memory", "PerChain", "StepContext", "described"]
 

@@ -8,7 +8,6 @@ from typing import ClassVar
 from torch import Tensor
 
 from landscape.arguments import guarded_class
-from landscape.constraints import Walls
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext
 from landscape.integrators.compiled_rule import CompiledRule
@@ -17,6 +16,7 @@ from landscape.noise.base import Noise
 from landscape.noise.forms import Spread
 from landscape.potentials.base import Potential
 from landscape.schedules import Schedule
+from landscape.walls import Walls
 
 __all__ = ["EulerMaruyama", "overdamped_rule"]
 

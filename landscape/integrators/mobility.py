@@ -17,12 +17,12 @@ from torch import Tensor
 from landscape.arguments import guarded_class
 from landscape.checks import one_of
 from landscape.codec import Described
-from landscape.constraints import PERIODIC, REFLECT, Walls
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
 from landscape.potentials.expression import Expression, timeless
 from landscape.potentials.positions import plain_array, unmasked
 from landscape.potentials.tape import compile_tape
+from landscape.walls import PERIODIC, REFLECT, Walls
 
 __all__ = ["FormulaField", "Mobility", "MobilityField", "Terms"]
 

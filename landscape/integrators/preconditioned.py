@@ -12,16 +12,18 @@ from torch import Tensor
 
 from landscape.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
-from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive
-from landscape.noise.base import Noise
+from landscape.integrators.base import Integrator, Memory, StepContext, check_positive
 from landscape.potentials.base import Potential, has_samples
 from landscape.potentials.fisher import check_model, fisher_matrix
 from landscape.potentials.positions import plain_array
-from landscape.schedules import Schedule
 
 __all__ = ["Preconditioned", "Preconditioner"]
 
 Preconditioner: TypeAlias = Callable[[Potential, Tensor], Tensor] | Literal["diagonal", "natural_gradient"] | Any
+
+
+def _inner(name: str) -> property:
+    return property(lambda self: getattr(self.inner, name), doc="That of the inner rule.")
 
 
 @guarded_class
@@ -93,45 +95,14 @@ class Preconditioned(Integrator):
         """The same rule at so many times its step size."""
         return replace(self, inner=self.inner.scaled(factor))
 
-    @property
-    def may_rest(self) -> bool:  # type: ignore[override]
-        """As the inner rule."""
-        return bool(self.inner.may_rest)
-
-    @property
-    def step_size(self) -> PerChain | Schedule:
-        """That of the inner rule."""
-        return self.inner.step_size  # type: ignore[no-any-return]
-
-    @property
-    def thermal_noise(self) -> Noise:
-        """That of the inner rule."""
-        return self.inner.thermal_noise  # type: ignore[no-any-return]
-
-    @property
-    def gradients_per_step(self) -> int:  # type: ignore[override]
-        """Those of the inner rule."""
-        return self.inner.gradients_per_step  # type: ignore[no-any-return]
-
-    @property
-    def thermal(self) -> bool:  # type: ignore[override]
-        """As the inner rule."""
-        return self.inner.thermal  # type: ignore[no-any-return]
-
-    @property
-    def memory_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """As the inner rule."""
-        return self.inner.memory_names  # type: ignore[no-any-return]
-
-    @property
-    def flips_on_reflection(self) -> tuple[str, ...]:  # type: ignore[override]
-        """As the inner rule."""
-        return self.inner.flips_on_reflection  # type: ignore[no-any-return]
-
-    @property
-    def per_chain(self) -> tuple[str, ...]:  # type: ignore[override]
-        """As the inner rule."""
-        return self.inner.per_chain  # type: ignore[no-any-return]
+    may_rest = _inner("may_rest")  # type: ignore[assignment]
+    step_size = _inner("step_size")  # type: ignore[assignment]
+    thermal_noise = _inner("thermal_noise")  # type: ignore[assignment]
+    gradients_per_step = _inner("gradients_per_step")  # type: ignore[assignment]
+    thermal = _inner("thermal")  # type: ignore[assignment]
+    memory_names = _inner("memory_names")  # type: ignore[assignment]
+    flips_on_reflection = _inner("flips_on_reflection")  # type: ignore[assignment]
+    per_chain = _inner("per_chain")  # type: ignore[assignment]
 
     def amplitude(self, temperature: Any, dt: Any, settings: dict[str, Any]) -> Any:
         """That of the inner rule."""

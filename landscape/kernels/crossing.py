@@ -136,7 +136,7 @@ def absorb(n, dim, registers, exits, shaping, amplitude, at, seed, chain, step):
     """Mark chains that crossed an absorbing wall in this step, keep them where they left; returns how many stay.
 
     ``exits = (walls, bridge, exit_step, exit_wall, before, word, pair, shaken)``, the last four scratch; ``walls (3, 2,
-    dim)`` are those of `constraints.Walls.exits`: mirrors come later, and their images are walls too.
+    dim)`` are those of `walls.Walls.exits`: mirrors come later, and their images are walls too.
     """
     walls, bridge, exit_step, exit_wall, before, word, pair, _ = exits
     inside = 0

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.constraints import PERIODIC, REFLECT, Constraint, Walls, resolve_walls
+from landscape.constraints import Constraint, resolve_walls
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
+from landscape.walls import PERIODIC, REFLECT, Walls
 
 __all__ = ["Domain", "Within", "domain_of"]
 
