@@ -21,6 +21,7 @@ __all__ = [
     "acceptance_ratio",
     "check_overlap",
     "exponential_average",
+    "hidden",
     "lower_tail",
     "overlap_of",
     "two_sided",
@@ -31,6 +32,7 @@ __all__ = [
 # it is given, two errors hold the truth in 0.93 or more (10 to 10,000 works).
 FEWEST_EFFECTIVE = 10.0
 LONGEST_TAIL = 2.5  # standard deviations of `lower_tail` beyond which one direction is not enough
+SURELY_SHORTER = 4.0  # standard errors by which an exponential tail is to be excluded
 FEWEST_WORKS = 8
 # Overlap times chains below which Bennett's error does not cover (100 chains of Gaussian works: 0.95 at 12, 0.90 at 3),
 # and the overlap needed of a few chains.
@@ -86,7 +88,10 @@ def work_average(forward: Any, reverse: Any = None, *, temperature: float | None
     95 % surely not larger; below 10 the error is NaN. Where the lower half of the works is shorter than that of a
     Gaussian by 2.5 standard errors (a spring made stiffer) widths do not count; where it is longer by as many, the
     error of one direction is NaN too, since a tail like that (a spring made softer) may hold what no sample has seen.
-    Under a hundred works that cannot be told: measure both directions.
+    Where that tail is not excluded by four standard errors (under some 200 works), twice what an exponential one of
+    the width seen would hold beyond the lowest work, a share w b/(n (1 - b)) with w its weight e^{-(W - dF)/T} and
+    b T one error more than the mean distance of the lower half from the median, is part of the error, NaN from b = 1
+    on. That is an error, but not a small one: measure both directions.
 
     References
     ----------
@@ -109,7 +114,8 @@ def work_average(forward: Any, reverse: Any = None, *, temperature: float | None
     if reverse is not None:
         return two_sided(ahead, _works("reverse", reverse), t)
     value, error, carrying = exponential_average(ahead / t)
-    known = carrying >= FEWEST_EFFECTIVE and lower_tail(ahead) <= LONGEST_TAIL
+    error = float(np.hypot(error, 2.0 * hidden(ahead / t, value)))
+    known = carrying >= FEWEST_EFFECTIVE and lower_tail(ahead) <= LONGEST_TAIL and np.isfinite(error)
     width, count = ahead.var(ddof=1) / t, len(ahead)
     spread = np.sqrt(t * width / count + width**2 / (2.0 * (count - 1))) * student_factor(np.array(count - 1.0))
     estimates = {"free_energy": (t * value, t * error if known else np.nan),
@@ -237,6 +243,22 @@ def lower_tail(work: FloatArray) -> float:
     if mean <= 1e-12 * float(np.abs(work).max()):  # one and the same work
         return 0.0
     return float(((below**2).mean() / mean**2 - 0.5 * np.pi) * np.sqrt(len(work)) / 1.2)
+
+
+def hidden(work: FloatArray, value: float) -> float:
+    """Share of <e^{-W}> = e^{-value} that an exponential tail may hold below all works, where one is not excluded.
+
+    Infinite where it would have no mean. Its <u^2>/<u>^2, as of `lower_tail`, is 2.
+    """
+    count = len(work)
+    if lower_tail(work) < (2.0 - 0.5 * np.pi) * np.sqrt(count) / 1.2 - SURELY_SHORTER:
+        return 0.0
+    median = float(np.median(work))
+    below = median - work[work < median]
+    if not len(below):  # one and the same work
+        return 0.0
+    scale = float(below.mean()) * (1.0 + 1.0 / np.sqrt(len(below)))
+    return float(np.exp(value - work.min())) / count * scale / (1.0 - scale) if scale < 1.0 else np.inf
 
 
 def acceptance_ratio(forward: FloatArray, backward: FloatArray) -> tuple[float, float]:

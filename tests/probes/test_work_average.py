@@ -68,6 +68,44 @@ def test_long_tails_are_for_both_directions(name):
     assert np.isnan(found.free_energy_stderr) and not found.resolved and np.isfinite(found.gaussian_stderr)
 
 
+FEW = {
+    "exponential both ways": lambda rng, b, n: rng.laplace(0.0, b, n) - np.log(1.0 - b**2),
+    "exponential": lambda rng, b, n: -rng.exponential(b, n) - np.log(1.0 - b),
+    "a spring made softer": lambda rng, b, n: -0.5 * b * rng.standard_normal(n) ** 2 - 0.5 * np.log(1.0 - b),
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("scale", [0.5, 0.8])
+def test_few_works_of_one_direction_do_not_pretend_to_know_their_tail(name, scale):
+    """Sixty works that a tail of scale b T may lie under: of all runs few give an error that misses the truth 0.
+
+    The control is the error without what such a tail would hide.
+    """
+    rng, repeats, wrong, plainly_wrong = np.random.default_rng(12), 100, 0, 0
+    for _ in range(repeats):
+        work = FEW[name](rng, scale, 60)
+        found = free_energy.work_average(work, temperature=1.0)
+        value, error, carrying = exponential_average(work)
+        wrong += bool(abs(found.free_energy) > 1.96 * found.free_energy_stderr)
+        plain = carrying >= FEWEST_EFFECTIVE and lower_tail(work) <= LONGEST_TAIL
+        plainly_wrong += plain and abs(value) > 1.96 * error
+    assert wrong <= 0.1 * repeats
+    assert scale < 0.8 or plainly_wrong >= max(0.12 * repeats, 1.5 * wrong)
+
+
+@pytest.mark.parametrize(("number", "least"), [(60, 0.5), (200, 0.9)])
+def test_gaussian_works_of_one_direction_are_given(number, least):
+    rng = np.random.default_rng(13)
+    for variance in (0.25, 1.0):
+        found = [free_energy.work_average(rng.normal(0.5 * variance, np.sqrt(variance), number), temperature=1.0)
+                 for _ in range(60)]  # fmt: skip
+        known = np.array([bool(one.resolved) for one in found])
+        off = np.array([float(one.free_energy / one.free_energy_stderr) for one in found])[known]
+        assert known.mean() >= (least if variance == 1.0 else 0.95)
+        assert (np.abs(off) < 1.96).mean() >= 0.90
+
+
 @pytest.mark.parametrize("number", [10, 100])
 @pytest.mark.always
 def test_both_directions_cover_or_refuse(number):
