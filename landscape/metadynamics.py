@@ -277,7 +277,7 @@ def _axis(q: Any, given: tuple[float, float] | None, width: float, plan: Plan) -
     """The grid of a coordinate, which knows its period and where mirrors stand."""
     walls, names = plan.walls, list(plan.potential.coordinates or ())
     named = isinstance(q, str) and q in names
-    d = names.index(q) if named else (q if isinstance(q, int) else None)
+    d = names.index(q) if named else (plan.potential.coordinate_index(q) if isinstance(q, int) else None)
     low, high = (-np.inf, np.inf) if d is None else (float(walls.lows[d]), float(walls.highs[d]))
     kind = 0 if d is None else int(walls.kinds[d])
     if kind == PERIODIC and given not in (None, (low, high)):

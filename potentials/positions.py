@@ -35,12 +35,14 @@ Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
 
 
 def check_dense(tensor: Any, what: str = "positions") -> None:
-    """Refuse a tensor that does not hold all its numbers in rows.
+    """Refuse a tensor that does not hold all its numbers in rows, or holds none.
 
     Raises
     ------
     ShapeError
     """
+    if tensor.is_meta:
+        raise ShapeError(f"{what} must be numbers, got a tensor on the device meta, which holds none")
     if "sparse" in str(tensor.layout):
         raise ShapeError(f"{what} must be a dense tensor, got the layout {tensor.layout}: give tensor.to_dense()")
 

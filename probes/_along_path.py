@@ -230,6 +230,8 @@ class _Measure:
     ) -> None:  # fmt: skip
         known = [*_SIMPLE, *_PROBED, *_ACROSS]
         names = [quantities] if isinstance(quantities, str) else list(quantities)
+        if not names:
+            raise ConfigError(f"there is no quantity to measure: choose from {', '.join(known)}")
         for name in [*names, *(settings or {})]:
             if name not in known:
                 raise ConfigError(f"unknown quantity {name!r}: choose from {', '.join(known)}")

@@ -122,7 +122,7 @@ def current(
     owner = np.zeros(len(columns[0]), dtype=np.intp)
     checks = [resolution(series, owner) for series in turning(inside, limits)]
     times, agree = min(float(one.times[0]) for one in checks), all(bool(one.agree[0]) for one in checks)
-    resolved = all(bool(one.resolved[0]) for one in checks)
+    resolved = agree and all(bool(one.resolved[0]) for one in checks)
     places = places_of(inside, edges)
     once = _Sums.of(columns, places, edges, spacing, 1)
     twice = _Sums.of(columns, places, edges, spacing, 2)

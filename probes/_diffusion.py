@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,7 @@ def _columns(run: Any, coordinate: Any) -> tuple[list[Any] | None, list[Any]]:
     single = isinstance(coordinate, str) or (coordinate is not None and not isinstance(coordinate, Sequence))
     chosen = labels if coordinate is None else [coordinate] if single else list(coordinate)
     for name in chosen:
-        if name not in labels:
+        if not isinstance(name, str | Integral) or name not in labels:
             raise ConfigError(f"there is no coordinate {name!r}; there are {', '.join(map(str, labels))}")
     wrapped = set(str(points.attrs.get("wrapped", "")).split()) & set(map(str, chosen))
     if wrapped:

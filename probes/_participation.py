@@ -124,7 +124,7 @@ def _average(bundle: Bundle, discard: str | float | int) -> dict[str, NDArray[An
         error = combine(unknown, np.ones(bundle.size), between, m.chains).stderr
     needed = steps_needed(resolved, times, Length.of(bundle.series.values), m.chains)
     error = np.where(m.chains > 0, error, np.nan)
-    return {"mean": m.mean, "error": error, "resolved": resolved, "chains_agree": agree, "steps_needed": needed}
+    return {"mean": m.mean, "error": error, "resolved": resolved & agree, "chains_agree": agree, "steps_needed": needed}
 
 
 def _with_axes(losses: Any) -> xr.DataArray:

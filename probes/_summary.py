@@ -83,10 +83,10 @@ def summary(
         * `autocorrelation_time` tau = spacing (1/2 + sum rho_k), `half_time`, `effective_sample_size` = N / (2 tau),
           less where chains contradict each other;
         * flags `resolved` (all chains together longer than 50 tau and each longer than 20 tau, with one standard
-          error of tau added, and twenty crossings or more between two levels, such as those of two wells, where the
-          series has them), `fine` (half-life not below the spacing of draws), `stationary` (|drift| within 3 standard
-          errors), `chains_agree` (scatter between chains not larger than correlations allow, or where these are not
-          known than what each chain explores, F test at 1 %);
+          error of tau added, twenty crossings or more between two levels, such as those of two wells, where the series
+          has them, and chains that agree), `fine` (half-life not below the spacing of draws), `stationary` (|drift|
+          within 3 standard errors), `chains_agree` (scatter between chains not larger than correlations allow, or where
+          these are not known than what each chain explores, F test at 1 %);
         * `steps_needed` and `every_needed`: steps, and steps between draws, where the flags say that these do not do;
         * `correlation_times`, `length`, `discarded`, `chains_used`, `chains_dropped`, `mean_variance_correlation`.
 
@@ -167,6 +167,7 @@ def _rows(bundle: Bundle, discard: str | float | int, t: FloatArray, spacing: Fl
         out |= {"heat_capacity": fit.variance / t**2, "heat_capacity_stderr": variance_error.stderr / t**2}
         out |= {f"rate_times_temperature{s}": out[f"gamma_rate{s}"] * t for s in ("", "_stderr")}
     out |= _time_columns(bundle, m, c, mean_error, spacing, factor)
+    out["resolved"] = out["resolved"] & out["chains_agree"]
     drift, drift_error = halves(bundle, m)
     with np.errstate(invalid="ignore"):
         stationary = np.abs(drift) <= _STATIONARY * np.nan_to_num(drift_error)

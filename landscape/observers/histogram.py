@@ -89,7 +89,13 @@ class Histogram(Observer):
             value = getattr(self, name)
             if isinstance(value, list | np.ndarray):
                 object.__setattr__(self, name, tuple(tuple(one) if np.ndim(one) else one for one in value))
-        width = 2 if np.ndim(self.bins) or np.ndim(self._range()) > 1 else 1
+        try:
+            width = 2 if np.ndim(self.bins) or np.ndim(self._range()) > 1 else 1
+        except ValueError:  # ragged
+            raise ConfigError(
+                f"Histogram(bins=..., range=...) must be numbers in rows of equal length, got bins={self.bins!r}, "
+                f"range={self.range!r}"
+            ) from None
         self._periods(width, self._axes(width))
 
     def _range(self) -> Any:

@@ -334,8 +334,6 @@ def real_tensor(values: Any) -> Tensor:
         if values.is_complex() or values.dtype == torch.bool:
             raise ShapeError(f"expected real numbers, got dtype {values.dtype}")
         check_dense(values)
-        if values.is_meta:
-            raise ShapeError(f"expected a tensor that holds its numbers, got one on {values.device}")
         return values.detach()
     return torch.from_numpy(np.array(plain_array(values, "these"), dtype=np.float64))
 

@@ -141,7 +141,7 @@ def mean_force(
             "free_energy_stderr": (whole.stderr, "energy"),
             "integration_error": (whole.spacing, "energy"),
             "acceptance": walk.accepted.reshape(len(at), chains).mean(dim=1).numpy() / steps,
-            "resolved": found.resolved,
+            "resolved": found.resolved & found.agree,
             "correlation_times": found.correlation_times,
             "chains_agree": found.agree,
         },

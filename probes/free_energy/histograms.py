@@ -122,11 +122,12 @@ def profile(
     -----
     Errors come from the scatter between chains, taken as independent; with fewer than 8 from the correlations of each
     bin along the chains, and from their scatter where it is larger (4 chains or more) or contradicts them; 2 or 3
-    chains that do not agree have none. `resolved` says that each chain is longer than 20 correlation times and all are
-    longer than 50. Of counts, and of 8 chains or more that are too short to tell, the number of correlation times
-    follows from the scatter between chains, which cannot tell chains that stay near a common start: of samples it is
-    not believed where chains still spread or drift, and draws before a common start is forgotten are left out, in twice
-    the time that spread and mean need to become those of the second half (`discarded` among the attributes).
+    chains that do not agree have none. `resolved` says that each chain is longer than 20 correlation times, all are
+    longer than 50, and they agree. Of counts, and of 8 chains or more that are too short to tell, the number of
+    correlation times follows from the scatter between chains, which cannot tell chains that stay near a common start:
+    of samples it is not believed where chains still spread or drift, and draws before a common start is forgotten are
+    left out, in twice the time that spread and mean need to become those of the second half (`discarded` among the
+    attributes).
     A bin gives the average of the density over its width w: F is off by about w^2 (F'^2/T - F'')/24. No gradients.
 
     Examples
@@ -205,7 +206,8 @@ def profile(
             "discarded": counts.discarded,
         },
     )
-    dataset["resolved"] = ((), counts.resolved, {"long_name": "chains longer than 50 correlation times", "units": "1"})
+    about = {"long_name": "chains longer than 50 correlation times, and alike", "units": "1"}
+    dataset["resolved"] = ((), counts.resolved & counts.agree, about)
     dataset["chains_agree"] = ((), counts.agree, {"long_name": "chains scatter as correlations allow", "units": "1"})
     about = {"long_name": "length of all chains in correlation times", "units": "1"}
     dataset["correlation_times"] = ((), counts.times, about)

@@ -143,7 +143,7 @@ def local_learning_coefficient(
     dataset = xr.Dataset(
         {"trace": (("chain", "draw"), trace), "distance": (("chain", "draw"), distance)}
         | {"chain_coefficient": ("chain", trace[:, kept].mean(axis=1)), "left": ("chain", left), "below": ((), below)}
-        | {"resolved": ((), resolved), "chains_agree": ((), bool(found.agree[0]))}
+        | {"resolved": ((), resolved and bool(found.agree[0])), "chains_agree": ((), bool(found.agree[0]))}
         | {"correlation_times": ((), times if settled else min(times, float(far.correlation_times[0])))}
         | {"local_learning_coefficient": ((), value), "local_learning_coefficient_stderr": ((), error)},
         {"step": ("draw", every * np.arange(1, trace.shape[1] + 1))},

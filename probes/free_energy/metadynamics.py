@@ -139,13 +139,14 @@ def metadynamics(
     if not (agree or long or about["stop"] >= 0):
         error = np.full(seen.shape, np.nan)
     scatter = np.where(seen & agree, scatter, np.nan)  # a bias that still grows may be alike in all groups, and wrong
+    alike = all(bool(one.agree[0]) for one in lengths)
     values = {
         "free_energy": (names, np.where(seen, free_energy, np.nan)),
         "free_energy_stderr": (names, np.where(seen, error, np.nan)),
         "free_energy_from_bias": (names, mean), "free_energy_from_bias_stderr": (names, scatter),
-        "count": (names, count.astype(np.int64)), "resolved": long,
+        "count": (names, count.astype(np.int64)), "resolved": long and alike,
         "agree": agree,
-        "correlation_times": times, "chains_agree": all(bool(one.agree[0]) for one in lengths), "weight_share": share,
+        "correlation_times": times, "chains_agree": alike, "weight_share": share,
     }  # fmt: skip
     dataset = xr.Dataset(values, dict(zip(names, centers, strict=True)), {
         "title": "Free energy from metadynamics", "temperature": t, "method": "well-tempered metadynamics, reweighted",

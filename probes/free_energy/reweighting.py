@@ -232,7 +232,7 @@ def _of_states(pool: Multistate, length: Resolution, states: dict[str, FloatArra
         "effective_samples": ("state", np.array(carried), "independent samples that carry averages", "1"),
         "correlation_times": ("state", length.times, "length of all chains in correlation times", "1"),
         "chains_agree": ("state", length.agree, "chains scatter as correlations allow", "1"),
-        "resolved": ("state", resolved, "long against correlation times, and tied to the first", "1"),
+        "resolved": ("state", resolved & length.agree, "long against correlation times, tied to the first", "1"),
     }
     dataset = _dataset(table).assign_coords({name: ("state", values) for name, values in states.items()})
     return dataset.assign_coords(label=("state", pool.labels))

@@ -240,6 +240,8 @@ def _states(found: Samples, run: xr.Dataset, potential: Any, constraint: Any, *,
             "runs or one for each"
         )
     here = potential
+    if not isinstance(here, Potential | None):
+        raise ConfigError(f"potential must be one, for all runs or one for each, got {here!r}")
     if here is None:
         try:
             here = build_potential(table)

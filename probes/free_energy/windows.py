@@ -157,7 +157,7 @@ def umbrella(
             "free_energy_stderr": (t * error, "energy"),
             "overlap": np.append(np.diag(matrix, 1), np.nan),
             "acceptance": run.acceptance.to_numpy().reshape(len(at), chains).mean(axis=1),
-            "resolved": length.resolved,
+            "resolved": length.resolved & length.agree,
             "correlation_times": length.times,
             "chains_agree": length.agree,
         },

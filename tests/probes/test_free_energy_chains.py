@@ -110,11 +110,13 @@ def test_chains_in_two_wells_say_so():
     settings = {"coordinate": "x", "bins": 30, "range": (-1.5, 1.5), "zero": -0.95}
     found = free_energy.profile(run, 0.05, **settings)
     there = found.sel(x=0.95, method="nearest")
-    assert not bool(found.chains_agree)
+    assert not bool(found.chains_agree) and not bool(found.resolved)
+    summary = fluctuations.summary(run.position.sel(coordinate="x"), by="temperature")
+    assert not bool(summary.chains_agree[0]) and not bool(summary.resolved[0])
     assert abs(float(there.free_energy)) < 1.96 * float(there.free_energy_stderr)
     assert float(there.free_energy_stderr) > 0.03
     left = free_energy.profile(run.isel(chain=slice(0, 3)), 0.05, **settings)
-    assert bool(left.chains_agree)
+    assert bool(left.chains_agree) and bool(left.resolved)
     assert np.isfinite(float(left.free_energy_stderr.sel(x=-1.05, method="nearest")))
     two = free_energy.profile(run.isel(chain=slice(2, 4)), 0.05, **settings)
     assert not bool(two.chains_agree)
@@ -145,6 +147,7 @@ def test_every_probe_of_runs_says_whether_chains_agree():
     ]
     for one in found:
         assert one.chains_agree.dtype == bool
+        assert not (one.resolved & ~one.chains_agree).any()
 
 
 # -- chains that never moved ----------------------------------------------------------------------------------------
