@@ -218,7 +218,9 @@ class Variance:
     excess: FloatArray
 
 
-def combine(within: FloatArray, degrees: FloatArray, between: FloatArray, chains: IntArray) -> Variance:
+def combine(
+    within: FloatArray, degrees: FloatArray, between: FloatArray, chains: IntArray, groups: int = 1
+) -> Variance:
     """Put together what correlations within chains and the scatter between chains say of an error.
 
     From four chains on the scatter is taken where it is the larger of the two by more than chance explains in four of
@@ -233,6 +235,8 @@ def combine(within: FloatArray, degrees: FloatArray, between: FloatArray, chains
     between : array, shape ``(group,)``
         Variance over chains of the chain estimates, divided by the number of chains.
     chains : array of int, shape ``(group,)``
+    groups : int
+        Among so many one that disagrees by chance is to be found in 1 % of all results.
     """
     known = np.isfinite(within)
     freedom = np.maximum(chains - 1.0, 1.0)
@@ -245,4 +249,5 @@ def combine(within: FloatArray, degrees: FloatArray, between: FloatArray, chains
     value = np.where(disagree | only_between | larger, between, within)
     dof = np.where(disagree | only_between, freedom, degrees)
     stderr = np.sqrt(np.maximum(value, 0.0)) * student_factor(dof)
-    return Variance(value, stderr, ~disagree, np.where(disagree, ratio, 1.0))
+    surely = scipy.special.fdtri(freedom, np.maximum(degrees, 1.0), 1.0 - (1.0 - _SIGNIFICANT) / groups)
+    return Variance(value, stderr, ~(disagree & (ratio > surely)), np.where(disagree, ratio, 1.0))

@@ -63,10 +63,10 @@ class Still(Protocol):
         """All rest at one value."""
 
 
-def _apart(chains: IntArray) -> FloatArray:
-    """Ratio of the variance of means to that within chains beyond which chains are in different places (1 %)."""
+def _apart(chains: IntArray, groups: int) -> FloatArray:
+    """Ratio of the variance of means to that within chains beyond which chains are in different places (1 % of all)."""
     freedom = np.maximum(chains - 1.0, 1.0)
-    return np.asarray(scipy.special.fdtri(freedom, freedom, 0.99))
+    return np.asarray(scipy.special.fdtri(freedom, freedom, 1.0 - 0.01 / groups))
 
 
 class Influence:
@@ -134,19 +134,19 @@ class Influence:
             count * segments, dtype=np.float64
         )
 
-    def variance(self, known: BoolArray, still: Still | None = None) -> Variance:
+    def variance(self, known: BoolArray, still: Still | None = None, groups: int = 1) -> Variance:
         """Variance of the estimate; where `known` is false only the scatter between chains is used.
 
         Chains that stay where they began have no scatter that would be an error: `still` says which groups are
         `frozen`, which have chains `tied` to one value, and which rest all `alike`. Chains that each explore less than
-        their means are apart do not agree.
+        their means are apart do not agree. With `groups` of one result its tests are so much stricter.
         """
         run, count = self._long_run()
         within = np.where(run.closed & known, run.total * (1.0 + run.tail) / count, np.nan)
         between = between_chains(self.chain_means, self._bundle.owner, self._bundle.size)
         members = self._bundle.members()
-        found = combine(within, run.degrees, between, members)
-        apart = ~np.isfinite(within) & (members > 1) & (members * between > self._explored() * _apart(members))
+        found = combine(within, run.degrees, between, members, groups)
+        apart = ~np.isfinite(within) & (members > 1) & (members * between > self._explored() * _apart(members, groups))
         if still is None:
             return replace(found, agree=found.agree & ~apart)
         agree = np.where(still.frozen, still.alike | (members < 2), found.agree & ~apart)

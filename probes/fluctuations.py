@@ -36,6 +36,7 @@ from landscape.probes.plotting.fluctuation_plots import (
     plot_temperature_scan,
 )
 from landscape.probes.plotting.series_plots import (
+    plot_current,
     plot_diffusion,
     plot_distance,
     plot_effective_temperature,
@@ -57,6 +58,7 @@ __all__ = [
     "half_time",
     "participation_ratio",
     "plot_autocorrelation",
+    "plot_current",
     "plot_diffusion",
     "plot_distance",
     "plot_effective_temperature",

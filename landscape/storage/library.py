@@ -15,19 +15,26 @@ class _OneThread:
     """A lock that a thread may take again, and that a forked process finds open."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._begin()
         os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
-        self._lock = threading.RLock()
+        self._lock, self._taken = threading.RLock(), 0
 
     def acquire(self, *arguments: Any, **named: Any) -> bool:
         """Wait for it."""
-        return self._lock.acquire(*arguments, **named)
+        mine = self._lock.acquire(*arguments, **named)
+        self._taken += mine
+        return mine
 
     def release(self) -> None:
         """Let others have it."""
+        self._taken -= 1
         self._lock.release()
+
+    def locked(self) -> bool:
+        """Whether a thread has it."""
+        return self._taken > 0
 
     def __enter__(self) -> None:
         self.acquire()

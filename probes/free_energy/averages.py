@@ -90,7 +90,8 @@ def resolution(values: FloatArray, owner: IntArray) -> Resolution:
 
     Where chains are too short for their correlations, the scatter between eight or more of them tells how many
     independent samples they hold, unless they are still spreading or drifting from a common start. Chains agree where
-    the scatter of their means, and of their means of squares, is no larger than correlations allow (F tests at 1 %).
+    the scatter of their means, and of their means of squares, is no larger than correlations allow (F tests, 1 % of all
+    groups together).
     """
     count = int(owner.max()) + 1
     series = as_series(values, shortest=1)
@@ -111,7 +112,7 @@ def resolution(values: FloatArray, owner: IntArray) -> Resolution:
             first.add(rows, deviation, own)
             second.add(rows, deviation**2, own)
         with np.errstate(divide="ignore", invalid="ignore"):
-            tests = [one.variance(found.resolved, m).agree for one in (first, second)]
+            tests = [one.variance(found.resolved, m, count).agree for one in (first, second)]
         agree[bundle.groups] = tests[0] & tests[1]
     for group in np.flatnonzero(times == 0.0):
         times[group] = _times_by_scatter(values[members[group]])

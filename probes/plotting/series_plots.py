@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
+    "plot_current",
     "plot_diffusion",
     "plot_distance",
     "plot_effective_temperature",
@@ -228,6 +229,35 @@ def plot_distance(dataset: xr.Dataset, ax: Axes | None = None, *, theory: Theory
         ax, label("time $t$", time) if time is not None and usable else f"{axis} number",
         label("distance from the reference", dataset["distance"]), logarithmic="xy",
     )  # fmt: skip
+
+
+@picture("current", "density")
+def plot_current(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Current of one coordinate with its 95 % band; of two as arrows over the density, pale within 95 % of none."""
+    ax, current = axes(ax), dataset["current"]
+    names = [str(dim) for dim in current.dims if dim != "component"]
+    if len(names) == 1:
+        x, half = dataset[names[0]], half_widths(dataset, "current")
+        curve(ax, x, current, half, color=BLUE, label="current", band="95 % band")
+        ax.axhline(0.0, **RULE)
+        return finished(ax, names[0], label("current $j$", current))
+    first, second = (dataset[name].to_numpy() for name in names)
+    density = dataset["density"].transpose(*names)
+    density = density.where(dataset["count"].transpose(*names) > 0)
+    shown = ax.pcolormesh(first, second, density.T, cmap="Blues", shading="nearest")
+    ax.figure.colorbar(shown, ax=ax, label=label("density $p$", density))
+    arrows = current.transpose("component", *names).to_numpy()
+    sure = (np.abs(arrows) > half_widths(dataset.transpose("component", *names), "current")).any(axis=0)
+    longest = np.nanmax(np.hypot(*arrows), initial=0.0) or 1.0
+    cell = min(abs(along[-1] - along[0]) / max(len(along) - 1, 1) for along in (first, second)) or 1.0
+    x, y = np.meshgrid(first, second, indexing="ij")
+    for chosen, color in ((~sure, "0.75"), (sure, ORANGE)):
+        u, v = (part[chosen] for part in arrows)
+        ax.quiver(
+            x[chosen], y[chosen], u, v, color=color, angles="xy", scale_units="xy", scale=longest / (2.0 * cell),
+            width=4e-3,
+        )  # fmt: skip
+    return finished(ax, names[0], names[1])
 
 
 @picture("displacement_variance", "diffusion")
