@@ -22,18 +22,9 @@ from landscape.errors import CheckpointError, StorageError
 from landscape.storage.files import inside, path_of, write_atomically
 
 __all__ = [
-    "FORMAT",
-    "INDEXES",
-    "Entry",
-    "Folder",
-    "Kind",
-    "former_of",
-    "kind_of",
-    "locked",
-    "of_today",
-    "read_entry",
+    "FORMAT", "INDEXES", "Entry", "Folder", "Kind", "former_of", "kind_of", "locked", "of_today", "read_entry",
     "read_index",
-]
+]  # fmt: skip
 
 FORMAT: Final = 1  # of what is stored; one more where `of_today` has to change what was stored before
 Kind = Literal["sweep", "training", "run"]
