@@ -13,10 +13,9 @@ from torch import Tensor
 
 from landscape.arguments import guarded_class
 from landscape.codec import name_of, plain, python_object
-from landscape.dissipation import SUMS
-from landscape.energetics import heat
 from landscape.engines.base import Engine, Plan
 from landscape.errors import ConfigError, ShapeError
+from landscape.observables import OBSERVABLES, quantity
 from landscape.observers.base import Observer, Source
 from landscape.potentials.base import Potential
 
@@ -24,35 +23,12 @@ __all__ = ["OBSERVABLES", "Observable", "Record", "columns_of", "observe", "samp
 
 Observable: TypeAlias = Callable[..., Tensor]
 
-OBSERVABLES: Mapping[str, tuple[str, str]] = {
-    # name: (long name, unit)
-    "position": ("position", "1"),
-    "energy": ("potential energy", "energy"),
-    "batch_energy": ("potential energy on the minibatch of the next step", "energy"),
-    "batch_gradient": ("gradient of the energy on the minibatch of the next step", "energy"),
-    "gradient_norm": ("Euclidean norm of the gradient of the energy", "energy"),
-    "distance": ("Euclidean distance from the start of the run, of the unwrapped position", "1"),
-    "unwrapped": ("position without the wrapping of periodic coordinates", "1"),
-    "momentum": ("momentum", "1"),
-    "kinetic_energy": ("kinetic energy", "energy"),
-    "tree_depth": ("doublings of the trajectory of the last step", "1"),
-    "divergent": ("whether the trajectory of the last step diverged", "1"),
-    "work": ("work done on the chain since the start, by numbers of the energy that change in time", "energy"),
-    "heat": ("heat taken up since the start: energy, springs and kinetic energy included, less work", "energy"),
-    "dissipated": ("work of the force along the way since the start, which the bath takes up as heat", "energy"),
-    "entropy_production": ("entropy that the bath has taken up since the start", "1"),
-    "sample_energies": ("loss of every sample", "energy"),
-    "accuracy": ("fraction of correct labels", "1"),
-    "evaluation_energy": ("mean loss on held-out data", "energy"),
-}
 RESERVED = (  # names of the run itself
     "chain", "draw", "step", "time", "temperature", "dt", "coordinate", "snapshot", "snapshot_step",
     "acceptance", "gradients", "divergences", "exit_time", "exit_side", "exit_coordinate", "walker", "projection",
     "arc_length", "path_distance", "segment", "at_vertex", "at_end", "jumps", "start_energy",
     "collective", "bias", "bias_offset", "hills",
 )  # fmt: skip
-OF_TREES = ("tree_depth", "divergent")
-_OF_SOME = ("batch_energy", "batch_gradient", "sample_energies", "accuracy", "evaluation_energy")
 
 
 @guarded_class
@@ -150,15 +126,14 @@ class Record:
                 if takes_momentum(function) and "momentum" not in memory_names:
                     raise ConfigError(f"observable {name!r} asks for a momentum: use an integrator that has one")
                 continue
-            if name not in OBSERVABLES:
+            known = quantity(name, potential)
+            if known is None:
                 raise ConfigError(
-                    f"unknown observable {name!r}; known are {', '.join(OBSERVABLES)}, or give a callable"
+                    f"unknown observable {name!r}; known are {', '.join((*OBSERVABLES, *_further(potential)))}, or "
+                    "give a callable"
                 )
-            _check_has(name, potential)
-            if name == "momentum" and "momentum" not in memory_names:
-                raise ConfigError("observable 'momentum' needs an integrator with a momentum")
-            if name in OF_TREES and name not in memory_names:
-                raise ConfigError(f"observable {name!r} is that of trajectories that double: use NUTS")
+            if known.memory is not None and known.memory not in memory_names:
+                raise ConfigError(known.instead.format(name=name))
         return plain
 
     def observers(self, potential: Potential) -> list[tuple[str, Observer]]:
@@ -214,6 +189,10 @@ def _told(name: Any, one: Any) -> Any:
     }
 
 
+def _further(potential: Potential) -> list[str]:
+    return [name for name in potential.observables if name not in OBSERVABLES]
+
+
 def _meant(given: Any, potential: Potential) -> str:
     """How to record what a text names."""
     names = potential.coordinates or ()
@@ -223,24 +202,6 @@ def _meant(given: Any, potential: Potential) -> str:
         number = names.index(given)
         return f'; a coordinate is part of the position: record "position", or lambda potential, x: x[..., {number}]'
     return ""
-
-
-def _check_has(name: str, potential: Potential) -> None:
-    """Refuse what a landscape does not have.
-
-    Raises
-    ------
-    ConfigError
-    """
-    if name in _OF_SOME and name not in potential.observables:
-        if potential.observables and name == "evaluation_energy":
-            raise ConfigError("observable 'evaluation_energy' needs held-out data: NetworkLoss(..., evaluation=...)")
-        raise ConfigError(f"observable {name!r} exists for NetworkLoss only, not {type(potential).__name__}")
-    if (name == "energy" and not potential.has_energy) or (name == "gradient_norm" and not potential.conservative):
-        raise ConfigError(
-            f"observable {name!r} needs forces of an energy, and {potential!r} has others: record a callable "
-            "(potential, position) -> tensor, of potential.force(position) say"
-        )
 
 
 def source_key(of: Source, potential: Potential) -> tuple[Hashable, Observable | None]:
@@ -253,8 +214,7 @@ def source_key(of: Source, potential: Potential) -> tuple[Hashable, Observable |
     """
     if callable(of):
         return of, of
-    if isinstance(of, str) and of in OBSERVABLES:
-        _check_has(of, potential)
+    if isinstance(of, str) and quantity(of, potential) is not None:
         return of, None
     for name in [of] if isinstance(of, str) else of:
         potential.coordinate_index(name)
@@ -271,7 +231,7 @@ def sampled_as(observer: Observer, plan: Plan) -> tuple[Hashable, Observable | N
 
 def columns_of(of: Source, samples: NDArray[Any], potential: Potential) -> NDArray[Any]:
     """The columns ``(chains, ticks, width)`` that an observer asks for."""
-    if callable(of) or (isinstance(of, str) and of in OBSERVABLES):
+    if callable(of) or (isinstance(of, str) and quantity(of, potential) is not None):
         return samples.reshape(*samples.shape[:2], -1)
     names = [of] if isinstance(of, str) else list(of)
     return samples[:, :, [potential.coordinate_index(name) for name in names]]
@@ -281,40 +241,17 @@ def observe(name: Hashable, function: Observable | None, engine: Engine, start: 
     """Value of an observable for the present state, ``(chains, ...)``."""
     state, potential = engine.state, engine.landscape().potential
     if function is None:
-        if name == "energy":
-            return engine.energies()
-        if name == "heat":
-            return heat(engine)
-        if name == "work" or name in SUMS or name in OF_TREES:
-            return state.memory[str(name)].cpu().numpy().copy()
-        if name == "position":
-            return engine.positions().copy()
+        known = quantity(name, potential)
+        if known is None:
+            raise ConfigError(f"unknown observable {name!r}")
+        return known.of(engine, start)
     with torch.no_grad():
-        if function is not None:
-            value = function(potential, state.position.clone(), **_momentum_for(name, function, engine))
-            if not isinstance(value, Tensor) or value.shape[:1] != state.position.shape[:1]:
-                shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-                raise ShapeError(
-                    f"observable {name!r} returned {shape}; expected a tensor of {len(state.position)} rows, one each"
-                )
-        elif name == "kinetic_energy":
-            energy = engine.plan.integrator.kinetic_energy(engine.full_step_memory())
-            if energy is None:
-                raise ConfigError(f"{type(engine.plan.integrator).__name__} has no kinetic energy")
-            value = energy
-        elif name == "gradient_norm":
-            value = potential.gradient(state.position).norm(dim=-1)
-        elif name == "unwrapped":
-            value = engine.plan.unwrapped(state)
-        elif name == "distance":
-            value = (engine.plan.unwrapped(state) - start).norm(dim=-1)
-        elif name == "momentum":
-            value = engine.full_step_memory()["momentum"]
-        elif name in ("batch_energy", "batch_gradient"):
-            measured = potential.batch_energy if name == "batch_energy" else potential.step_gradient  # type: ignore[attr-defined]
-            value = measured(state.position, step=state.step, keys=engine.plan.keys_at(state.step))
-        else:
-            value = getattr(potential, str(name))(state.position)
+        value = function(potential, state.position.clone(), **_momentum_for(name, function, engine))
+    if not isinstance(value, Tensor) or value.shape[:1] != state.position.shape[:1]:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ShapeError(
+            f"observable {name!r} returned {shape}; expected a tensor of {len(state.position)} rows, one each"
+        )
     return value.detach().cpu().numpy().copy()
 
 

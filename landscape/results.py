@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from landscape.by_chain import ByChain
 from landscape.dissipation import SUMS
 from landscape.driver import Driver
-from landscape.observers.base import WIDE
+from landscape.observables import OBSERVABLES
 from landscape.provenance import global_attributes
-from landscape.record import OBSERVABLES
 from landscape.schedules import Schedule
 
 __all__ = ["build_dataset"]
+
 
 def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Dataset:
     """Assemble observables, observers' results, final state and coordinates of a run: of draws those in memory."""
@@ -29,8 +29,9 @@ def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Data
     for name, values in driver.draws.held.items():
         if name == "time":
             continue
-        long_name, units = OBSERVABLES.get(name, (name.replace("_", " "), "1"))
-        attributes = {"long_name": long_name, "units": units} | (wrapped if name == "position" else {})
+        known = OBSERVABLES.get(name)
+        about = (name.replace("_", " "), "1") if known is None else (known.long_name, known.units)
+        attributes = dict(zip(("long_name", "units"), about, strict=True)) | (wrapped if name == "position" else {})
         variables[name] = (_dims(name, values), values, attributes)
     coordinates = _coordinates(driver)
     step_time = (end - driver.first_time) / max(driver.done, 1)
@@ -109,7 +110,10 @@ def _of_each_chain(driver: Driver) -> dict[str, Any]:
         found["exit_coordinate"] = ("chain", np.array(crossed, dtype=np.str_), about)
     for name in SUMS:
         if name in memory:
-            about = {"long_name": f"{OBSERVABLES[name][0]}, after the last step", "units": OBSERVABLES[name][1]}
+            about = {
+                "long_name": f"{OBSERVABLES[name].long_name}, after the last step",
+                "units": OBSERVABLES[name].units,
+            }
             found[f"last_{name}"] = ("chain", memory[name].cpu().numpy().copy(), about)
     if "work" in memory:
         about = {"long_name": "work after the last step", "units": "energy"}
@@ -123,7 +127,8 @@ def _of_each_chain(driver: Driver) -> dict[str, Any]:
 
 
 def _dims(name: str, values: NDArray[Any]) -> tuple[str, ...]:
-    own = (WIDE[name],) if name in WIDE else tuple(f"{name}_dim_{i}" for i in range(values.ndim - 2))
+    known = OBSERVABLES[name].dim if name in OBSERVABLES else None
+    own = (known,) if known is not None else tuple(f"{name}_dim_{i}" for i in range(values.ndim - 2))
     return ("chain", "draw", *own)
 
 

@@ -26,7 +26,7 @@ from landscape.engines.choice import Backend, make_engine
 from landscape.errors import ConfigError, NonFiniteError
 from landscape.integrators.base import Integrator
 from landscape.metadynamics import Hills, Metadynamics, take_metadynamics
-from landscape.observers.base import WIDE
+from landscape.observables import OBSERVABLES
 from landscape.pace import Clock
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
@@ -316,7 +316,8 @@ def record_bytes(plan: Plan, observables: Mapping[str, Any]) -> tuple[int, int]:
     """Bytes of a draw and of a snapshot of all chains."""
     itemsize = torch.empty(0, dtype=plan.dtype).element_size()
     lengths = {"coordinate": plan.potential.dim, "sample": plan.potential.samples}
-    per_draw = plan.chains * sum(lengths[WIDE[name]] * itemsize if name in WIDE else 8 for name in observables)
+    dims = [OBSERVABLES[name].dim if name in OBSERVABLES else None for name in observables]
+    per_draw = plan.chains * sum(8 if dim is None else lengths[dim] * itemsize for dim in dims)
     return max(per_draw, 1), plan.chains * plan.potential.dim * itemsize
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import torch
 
 from landscape.building import Table, build_integrator, build_potential
+from landscape.observables import OBSERVABLES
 from landscape.paths.automated_band import BETWEEN, CYCLES, FIRST_PIVOTS, auto_neb, cycles_of, rate_and_steps
 from landscape.potentials.base import Potential
 from landscape.study import Stage
@@ -130,8 +131,9 @@ def _of_simulate(spec: Table, prices: _Prices, known: dict[str, Stage]) -> tuple
     chains = spec.get("chains") or len(spec.get("temperatures", ())) or _chains(spec.get("start"))
     gradients = spec["steps"] * build_integrator(spec["integrator"]).gradients_per_step
     draws, observed = spec["steps"] // spec["record"]["every"], spec["record"].get("observables")
-    energies = draws if observed is None or "energy" in observed else 0
-    return chains * (gradients * prices.step + energies * ENERGY * prices.full), 4 * chains
+    names = prices.potential.recorded if observed is None else [one for one in observed if one in tuple(OBSERVABLES)]
+    each = sum(OBSERVABLES[name].cost for name in names)
+    return chains * (gradients * prices.step + draws * each * prices.full), 4 * chains
 
 
 def _of_minimize(spec: Table, prices: _Prices, known: dict[str, Stage]) -> tuple[float, int]:

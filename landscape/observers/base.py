@@ -13,11 +13,11 @@ from torch import Tensor
 
 from landscape.codec import Described
 from landscape.errors import ConfigError, ShapeError
+from landscape.observables import OBSERVABLES
 from landscape.per_chain import per_chain
 from landscape.potentials.base import Potential
 
 __all__ = [
-    "WIDE",
     "Accumulator",
     "FloatArray",
     "Observer",
@@ -31,11 +31,6 @@ __all__ = [
 Source: TypeAlias = str | Sequence[str] | Callable[[Potential, Tensor], Tensor]
 Variables: TypeAlias = dict[str, tuple[tuple[str, ...], NDArray[Any], dict[str, str]]]
 FloatArray: TypeAlias = NDArray[np.float64]
-
-# Names that stand for many columns, and the dimension these have in a run.
-_OF_COORDINATES = ("position", "unwrapped", "momentum", "batch_gradient")
-WIDE = dict.fromkeys(_OF_COORDINATES, "coordinate") | {"sample_energies": "sample"}
-_ENERGIES = ("energy", "batch_energy", "evaluation_energy", "sample_energies", "gradient_norm")
 
 
 class Observer(Described, ABC):
@@ -108,8 +103,9 @@ class Observer(Described, ABC):
 
     def columns(self, name: str, width: int) -> tuple[tuple[str, ...], Variables]:
         """Dimensions that tell the columns of a result apart, and their labels: none for a single column."""
-        if isinstance(self.of, str) and self.of in WIDE:
-            return (WIDE[self.of],), {}
+        known = OBSERVABLES.get(self.of) if isinstance(self.of, str) else None
+        if known is not None and known.dim is not None:
+            return (known.dim,), {}
         dim = f"{name}_component"
         if isinstance(self.of, str) or callable(self.of):
             return ((), {}) if width == 1 else ((dim,), {})
@@ -244,6 +240,5 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
 
 def units_of(of: Source, power: int = 1) -> str:
     """Units of what is observed, or of its square."""
-    if not (isinstance(of, str) and of in _ENERGIES):
-        return "1"
-    return "energy" if power == 1 else f"energy^{power}"
+    units = OBSERVABLES[of].units if isinstance(of, str) and of in OBSERVABLES else "1"
+    return units if power == 1 or units == "1" else f"{units}^{power}"
