@@ -93,18 +93,18 @@ def _gradient_norm(engine: Engine, start: Tensor) -> Any:
 
 
 @torch.no_grad()
-def _unwrapped(engine: Engine, start: Tensor) -> Tensor:
+def _unwrapped(engine: Engine, start: Tensor) -> Any:
     return engine.plan.unwrapped(engine.state)
 
 
 @torch.no_grad()
-def _distance(engine: Engine, start: Tensor) -> Tensor:
+def _distance(engine: Engine, start: Tensor) -> Any:
     return (engine.plan.unwrapped(engine.state) - start).norm(dim=-1)
 
 
 _ENERGY = 1 / 3  # of a gradient by reverse-mode differentiation
-_TREES = {"instead": "observable {name!r} is that of trajectories that double: use NUTS"}
-_MOMENTUM = {"instead": "observable {name!r} needs an integrator with a momentum"}
+_TREES = "observable {name!r} is that of trajectories that double: use NUTS"
+_MOMENTUM = "observable {name!r} needs an integrator with a momentum"
 
 OBSERVABLES: Mapping[str, Quantity] = {
     "position": Quantity("position", "1", lambda engine, start: engine.positions(), "coordinate"),
@@ -123,14 +123,16 @@ OBSERVABLES: Mapping[str, Quantity] = {
     "unwrapped": Quantity("position without the wrapping of periodic coordinates", "1", _unwrapped, "coordinate"),
     "momentum": Quantity(
         "momentum", "1", lambda engine, start: engine.full_step_memory()["momentum"], "coordinate", memory="momentum",
-        **_MOMENTUM,
+        instead=_MOMENTUM,
     ),
     "kinetic_energy": Quantity("kinetic energy", "energy", _kinetic_energy),
     "tree_depth": Quantity(
-        "doublings of the trajectory of the last step", "1", _remembered("tree_depth"), memory="tree_depth", **_TREES
+        "doublings of the trajectory of the last step", "1", _remembered("tree_depth"), memory="tree_depth",
+        instead=_TREES,
     ),
     "divergent": Quantity(
-        "whether the trajectory of the last step diverged", "1", _remembered("divergent"), memory="divergent", **_TREES
+        "whether the trajectory of the last step diverged", "1", _remembered("divergent"), memory="divergent",
+        instead=_TREES,
     ),
     "work": Quantity(
         "work done on the chain since the start, by numbers of the energy that change in time", "energy",

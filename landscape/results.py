@@ -30,8 +30,8 @@ def build_dataset(driver: Driver, spec: dict[str, Any], backend: str) -> xr.Data
         if name == "time":
             continue
         known = OBSERVABLES.get(name)
-        about = (name.replace("_", " "), "1") if known is None else (known.long_name, known.units)
-        attributes = dict(zip(("long_name", "units"), about, strict=True)) | (wrapped if name == "position" else {})
+        named = (name.replace("_", " "), "1") if known is None else (known.long_name, known.units)
+        attributes = dict(zip(("long_name", "units"), named, strict=True)) | (wrapped if name == "position" else {})
         variables[name] = (_dims(name, values), values, attributes)
     coordinates = _coordinates(driver)
     step_time = (end - driver.first_time) / max(driver.done, 1)

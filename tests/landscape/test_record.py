@@ -297,3 +297,24 @@ def test_a_record_describes_itself():
     }
     plain = json.dumps(ls.Record(1, {"radius": lambda potential, x: x.norm(dim=-1)}).spec())
     assert "radius" in plain
+
+
+class Ringed(ls.potentials.Quadratic):
+    """A landscape with an observable of its own, as another package may bring one."""
+
+    @property
+    def observables(self):
+        return ("radius",)
+
+    def radius(self, position):
+        return position.norm(dim=-1)
+
+
+def test_a_potential_adds_an_observable_of_its_own():
+    options = {"temperature": 0.5, "chains": 3, "steps": 6, "seed": 1, "backend": "batched"}
+    record = ls.Record(2, ["position", "radius", ls.Moments("radius")])
+    run = ls.simulate(Ringed([1.0, 4.0]), ls.EulerMaruyama(dt=0.1), record=record, **options)
+    np.testing.assert_allclose(run.radius, np.linalg.norm(run.position, axis=-1))
+    np.testing.assert_allclose(run.radius_mean, run.radius.mean("draw"))
+    with pytest.raises(ls.errors.ConfigError, match=r"known are position, .*, evaluation_energy, radius"):
+        ls.simulate(Ringed([1.0, 4.0]), ls.EulerMaruyama(dt=0.1), record=ls.Record(2, ["diameter"]), **options)
