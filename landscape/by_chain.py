@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.per_chain import numbers
 
@@ -132,8 +133,7 @@ def grid(*, replicas: int = 1, **settings: Sequence[float]) -> Grid:
          0        0          0.1 0.5
          1        0          0.2 0.5
     """
-    if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 1:
-        raise ConfigError(f"replicas must be a positive integer, got {replicas!r}")
+    whole_number("replicas", replicas)
     if not settings:
         raise ConfigError("grid needs at least one setting, such as temperature=[0.1, 0.2]")
     if "replica" in settings:

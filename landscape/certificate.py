@@ -18,6 +18,7 @@ from landscape.integrators.base import Integrator, described
 from landscape.potentials.base import Potential
 from landscape.record import Record
 from landscape.schedules import Schedule
+from landscape.statistics import equal_rows
 from landscape.walls import SEAM_SHARE, Walls, seam_rises
 
 __all__ = ["certify", "check_certifiable", "with_samples"]
@@ -122,9 +123,7 @@ def with_samples(record: Record, potential: Potential) -> Record:
 
 def _groups(run: xr.Dataset) -> list[tuple[NDArray[np.int64], float, float]]:
     """Chains of equal temperature and step size."""
-    settings = np.stack([run.temperature.values, run.dt.values], axis=1)
-    found, which = np.unique(settings, axis=0, return_inverse=True)
-    return [(np.flatnonzero(which.ravel() == i), float(t), float(dt)) for i, (t, dt) in enumerate(found)]
+    return [(chains, t, dt) for (t, dt), chains in equal_rows(run.temperature.values, run.dt.values)]
 
 
 def _samples(run: xr.Dataset) -> NDArray[np.float64]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import math
+import operator
 import os
 from collections.abc import Callable, Collection, Mapping
-from numbers import Integral
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from landscape.errors import ConfigError
 
-__all__ = ["file_path", "known_options", "one_of", "true_or_false", "whole_number"]
+__all__ = ["an_instance", "file_path", "finite_number", "known_options", "one_of", "true_or_false", "whole_number"]
 
 
 def whole_number(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
@@ -40,13 +42,61 @@ def whole_number(name: str, value: Any, *, least: int = 1, most: int | None = No
     >>> whole_number("width", 16)
     16
     """
-    wanted = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ConfigError(f"{name} = {value!r} is not {wanted}: give {name} as an integer")
-    number = int(value)
-    if number < least or (most is not None and number > most):
-        raise ConfigError(f"{name} = {number} is not {wanted}: change {name}")
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least or (most is not None and number > most):
+        wanted = "a positive whole number" if least == 1 else f"a whole number, {least} or more"
+        wanted = wanted if most is None else f"a whole number from {least} to {most}"
+        raise ConfigError(f"{name} = {value!r} is not {wanted}: change {name}")
     return number
+
+
+def finite_number(
+    name: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> float:
+    """`value` as a float, refused unless it is one finite number within the bounds.
+
+    Parameters
+    ----------
+    name : str
+        What the value is, for the message.
+    value : float
+        Any real type, or an array or tensor of one number without dims; a bool is none.
+    least, above, most, below : float, optional
+        Bounds; `least` and `most` are allowed themselves.
+
+    Raises
+    ------
+    ConfigError
+        If it is not such a number.
+
+    Examples
+    --------
+    >>> finite_number("dt", 1, above=0)
+    1.0
+    """
+    number = value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+    bounds = {"of at least": least, "above": above, "of at most": most, "below": below}
+    known = {word: bound for word, bound in bounds.items() if bound is not None}
+    fits = {"of at least": operator.ge, "above": operator.gt, "of at most": operator.le, "below": operator.lt}
+    if (
+        isinstance(number, bool)
+        or not isinstance(number, Real)
+        or not math.isfinite(number)
+        or not all(fits[word](number, bound) for word, bound in known.items())
+    ):
+        limits = " and ".join(f"{word} {bound:g}" for word, bound in known.items())
+        wanted = "a positive number" if limits == "above 0" else f"a finite number {limits}".rstrip()
+        raise ConfigError(f"{name} = {value!r} is not {wanted}: change {name}")
+    return float(number)
 
 
 def file_path(given: str | os.PathLike[str]) -> Path:
@@ -82,6 +132,24 @@ def one_of(name: str, value: Any, choices: Collection[str]) -> str:
     """
     if not isinstance(value, str) or value not in choices:
         raise ConfigError(f"{name} = {value!r} is unknown: choose one of {sorted(choices)}")
+    return value
+
+
+def an_instance(name: str, value: Any, kind: Any) -> Any:
+    """`value`, refused unless it is of that kind.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+
+    Examples
+    --------
+    >>> an_instance("file", Path("data"), Path).name
+    'data'
+    """
+    if not isinstance(value, kind):
+        raise ConfigError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
     return value
 
 

@@ -11,7 +11,7 @@ __all__ = ["completed", "documented"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ORDER = ("Parameters", "Returns", "Raises", "Notes", "References", "Examples")
+_ORDER = ("Parameters", "Attributes", "Returns", "Raises", "Warns", "Notes", "References", "Examples")
 
 
 def completed(function: Callable[..., Any], parameters: Mapping[str, str], sections: Mapping[str, str]) -> str:

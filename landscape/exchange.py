@@ -15,6 +15,7 @@ from torch import Tensor
 
 from landscape import random
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.driver import Advance
 from landscape.engines.base import Engine, Exchanger, draws_between
 from landscape.engines.choice import Backend
@@ -116,9 +117,8 @@ def replica_exchange(
     """
     ladder = _check_ladder(integrator, temperatures)
     needs_energy("replica_exchange", potential)
-    for name, value in (("swap_every", swap_every), ("ladders", ladders)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name} must be a positive integer, got {value!r}")
+    whole_number("swap_every", swap_every)
+    whole_number("ladders", ladders)
     record = record or Record()
     if isinstance(integrator.step_size, Schedule) or callable(integrator.step_size):
         raise ConfigError("replica_exchange takes a constant step size, or one per rung or chain")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.checks import whole_number
 from landscape.codec import Described
 from landscape.engines.base import Engine, Plan
 from landscape.errors import ConfigError
@@ -112,8 +113,7 @@ class Metadynamics(Described):
             value = getattr(self, name)
             if value is None and name == "stop":
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(f"Metadynamics({name}=...) must be a whole number, {least} or more, got {value!r}")
+            whole_number(name, value, least=least)
         for name, above in (("height", 0.0), ("width", 0.0), ("bias_factor", 1.0)):
             try:
                 values = np.asarray(getattr(self, name), dtype=float)

@@ -13,6 +13,7 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.arguments import guarded
+from landscape.checks import finite_number, one_of, whole_number
 from landscape.engines.base import Plan, State
 from landscape.engines.choice import make_engine
 from landscape.errors import ConfigError, ShapeError
@@ -98,14 +99,10 @@ def minimize(
     """
     from landscape.prepare import prepare
 
-    if method not in DEFAULT_STEPS:
-        raise ConfigError(f'method must be "adam", "lbfgs", "gd" or "newton", got {method!r}')
-    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not tolerance > 0:
-        raise ConfigError(f"tolerance must be positive, got {tolerance!r}")
+    one_of("method", method, DEFAULT_STEPS)
+    finite_number("tolerance", tolerance, above=0)
     needs_energy("minimize", potential)
-    limit = DEFAULT_STEPS[method] if steps is None else steps
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise ConfigError(f"steps must be a positive integer, got {steps!r}")
+    limit = whole_number("steps", DEFAULT_STEPS[method] if steps is None else steps)
     rate = (3e-3 if method == "adam" else 1e-2) if lr is None else lr
     integrator = SGD(lr=rate) if method == "gd" else Adam(lr=rate)
     whole = potential.full_batch()

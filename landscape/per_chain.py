@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from landscape.checks import whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.positions import plain_array, unmasked
 
@@ -31,8 +32,8 @@ def count_chains(chains: int | None, **lengths: Any) -> int:
     ShapeError
         If two of them disagree; the message lists them.
     """
-    if chains is not None and (isinstance(chains, bool) or not hasattr(chains, "__index__") or int(chains) < 1):
-        raise ConfigError(f"chains must be a positive integer, got {chains!r}")
+    if chains is not None:
+        whole_number("chains", chains)
     found = {name: length for name, length in lengths.items() if length is not None}
     if chains is not None:
         found["chains"] = int(chains)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape import random
+from landscape.checks import an_instance, one_of, whole_number
 from landscape.codec import plain
 from landscape.constraints import Constraint, listed, resolve_walls
 from landscape.dissipation import ENTROPY, SUMS, begin_sums, check_sums
@@ -59,17 +60,14 @@ def prepare(
 ) -> tuple[Plan, State, dict[str, Any]]:
     """Check every setting of `simulate` and resolve it: the plan, the initial state and the specification."""
     refuse_modes()
-    if not isinstance(potential, Potential):
-        raise ConfigError(f"expected a Potential first, got {type(potential).__name__}")
+    an_instance("potential", potential, Potential)
     if not isinstance(integrator, Integrator):
         hint = f": write {integrator.__name__}(...)" if isinstance(integrator, type) else ""
         raise ConfigError(f"expected an Integrator such as EulerMaruyama(dt=1e-3), got {integrator!r}{hint}")
-    if isinstance(steps, bool) or not hasattr(steps, "__index__") or int(steps) < 0:
-        raise ConfigError(f"steps must be a whole number, 0 or more, got {steps!r}")
+    whole_number("steps", steps, least=0)
     if record is not None and not isinstance(record, Record):
         raise ConfigError(f"record must be a Record, such as Record(every=10), got {type(record).__name__}")
-    if state not in ("fresh", "keep"):
-        raise ConfigError(f'state must be "fresh" or "keep", got {state!r}')
+    one_of("state", state, ("fresh", "keep"))
     _check_decay(potential, integrator)
     if isinstance(start, xr.Dataset) and "coordinate" in start.dims:  # momenta and the rest go with the positions
         start = aligned(start.transpose(..., "coordinate"), potential.coordinates, potential.dim)

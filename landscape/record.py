@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.checks import whole_number
 from landscape.codec import name_of, plain, python_object
 from landscape.engines.base import Engine, Plan
 from landscape.errors import ConfigError, ShapeError
@@ -78,8 +79,8 @@ class Record:
 
     def __post_init__(self) -> None:
         for name, value in (("every", self.every), ("snapshots", self.snapshots)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**63):
-                raise ConfigError(f"Record({name}=...) must be a positive integer, got {value!r}")
+            if value is not None:
+                whole_number(name, value, most=2**63 - 1)
         given = self.observables
         if isinstance(given, str):
             raise ConfigError(f'observables must be a sequence of names: write ["{given}"]')

@@ -21,6 +21,7 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
+from landscape.checks import one_of
 from landscape.errors import ConfigError
 from landscape.storage.files import path_of, save, write_atomically
 from landscape.text import measured
@@ -179,8 +180,7 @@ def by_size(size: str, *, quick: T, small: T, paper: T) -> T:
     >>> by_size("small", quick=100, small=1000, paper=10**6)
     1000
     """
-    if size not in SIZES:
-        raise ConfigError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
+    one_of("size", size, SIZES)
     return {"quick": quick, "small": small, "paper": paper}[size]
 
 

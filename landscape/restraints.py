@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.checks import finite_number
 from landscape.codec import Described
 from landscape.constraints import listed
 from landscape.errors import ConfigError
@@ -242,9 +243,7 @@ def _own_period(given: Any, found: float) -> float:
     """
     if given is None:
         return found
-    number = isinstance(given, int | float | np.integer | np.floating) and not isinstance(given, bool)
-    if not (number and 0 < given < np.inf):
-        raise ConfigError(f"the period of a restraint must be one positive number, such as 2 pi, got {given!r}")
+    finite_number("the period of a restraint", given, above=0)
     if abs(found / given - round(found / given)) > SEAM_TOLERANCE:
         raise ConfigError(
             f"the restrained coordinate jumps by {found:g} where a period closes, not by a multiple of its own "

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape.arguments import guarded
+from landscape.checks import finite_number, one_of
 from landscape.codec import Described, python_object
 from landscape.docstrings import documented
 from landscape.errors import ConfigError, ShapeError
@@ -237,7 +238,7 @@ def ramp(start: Any, end: Any, duration: float, *, by: Clocked = "time") -> Sche
     >>> ramp(1.0, 3.0, duration=4.0).at(np.array([[0.0], [2.0], [9.0]]), chains=1).ravel()
     array([1., 2., 3.])
     """
-    return _checked(Ramp(start, end, _duration("duration", duration), by))
+    return _checked(Ramp(start, end, finite_number("duration", duration, above=0), by))
 
 
 @_schedule
@@ -256,7 +257,7 @@ def cosine(start: Any, end: Any, duration: float, *, by: Clocked = "time") -> Sc
     >>> cosine(1.0, 0.0, duration=4.0).at(np.array([[0.0], [2.0], [9.0]]), chains=1).ravel().round(12)
     array([1. , 0.5, 0. ])
     """
-    return _checked(Cosine(start, end, _duration("duration", duration), by))
+    return _checked(Cosine(start, end, finite_number("duration", duration, above=0), by))
 
 
 @_schedule
@@ -271,7 +272,7 @@ def cycle(low: Any, high: Any, period: float, *, by: Clocked = "time") -> Schedu
     >>> cycle(1.0, 3.0, period=4.0).at(np.array([[0.0], [1.0], [2.0]]), chains=1).ravel().round(12)
     array([1., 2., 3.])
     """
-    return _checked(Cycle(low, high, _duration("period", period), by))
+    return _checked(Cycle(low, high, finite_number("period", period, above=0), by))
 
 
 @_schedule
@@ -331,17 +332,10 @@ def length_in_time(name: str, value: Any, *, signed: bool = False) -> int | None
 
 
 def _checked(schedule: Schedule) -> Schedule:
-    if schedule.by not in ("time", "step"):
-        raise ConfigError(f'by must be "time" or "step", got {schedule.by!r}')
+    one_of("by", schedule.by, ("time", "step"))
     for level in schedule.levels():
         array = numbers("a value of a schedule", level)
         if not np.isfinite(array).all():
             raise ConfigError(f"the values of a schedule must be finite, got {level!r}")
     schedule.length()
     return schedule
-
-
-def _duration(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
-        raise ConfigError(f"{name} must be a positive time, got {value!r}")
-    return float(value)

@@ -18,7 +18,7 @@ from torch import Tensor
 from landscape.arguments import guarded
 from landscape.certificate import certify as certificate
 from landscape.certificate import check_certifiable, with_samples
-from landscape.checks import whole_number
+from landscape.checks import one_of, whole_number
 from landscape.constraints import Constraint
 from landscape.driver import Driver, Intervention, snapshot_steps
 from landscape.engines.base import Plan, State
@@ -163,8 +163,7 @@ def simulate(
     >>> abs(variance - 0.5 / (2.0 * (1 - 0.1 * 2.0 / 2))) < 0.01  # T / [k (1 - dt k/2)]
     True
     """
-    if on_nonfinite not in ("raise", "drop"):
-        raise ConfigError(f'on_nonfinite must be "raise" or "drop", got {on_nonfinite!r}')
+    one_of("on_nonfinite", on_nonfinite, ("raise", "drop"))
     record = record if record is not None else Record()
     walls, projection = separate(constraint)
     metadynamics, walls = take_metadynamics(walls)

@@ -2,22 +2,100 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-__all__ = ["NORMAL", "error_of_mean", "lengthen", "student_factor", "widen"]
+__all__ = [
+    "NORMAL", "Line", "equal_rows", "error_of_mean", "lengthen", "pseudo_values", "standard_error", "student_factor",
+    "weighted_line", "widen",
+]  # fmt: skip
 
 NORMAL = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 FloatArray = NDArray[np.float64]
 
 
-def student_factor(degrees: FloatArray) -> FloatArray:
+def student_factor(degrees: ArrayLike) -> FloatArray:
     """How much wider than normal a 95 % interval is whose variance has so many degrees of freedom."""
     return np.asarray(stdtrit(np.maximum(degrees, 1.0), 0.975) / NORMAL)
+
+
+def standard_error(values: ArrayLike, axis: int = 0) -> FloatArray:
+    r"""Standard error of means of independent values along an axis, :math:`(s / \sqrt n) \, t_{0.975}(n - 1) / 1.96`.
+
+    s^2 has the divisor n - 1. NaN for fewer than two values. Of few that are skewed `error_of_mean` says more.
+
+    Examples
+    --------
+    >>> round(float(standard_error([1.0, 2.0, 3.0])), 4)  # 2.195 / sqrt(3)
+    1.2674
+    """
+    x = np.asarray(values, dtype=np.float64)
+    count = x.shape[axis]
+    if count < 2:
+        return np.full(np.delete(x.shape, axis), np.nan)
+    return np.asarray(x.std(axis=axis, ddof=1) / np.sqrt(count) * student_factor(count - 1.0))
+
+
+def pseudo_values(whole: ArrayLike, less: ArrayLike) -> FloatArray:
+    """The jackknife's, whose scatter is that of an estimate: from the `whole`, and `less` one at a time ``(n, ...)``.
+
+    Examples
+    --------
+    >>> x = np.array([1.0, 2.0, 6.0])
+    >>> pseudo_values(x.mean(), (x.sum() - x) / 2.0)  # of a mean: the values themselves
+    array([1., 2., 6.])
+    """
+    others = np.asarray(less, dtype=np.float64)
+    return np.asarray(len(others) * np.asarray(whole) - (len(others) - 1.0) * others)
+
+
+def equal_rows(*columns: ArrayLike) -> list[tuple[tuple[float, ...], NDArray[np.intp]]]:
+    """What stands in several rows alike, in rising order, and which rows: chains of one temperature, say.
+
+    Examples
+    --------
+    >>> equal_rows([0.2, 0.1, 0.2])
+    [((0.1,), array([1])), ((0.2,), array([0, 2]))]
+    """
+    found, which = np.unique(np.stack([np.asarray(one) for one in columns], axis=1), axis=0, return_inverse=True)
+    return [(tuple(row.tolist()), np.flatnonzero(which.ravel() == number)) for number, row in enumerate(found)]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Weighted least squares y = level + slope (x - middle): the two are independent, of variance 1/total, 1/spread."""
+
+    level: FloatArray
+    slope: FloatArray
+    middle: FloatArray
+    total: FloatArray
+    spread: FloatArray
+    chi_square: FloatArray
+
+
+def weighted_line(x: FloatArray, y: FloatArray, weight: FloatArray) -> Line:
+    """The line through points on the first axis, of weight 1/sigma^2 (0: left out), for each column.
+
+    Examples
+    --------
+    >>> line = weighted_line(np.array([0.0, 1.0, 2.0]), np.array([1.0, 3.0, 5.0]), np.ones(3))
+    >>> float(line.slope), float(line.level - line.slope * line.middle)
+    (2.0, 1.0)
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = weight.sum(axis=0)
+        middle = (weight * x).sum(axis=0) / total
+        away = x - middle
+        spread = (weight * away**2).sum(axis=0)
+        slope = (weight * away * y).sum(axis=0) / spread
+        level = (weight * y).sum(axis=0) / total
+        chi_square = (weight * (y - level - slope * away) ** 2).sum(axis=0)
+    return Line(level, slope, middle, total, spread, chi_square)
 
 
 def widen(estimate: FloatArray, stderr: FloatArray, share: float = 1.0) -> FloatArray:
@@ -78,5 +156,5 @@ def error_of_mean(values: Any, *, positive: bool = False, least: int = 3) -> Flo
             cubes = (((x - mean[..., None]) / spread[..., None]) ** 3).sum(axis=-1)
         skewness = np.where(spread > 0, np.nan_to_num(cubes), 0.0) * count / ((count - 1.0) * (count - 2.0))
         longer = 1.0 + np.abs(skewness) * (1.0 + 2.0 * NORMAL**2) / (3.0 * NORMAL * count**0.5)
-    error = spread / count**0.5 * student_factor(np.array(count - 1.0)) * longer
+    error = spread / count**0.5 * student_factor(count - 1.0) * longer
     return widen(mean, error) if positive else np.asarray(error)

@@ -16,6 +16,7 @@ import xarray as xr
 from torch import nn
 
 from landscape.arguments import guarded
+from landscape.checks import whole_number
 from landscape.codec import plain
 from landscape.constraints import listed
 from landscape.errors import CheckpointError, ConfigError
@@ -118,8 +119,7 @@ def train(
     for name, value, least in (("epochs", epochs, 1), ("siblings", siblings, 1), ("split_epoch", split_epoch, 0)):
         if value is None and name == "split_epoch":
             continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(f"{name} must be a whole number, {least} or more, got {value!r}")
+        whole_number(name, value, least=least)
     if split_epoch is not None and siblings == 1:
         raise ConfigError("split_epoch needs siblings: give siblings=2 or more")
     check_seed(seed)

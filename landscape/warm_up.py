@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape.arguments import guarded
-from landscape.checks import one_of, whole_number
+from landscape.checks import finite_number, one_of, whole_number
 from landscape.engines.choice import Backend
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
@@ -155,10 +155,7 @@ def _checked(integrator: Integrator, temperature: Any, steps: Any, target: Any, 
         one_of("mass", mass, ("diagonal", "dense"))
     if whole_number("steps", steps) < LEAST_STEPS:
         raise ConfigError(f"a warm-up needs {LEAST_STEPS} steps or more, got {steps}")
-    wanted = usual if target is None else target
-    if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not 0.1 <= wanted <= 0.99:
-        raise ConfigError(f"target must be an acceptance from 0.1 to 0.99, got {target!r}")
-    return float(wanted)
+    return usual if target is None else finite_number("target", target, least=0.1, most=0.99)
 
 
 def _windows(steps: int) -> Iterator[tuple[int, bool]]:

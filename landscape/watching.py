@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from landscape.statistics import student_factor
+from landscape.statistics import equal_rows, standard_error
 from landscape.text import duration, measured
 
 if TYPE_CHECKING:
@@ -88,15 +88,13 @@ def _steps(run: xr.Dataset) -> int:
 
 def chain_groups(now: xr.Dataset) -> list[ChainGroup]:
     """Chains of equal temperature and step size together, coldest first, with their energies of late."""
-    settings = np.stack([_last(now, name) for name in ("temperature", "dt")], axis=1)
-    found, which = np.unique(settings, axis=0, return_inverse=True)
     recorded = "energy" in now and now.energy.dims == ("chain", "draw")
     energy = now.energy.isel(draw=slice(-RECENT, None)).values if recorded else np.empty((now.sizes["chain"], 0))
     groups = []
-    for number, (temperature, dt) in enumerate(found):
-        series = energy[which.ravel() == number].astype(float)
+    for (temperature, dt), chains in equal_rows(_last(now, "temperature"), _last(now, "dt")):
+        series = energy[chains].astype(float)
         mean, error = _late(series)
-        groups.append(ChainGroup(float(temperature), float(dt), len(series), mean, error, series.mean(axis=0)))
+        groups.append(ChainGroup(temperature, dt, len(series), mean, error, series.mean(axis=0)))
     return groups
 
 
@@ -114,10 +112,7 @@ def _late(series: NDArray[np.float64]) -> tuple[float, float]:
         return math.nan, math.nan
     means = series[:, -max(1, series.shape[1] // 4) :].mean(axis=1)
     means = means[np.isfinite(means)]
-    if len(means) < 2:
-        return float(means.mean()) if len(means) else math.nan, math.nan
-    error = means.std(ddof=1) / math.sqrt(len(means)) * student_factor(np.array(len(means) - 1.0))
-    return float(means.mean()), float(error)
+    return float(means.mean()) if len(means) else math.nan, float(standard_error(means))
 
 
 def sparkline(values: ArrayLike, width: int = 32) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from landscape import random
+from landscape.checks import one_of
 from landscape.errors import ConfigError
 
 __all__ = ["BatchKeys", "BatchSampler", "Sampling", "check_sampling"]
@@ -24,8 +25,7 @@ def check_sampling(sampling: str) -> None:
     ------
     ConfigError
     """
-    if sampling not in SAMPLINGS:
-        raise ConfigError(f"sampling must be one of {', '.join(map(repr, SAMPLINGS))}, got {sampling!r}")
+    one_of("sampling", sampling, SAMPLINGS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.checks import whole_number
 from landscape.codec import plain, python_object
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
@@ -272,8 +273,7 @@ class FunctionDrift(Drift):
             length = dim
         else:
             raise ConfigError("a drift of a callable needs dim, coordinates or a potential")
-        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-            raise ConfigError(f"dim must be a positive integer, got {dim!r}")
+        whole_number("dim", length)
         _check_dim(dim, length)
         names = coordinates or (None if potential is None else potential.coordinates)
         self.dim, self.coordinates = length, tuple(names or (f"x{i}" for i in range(length)))

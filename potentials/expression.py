@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.checks import finite_number
 from landscape.codec import Described
 from landscape.errors import ConfigError, FormulaError, LandscapeError, ShapeError
 from landscape.per_chain import count_chains, numbers
@@ -230,8 +231,7 @@ class Expression(Described, Potential):
         >>> trap.at(5.0).energy([1.0])
         array(1.)
         """
-        if isinstance(time, bool) or not isinstance(time, int | float | np.number) or not np.isfinite(time):
-            raise ConfigError(f"time must be one finite number, got {time!r}")
+        finite_number("time", time)
         values = dict(self.varying)
         for name, value in values.items():
             length = value.length() if isinstance(value, Schedule) else len(value)

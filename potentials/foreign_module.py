@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from landscape.checks import an_instance
 from landscape.errors import ConfigError
 from landscape.potentials.batch import Inputs, as_tree
 
@@ -28,9 +29,7 @@ def original_module(given: Any) -> nn.Module:
     ConfigError
         If it is no module, or a scripted one, whose derivatives cannot be taken apart.
     """
-    if not isinstance(given, nn.Module):
-        raise ConfigError(f"module must be a torch.nn.Module, got {type(given).__name__}")
-    module: nn.Module = given
+    module: nn.Module = an_instance("module", given, nn.Module)
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     while True:
         if isinstance(module, wrappers):

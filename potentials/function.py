@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded_class
-from landscape.checks import true_or_false
+from landscape.checks import true_or_false, whole_number
 from landscape.codec import python_object
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
@@ -90,8 +90,7 @@ class Function(Potential):
                 raise ConfigError(f"{name} must be a callable, got {type(given).__name__}")
         if hvp is not None and gradient is None:
             raise ConfigError("hvp is given without gradient: give both, or neither and torch differentiates energy")
-        if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
-            raise ConfigError(f"dim must be a positive integer, got {dim!r}")
+        whole_number("dim", dim)
         names = tuple(coordinates) if coordinates is not None else tuple(f"x{i}" for i in range(dim))
         if len(names) != dim or not all(isinstance(name, str) for name in names):
             raise ConfigError(f"expected {dim} different coordinate names, got {list(names)}")

@@ -29,10 +29,8 @@ def mlp_product(mlp: PlainMLP, position: Tensor, inputs: Tensor, targets: Tensor
 
     Parameters
     ----------
-    mlp : PlainMLP
-    position : tensor, shape ``(dim,)``
-    inputs : tensor, shape ``(samples, features)``
-    targets : tensor, shape ``(samples,)`` of labels, or ``(samples, outputs)`` of values
+    mlp, position, inputs, targets
+        As for `mlp_hessian`.
 
     References
     ----------

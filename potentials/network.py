@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from landscape import random
 from landscape.arguments import guarded_class
+from landscape.checks import whole_number
 from landscape.codec import name_of, plain
 from landscape.errors import ConfigError
 from landscape.potentials.batch import Inputs, as_tree, batch_of, unwrapped
@@ -23,7 +24,7 @@ from landscape.potentials.mlp_hessian import mlp_hessian
 from landscape.potentials.mlp_products import mlp_product
 from landscape.potentials.modes import out_of_inference, plain_modes
 from landscape.potentials.module_trials import check_derivative, check_function, samples_interact, undisturbed
-from landscape.potentials.network_data import check_count, check_dtype, check_settings, checked_call, fitting_data
+from landscape.potentials.network_data import check_dtype, check_settings, checked_call, fitting_data
 from landscape.potentials.network_function import NetworkFunction
 from landscape.potentials.norms import check_gathered, reestimated_statistics
 from landscape.potentials.plain_mlp import recognise
@@ -152,8 +153,8 @@ class NetworkLoss(NetworkFunction):
         self.weight_decay = float(weight_decay)
         self.augment = augment
         self.shared_batches = shared_batches
-        self.chunk_size = check_count("chunk_size", chunk_size)
-        size = check_count("batch_size", batch_size)
+        self.chunk_size = None if chunk_size is None else whole_number("chunk_size", chunk_size)
+        size = None if batch_size is None else whole_number("batch_size", batch_size)
         data = gather_samples(inputs, targets, evaluation)
         self.shards, self.data_spec = Shards((len(data.inputs),)), data.spec
         if process_group is not None:

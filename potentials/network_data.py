@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from landscape.checks import finite_number
 from landscape.errors import ConfigError, LandscapeError, ShapeError
 from landscape.potentials.batch import Batch, Inputs
 from landscape.potentials.batches import check_sampling
 from landscape.potentials.losses import SampleLoss, check_targets
 from landscape.potentials.samples import Samples
 
-__all__ = ["check_count", "check_dtype", "check_settings", "checked_call", "fitting_data"]
+__all__ = ["check_dtype", "check_settings", "checked_call", "fitting_data"]
 
 
 def check_settings(*, dropout: str, weight_decay: Any, augment: Any, call: Any, sampling: str, dtype: Any) -> None:
@@ -28,8 +28,7 @@ def check_settings(*, dropout: str, weight_decay: Any, augment: Any, call: Any, 
     """
     if dropout != "off":
         raise ConfigError(f'dropout must be "off", got {dropout!r}: a random energy is no landscape')
-    if isinstance(weight_decay, bool) or not isinstance(weight_decay, int | float) or not 0 <= weight_decay < inf:
-        raise ConfigError(f"weight_decay must be a finite number of 0 or more, got {weight_decay!r}")
+    finite_number("weight_decay", weight_decay, least=0)
     if augment is not None and not callable(augment):
         raise ConfigError(f"augment must be a callable (inputs, words) -> inputs, got {augment!r}")
     if call is not None and not callable(call):
@@ -47,23 +46,6 @@ def check_dtype(dtype: Any) -> None:
     """
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ConfigError(f"dtype must be a floating-point type of torch, such as torch.float64, got {dtype!r}")
-
-
-def check_count(name: str, value: int | None) -> int | None:
-    """A positive integer or None, as it is.
-
-    Raises
-    ------
-    ConfigError
-
-    Examples
-    --------
-    >>> check_count("chunk_size", 64)
-    64
-    """
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ConfigError(f"{name} must be a positive integer or None, got {value!r}")
-    return value
 
 
 def fitting_data(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
+from landscape.checks import one_of
 from landscape.errors import ConfigError
 
 __all__ = ["BatchNormPolicy", "apply_policy", "has_running_statistics", "reestimated_statistics", "statistic_names"]
@@ -43,8 +44,8 @@ def check_policy(module: nn.Module, policy: str | None) -> str | None:
     ConfigError
         If the module keeps running statistics and no policy was chosen, or the choice is unknown or impossible.
     """
-    if policy is not None and policy not in ("batch", "frozen", "reestimate"):
-        raise ConfigError(f'batchnorm must be "batch", "frozen" or "reestimate", got {policy!r}')
+    if policy is not None:
+        one_of("batchnorm", policy, ("batch", "frozen", "reestimate"))
     without = [name or "the module" for name, part in _batch_norms(module) if part.running_mean is None]
     if without:
         if policy in ("frozen", "reestimate"):

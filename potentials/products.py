@@ -240,10 +240,8 @@ class HessianProducts(_Products):
     [[10.0], [5.0]]
     """
 
-    def __init__(
-        self, loss: SampledLoss, position: Tensor, block: slice | None = None, chunk_size: int | None = None
-    ) -> None:
-        super().__init__(loss, position, block, chunk_size)
+    def __init__(self, loss: SampledLoss, position: Tensor, *where: Any, **more: Any) -> None:
+        super().__init__(loss, position, *where, **more)
         self._check_custom_functions(position)
 
     def _product(self, inputs: Inputs, targets: Tensor, rows: slice) -> Product:
@@ -359,17 +357,9 @@ class GaussNewtonProducts(Sandwich):
         Whether weight decay is part of the matrix.
     """
 
-    def __init__(
-        self,
-        loss: SampledLoss,
-        position: Tensor,
-        block: slice | None = None,
-        chunk_size: int | None = None,
-        *,
-        decay: bool = True,
-    ) -> None:
+    def __init__(self, loss: SampledLoss, position: Tensor, *where: Any, decay: bool = True, **more: Any) -> None:
         self._decays = decay
-        super().__init__(loss, position, block, chunk_size)
+        super().__init__(loss, position, *where, **more)
 
     def _inner(self, inputs: Inputs, targets: Tensor, rows: slice) -> Tensor:
         return self._outputs(inputs)
@@ -402,17 +392,9 @@ class LossFisherProducts(Sandwich):
         Labels or values that stand for the data's own: drawn from the model, or the data's.
     """
 
-    def __init__(
-        self,
-        loss: SampledLoss,
-        position: Tensor,
-        block: slice | None = None,
-        chunk_size: int | None = None,
-        *,
-        targets: Tensor,
-    ) -> None:
+    def __init__(self, loss: SampledLoss, position: Tensor, *where: Any, targets: Tensor, **more: Any) -> None:
         self._targets = targets
-        super().__init__(loss, position, block, chunk_size)
+        super().__init__(loss, position, *where, **more)
 
     def _kind(self) -> tuple[Any, ...]:
         return *super()._kind(), len(self._targets)

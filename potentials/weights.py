@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.arguments import guarded
+from landscape.checks import an_instance
 from landscape.errors import ConfigError, ShapeError, StorageError
 
 __all__ = ["load_weights"]
@@ -60,8 +61,7 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     >>> bool((loaded.weight == trained.weight).all())
     True
     """
-    if not isinstance(module, nn.Module):
-        raise ConfigError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+    an_instance("module", module, nn.Module)
     own = {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
     found = _fitting_table(own, _read(Path(path)), str(path))
     for name, value in found.items():

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.checks import whole_number
+from landscape.checks import an_instance, finite_number, whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.paths.evaluation import energies_at
 from landscape.paths.path import Path
@@ -21,6 +21,7 @@ from landscape.potentials.modes import plain_modes
 from landscape.potentials.positions import ordered
 from landscape.probes import curvature
 from landscape.probes._describe import annotate
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes.registry import PATH, POSITIONS, probe
 from landscape.random import check_seed
 
@@ -43,30 +44,6 @@ _SIMPLE = ("energy", "gradient_norm", "norm", "accuracy", "evaluation_energy")
 _ACROSS = ("log_determinant",)
 _SEEDED = ("largest_eigenvalue", "extreme_eigenvalues", "trace", "fisher_trace")
 
-_NAMES = {
-    "energy": ("potential energy", "energy"),
-    "gradient_norm": ("Euclidean norm of the gradient of the energy", "energy"),
-    "norm": ("Euclidean norm of the position", "1"),
-    "accuracy": ("fraction of correct labels", "1"),
-    "evaluation_energy": ("mean loss on held-out data", "energy"),
-    "largest_eigenvalue": ("largest eigenvalue of the Hessian", "1"),
-    "largest_eigenvalue_residual": ("|H v - theta v| at the largest eigenvalue", "1"),
-    "smallest_eigenvalue": ("smallest eigenvalue of the Hessian", "1"),
-    "smallest_eigenvalue_residual": ("|H v - theta v| at the smallest eigenvalue", "1"),
-    "trace": ("trace of the Hessian", "1"),
-    "tangent_curvature": ("curvature along the path, t . H t", "1"),
-    "log_determinant": ("log det (H_perp + epsilon) of the Hessian across the path", "1"),
-    "fisher_trace": ("trace of the Fisher matrix", "1"),
-    "eigenvalue": ("eigenvalue of the Hessian", "1"),
-    "singular_value": ("singular value of the score matrix", "1"),
-    "pivot": ("number along the path; whole for pivots", "1"),
-    "arc_length": ("arc length along the path", "1"),
-    "fraction": ("part of the way along the line", "1"),
-    "distance": ("Euclidean distance of the two", "1"),
-    "first": ("number of the first of the pair", "1"),
-    "second": ("number of the second of the pair", "1"),
-}
-
 
 @probe("confinement.along_path", PATH)
 @plain_modes()
@@ -84,7 +61,6 @@ def along_path(
 
     Parameters
     ----------
-    potential : Potential
     path : Path, or stored path
     quantities : sequence of str
         "energy", "gradient_norm", "norm"; "largest_eigenvalue", "smallest_eigenvalue", "trace", "eigenvalues" of the
@@ -106,10 +82,6 @@ def along_path(
         The quantities on `pivot` (fractions between pivots) with `arc_length`, errors where there are some;
         `tangent_curvature` = t . H t beside the trace. Batch-normalisation statistics as the potential's policy says.
 
-    Raises
-    ------
-    ConfigError, ShapeError
-
     Notes
     -----
     Cost: that of the probes, at every point; the dense Hessian for "log_determinant" and "eigenvalues".
@@ -128,8 +100,7 @@ def along_path(
     >>> found.trace.values, found.log_determinant.values.round(6)  # g, ln g
     (array([5., 2.]), array([1.609438, 0.693147]))
     """
-    if not isinstance(potential, Potential):
-        raise ConfigError(f"expected a potential first, got {type(potential).__name__}")
+    an_instance("potential", potential, Potential)
     curve = path if isinstance(path, Path) else Path.from_dataset(path)
     whole_number("between", between, least=0)
     if curve.pivots.shape[1] != potential.dim:
@@ -144,7 +115,7 @@ def along_path(
     found = found.assign_coords(pivot=fraction, arc_length=("pivot", s))
     found["is_pivot"] = ("pivot", fraction == np.rint(fraction), {"long_name": "whether it is a pivot", "units": "1"})
     found.attrs.update(title="Along a path", path_length=curve.length, interpolation=curve.interpolation)
-    return annotate(found, names=_NAMES)
+    return annotate(found, names=GLOSSARY["along_path"])
 
 
 @probe("confinement.linear_connectivity", POSITIONS)
@@ -163,7 +134,6 @@ def linear_connectivity(
 
     Parameters
     ----------
-    potential : Potential
     positions : run, array ``(chain, coordinate)``, or sequence of positions or minima
         Such as the children of ``train(..., siblings=m, split_epoch=k)``, where the run's last positions are taken.
     quantities, settings, seed
@@ -197,8 +167,7 @@ def linear_connectivity(
     >>> found.energy.values, found.largest_eigenvalue.values.round(6)  # (x^2 - 1)^2
     (array([[0., 1., 0.]]), array([[ 8., -4.,  8.]]))
     """
-    if not isinstance(potential, Potential):
-        raise ConfigError(f"expected a potential first, got {type(potential).__name__}")
+    an_instance("potential", potential, Potential)
     whole_number("points", points, least=2)
     ends = _siblings(positions, potential)
     chosen = list(combinations(range(len(ends)), 2)) if pairs is None else [(int(i), int(j)) for i, j in pairs]
@@ -218,7 +187,7 @@ def linear_connectivity(
         distance=("pair", (ends[first] - ends[second]).norm(dim=-1).numpy()),
     )
     found.attrs["title"] = "Linear connectivity"
-    return annotate(found, names=_NAMES)
+    return annotate(found, names=GLOSSARY["along_path"])
 
 
 class _Measure:
@@ -238,9 +207,8 @@ class _Measure:
         for name in {"accuracy", "evaluation_energy", "fisher_trace", "score_singular_values"} & set(names):
             if not has_samples(potential):
                 raise ConfigError(f"{name!r} exists for NetworkLoss only, not {type(potential).__name__}")
-        if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or epsilon < 0:
-            raise ConfigError(f"epsilon must be a curvature of 0 or more, got {epsilon!r}")
-        self.potential, self.names, self.epsilon = potential, names, float(epsilon)
+        self.potential, self.names = potential, names
+        self.epsilon = finite_number("epsilon", epsilon, least=0)
         self.settings, self.seed = dict(settings or {}), check_seed(seed)
 
     def __call__(self, points: Tensor, tangents: Tensor | None) -> xr.Dataset:

@@ -9,7 +9,7 @@ import scipy.fft
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from landscape.errors import ConfigError
+from landscape.checks import whole_number
 from landscape.probes._correlation import combine, long_run, products
 from landscape.probes._describe import describe
 from landscape.probes._equilibration import starts
@@ -56,14 +56,10 @@ def autocorrelation(
 
     Parameters
     ----------
-    x : DataArray, Dataset or array, dims ``(chain, draw)`` or ``(draw,)``
-        The series; of a Dataset its `energy`.
     max_lag : int, optional
         Largest number of draws between; half of those kept, 10,000 at most, unless told otherwise.
     by : {"chain", "temperature"}
         One function per chain, or chains of equal temperature averaged.
-    temperature : float or array, shape ``(chain,)``, optional
-        Overrides the coordinate.
     discard : "auto", float in [0, 1) or int
         Draws left out at the start, as in `summary`; none by default.
 
@@ -98,8 +94,8 @@ def autocorrelation(
     """
     series = as_series(x, temperature)
     groups = grouping(series, by)
-    if max_lag is not None and (isinstance(max_lag, bool) or not 1 <= max_lag < series.draws):
-        raise ConfigError(f"got max_lag={max_lag!r}; expected a number of draws from 1 to {series.draws - 1}")
+    if max_lag is not None:
+        whole_number("max_lag", max_lag, most=series.draws - 1)
     values, errors, resolved, needed = [], [], np.zeros(groups.count, dtype=bool), np.full(groups.count, np.nan)
     length = Length.of(series.values)
     lags: int | None = max_lag
@@ -244,8 +240,6 @@ def half_time(
 
     Parameters
     ----------
-    x : DataArray, Dataset or array, dims ``(chain, draw)`` or ``(draw,)``
-        The series; of a Dataset its `energy`.
     by, temperature, discard
         As in `autocorrelation`; nothing is discarded unless told so.
 

@@ -7,24 +7,14 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from landscape.checks import whole_number
+from landscape.checks import finite_number, one_of, whole_number
 from landscape.errors import ConfigError
 from landscape.probes._describe import annotate
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes._projected import FloatArray
 from landscape.probes.registry import probe, result_of
 
 __all__ = ["barriers"]
-
-_NAMES = {
-    "energetic": ("energetic barrier", "energy"),
-    "entropic": ("entropic barrier", "energy"),
-    "total": ("barrier of the effective potential", "energy"),
-    "energetic_profile": ("energy above that of the start", "energy"),
-    "entropic_profile": ("entropic part of the effective potential above that of the start", "energy"),
-    "energetic_force": ("energetic force along the path", "energy"),
-    "entropic_force": ("entropic force along the path", "energy"),
-    "end": ("end of the path from which the barrier is seen", ""),
-}
 
 
 @probe("confinement.barriers", result_of("confinement.along_path"))
@@ -69,10 +59,6 @@ def barriers(
         `energetic_force` and `entropic_force` on `pivot`; with errors, which come from those of the trace, taken as
         independent: with shared probes they are less. Energies and determinants have no sampling error.
 
-    Raises
-    ------
-    ConfigError
-
     Notes
     -----
     The constant of the entropic part depends on epsilon and on flat directions; differences of it do not.
@@ -95,8 +81,7 @@ def barriers(
     >>> [round(barrier, 4) for barrier in projected]  # 15 steps feel less of it
     [0.0, 0.0221, 0.0813]
     """
-    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature < np.inf:
-        raise ConfigError(f"temperature must be finite and not negative, got {temperature!r}")
+    finite_number("temperature", temperature, least=0)
     if not isinstance(profile, xr.Dataset) or "energy" not in profile or "arc_length" not in profile.coords:
         raise ConfigError('expected a profile from along_path with the quantity "energy"')
     s = profile.arc_length.to_numpy()
@@ -128,14 +113,14 @@ def barriers(
         dataset.attrs.update(every=every, dt=dt)
     elif "epsilon" in profile.attrs and law == "thermal":
         dataset.attrs["epsilon"] = profile.attrs["epsilon"]
-    return annotate(dataset, names=_NAMES)
+    return annotate(dataset, names=GLOSSARY["barriers"])
 
 
 def _entropy(profile: xr.Dataset, temperature: float, noise: str | None) -> tuple[str, FloatArray, FloatArray]:
     """The law, and the entropic part with its error."""
     needed = {"thermal": "log_determinant", "hessian": "trace"}
-    if noise not in (None, *needed):
-        raise ConfigError(f'noise must be "thermal" or "hessian", got {noise!r}')
+    if noise is not None:
+        one_of("noise", noise, needed)
     laws = [law for law in needed if noise in (None, law) and needed[law] in profile]
     if not laws:
         wanted = " or ".join(f'"{quantity}"' for law, quantity in needed.items() if noise in (None, law))
@@ -159,8 +144,7 @@ def _projected(
     if every is None or dt is None:
         raise ConfigError("projected dynamics have both: give every, their k, and dt, their eta")
     whole_number("every", every)
-    if isinstance(dt, bool) or not isinstance(dt, int | float) or not 0 < dt < np.inf:
-        raise ConfigError(f"dt must be a positive number, got {dt!r}")
+    finite_number("dt", dt, above=0)
     if noise not in (None, "thermal"):
         raise ConfigError(f'the law of projected steps is for noise="thermal", got {noise!r}')
     if "eigenvalue" not in profile:

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
 import scipy.linalg
 
 from landscape.arguments import guarded
+from landscape.checks import finite_number, one_of
 from landscape.errors import ConfigError
 from landscape.potentials.positions import plain_array
 from landscape.probes._series import FloatArray
 
-__all__ = ["Sampling", "batch_temperature", "check_sampling", "noise_factor"]
+__all__ = ["SAMPLINGS", "Sampling", "batch_temperature", "noise_factor"]
 
 Sampling = Literal["epoch", "independent", "replacement"]
-_SAMPLINGS = ("epoch", "independent", "replacement")
-
-
-def check_sampling(sampling: Any) -> None:
-    """Refuse what is no way to draw batches.
-
-    Raises
-    ------
-    ConfigError
-    """
-    if sampling not in _SAMPLINGS:
-        raise ConfigError(f"got sampling={sampling!r}; expected one of {', '.join(map(repr, _SAMPLINGS))}")
+SAMPLINGS = ("epoch", "independent", "replacement")
 
 
 def noise_factor(sampling: str, batch_size: int, samples: int) -> float:
@@ -101,17 +90,14 @@ def batch_temperature(
     >>> batch_temperature([0.1, 1.0], **setting, sampling="epoch").round(4)
     array([0.0037, 0.0182])
     """
-    check_sampling(sampling)
-    if not all(isinstance(one, Real) for one in (noise, lr, batch_size, samples, momentum)):
-        raise ConfigError("noise, lr, batch_size, samples and momentum must be real numbers")
+    one_of("sampling", sampling, SAMPLINGS)
+    finite_number("lr", lr, above=0)
+    finite_number("noise", noise, least=0)
+    finite_number("momentum", momentum, least=0, below=1)
+    finite_number("batch_size", batch_size, least=1, most=finite_number("samples", samples, least=2))
     k = plain_array(curvature, "curvature").astype(np.float64)
-    for name, value in (("curvature", k), ("lr", np.asarray(lr)), ("noise", np.asarray(noise))):
-        if not (np.isfinite(value).all() and ((value > 0) | ((value == 0) & (name == "noise"))).all()):
-            raise ConfigError(f"got {name}={value!r}; expected positive numbers")
-    if not 0 <= momentum < 1:
-        raise ConfigError(f"got momentum={momentum!r}; expected a number in [0, 1)")
-    if not 1 <= batch_size <= samples or samples < 2:
-        raise ConfigError(f"got batches of {batch_size!r} out of {samples!r} samples; expected 1 <= B <= n and n >= 2")
+    if not (np.isfinite(k) & (k > 0)).all():
+        raise ConfigError(f"got curvature={k!r}; expected positive numbers")
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = noise_factor(sampling, batch_size, samples) / batch_size
         found = lr * scale / ((1.0 - momentum) * (2.0 - lr * k / (1.0 + momentum)))

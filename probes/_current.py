@@ -13,10 +13,10 @@ from scipy.special import ndtri
 
 from landscape.errors import ConfigError, ShapeError
 from landscape.probes._describe import annotate
-from landscape.probes._diffusion import first_kept
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._pairs import refuse_pairs
-from landscape.probes._series import FloatArray, as_series
+from landscape.probes._series import FloatArray, as_series, first_kept
 from landscape.probes.free_energy.averages import FEWEST_CHAINS, FEWEST_TIMES, by_correlations, clusters, resolution
 from landscape.probes.free_energy.histograms import bin_edges, limits_of_run, places_of, turning
 from landscape.probes.registry import probe
@@ -25,17 +25,6 @@ __all__ = ["current"]
 
 STRETCHES = 512  # of each of few chains, whose correlations tell errors
 TOO_FAR = 1e-3  # chance that thinning is called too coarse where it is not
-
-_NAMES = {
-    "current": ("probability current", "1/time"),
-    "density": ("probability density", "1"),
-    "velocity": ("mean local velocity, current over density", "1/time"),
-    "count": ("displacements that begin or end there, by halves", "1"),
-    "resolved": ("chains longer than 50 correlation times", "1"),
-    "chains_agree": ("chains scatter as correlations allow", "1"),
-    "correlation_times": ("length of all chains in correlation times", "1"),
-    "fine": ("the time between draws biases no current by more than its error", "1"),
-}
 
 
 @probe("fluctuations.current", pictures=())
@@ -64,11 +53,8 @@ def current(
         at few of them: velocities are averages over the time tau between draws.
     coordinates : name, or two names, optional
         By default all, of which there may be two; of more the current is that of their projection onto these.
-    bins : int, or one for each coordinate
     range : (low, high), or one pair for each coordinate, optional
         Edges of the grid; by default the extremes of the positions, or the period.
-    discard : float in [0, 1) or int
-        Draws left out at the start of each chain: a fraction, or a number.
 
     Returns
     -------
@@ -112,7 +98,7 @@ def current(
     if "exit_time" in run and bool(run.exit_time.notnull().any()):
         raise ConfigError("some chains have left by an absorbing wall, so that there is no steady state")
     names, columns, limits, spacing = _columns(run, coordinates)
-    start = first_kept(discard, columns[0].shape[1])
+    start = first_kept(discard, columns[0].shape[1], 9)
     columns = [column[:, start:] for column in columns]
     edges = bin_edges(columns, bins, range, limits)
     inside = [
@@ -273,4 +259,4 @@ def _dataset(names: list[str], edges: list[FloatArray], found: dict[str, Any]) -
         "conventions": "half of each displacement in the bin where it begins, half where it ends",
         "cost": "no gradients",
     }
-    return annotate(xr.Dataset(variables, coordinates, attributes), names=_NAMES)
+    return annotate(xr.Dataset(variables, coordinates, attributes), names=GLOSSARY["current"])

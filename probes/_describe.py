@@ -8,54 +8,30 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes._series import Groups, Series
 
-__all__ = ["annotate", "describe", "temporal_units"]
+__all__ = ["about", "annotate", "describe", "temporal_units", "with_error"]
 
-# name: (long name, units), with {x} the units of the series, {t} those of time.
-_NAMES: dict[str, tuple[str, str]] = {
-    "mean": ("mean", "{x}"),
-    "variance": ("variance", "{x2}"),
-    "gamma_shape": ("shape alpha of the Gamma law, maximum likelihood", "1"),
-    "gamma_rate": ("rate beta of the Gamma law, maximum likelihood", "{x-1}"),
-    "gamma_shape_moments": ("shape of the Gamma law from moments, mean^2 / variance", "1"),
-    "constrained_directions": ("number of constrained directions, 2 alpha", "1"),
-    "heat_capacity": ("heat capacity, variance / temperature^2", "1"),
-    "rate_times_temperature": ("rate of the Gamma law times temperature", "1"),
-    "autocorrelation_time": ("integrated autocorrelation time", "{t}"),
-    "half_time": ("time at which the connected autocorrelation is 1/2", "{t}"),
-    "effective_sample_size": ("effective number of independent draws", "1"),
-    "drift": ("mean of the second half minus mean of the first", "{x}"),
-    "resolved": ("run longer than 50 autocorrelation times", "1"),
-    "stationary": ("halves agree within 3 standard errors", "1"),
-    "chains_agree": ("scatter between chains explained by correlations within them", "1"),
-    "correlation_times": ("length of the run in autocorrelation times", "1"),
-    "fine": ("draws closer to each other than the half-life", "1"),
-    "steps_needed": ("steps of each chain that would be needed, or more", "1"),
-    "every_needed": ("steps between draws that would be close enough", "1"),
-    "length": ("total time kept, over chains", "{t}"),
-    "discarded": ("draws left out at the start of each chain", "1"),
-    "chains_used": ("number of chains used", "1"),
-    "chains_dropped": ("number of chains left out because a value is not finite", "1"),
-    "mean_variance_correlation": ("correlation of the errors of mean and variance", "1"),
-    "start": ("draws to leave out at the start", "1"),
-    "start_time": ("time to leave out at the start", "{t}"),
-    "reached": ("equilibrium found in the first half of the run", "1"),
-    "autocorrelation": ("connected autocorrelation", "1"),
-    "participation_ratio": ("participation ratio of the samples' losses", "1"),
-    "participating_fraction": ("participation ratio divided by the number of samples", "1"),
-    "distance": ("Euclidean distance from the reference", "1"),
-    "mean_distance": ("distance from the reference, averaged over chains", "1"),
-    "count": ("number of spikes", "1"),
-    "fraction": ("fraction of draws inside a spike", "1"),
-    "threshold": ("level above which a draw belongs to a spike", "{x}"),
-    "largest": ("largest value", "{x}"),
-    "temperature": ("temperature", "{x}"),
-    "lag_time": ("time between draws", "{t}"),
-    "lag": ("number of draws between", "1"),
-    "chain": ("chain", "1"),
-    "time": ("time", "{t}"),
-}
+
+def about(name: str, units: str = "1", text: str = "") -> dict[str, str]:
+    """Attributes of a variable: what it is, by its name unless told, and its units.
+
+    Examples
+    --------
+    >>> about("free_energy_stderr", "energy")
+    {'long_name': 'standard error of the free energy', 'units': 'energy'}
+    """
+    base = text or name.removesuffix("_stderr").replace("_", " ")
+    return {"long_name": f"standard error of the {base}" if name.endswith("_stderr") else base, "units": units}
+
+
+def with_error(
+    name: str, dims: Any, value: Any, error: Any, units: str = "1", text: str = ""
+) -> dict[str, tuple[Any, Any, dict[str, str]]]:
+    """A variable and its standard error."""
+    pair = {name: value, f"{name}_stderr": error}
+    return {key: (dims, values, about(key, units, text)) for key, values in pair.items()}
 
 
 def temporal_units(series: Series) -> str:
@@ -78,7 +54,7 @@ def annotate(
     names: Mapping[str, tuple[str, str]] | None = None,
 ) -> xr.Dataset:
     """Give every variable and coordinate of a result its long name and units."""
-    table = {**_NAMES, **(names or {})}
+    table = {**GLOSSARY["all"], **(names or {})}
     for key in dataset.variables:
         name = str(key)
         base, error = (name[: -len("_stderr")], True) if name.endswith("_stderr") else (name, False)

@@ -14,22 +14,12 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.probes._describe import annotate, describe
 from landscape.probes._displacements import FEW_CHAINS, PIECES, Displacements, halves_agree, pieces
 from landscape.probes._distance import unwrapped_points
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes._needed import Length, in_units
-from landscape.probes._series import IntArray, Series, as_series, bundles, grouping
+from landscape.probes._series import IntArray, Series, as_series, finite_chains, first_kept, grouping
 from landscape.probes.registry import probe
 
 __all__ = ["diffusion"]
-
-_NAMES = {
-    "velocity": ("mean velocity", "{v}"),
-    "diffusion": ("diffusion coefficient", "{d}"),
-    "mean_squared_displacement": ("mean square of the displacement", "{s}"),
-    "displacement_variance": ("variance of the displacement", "{s}"),
-    "fit_start": ("lag at which the window of the fit begins", "{t}"),
-    "fit_end": ("lag at which it ends", "{t}"),
-    "resolved": ("the variance grows linearly from the window of the fit on, by more than chance", "1"),
-    "stationary": ("velocity and growth of the variance agree between the halves of the run", "1"),
-}
 
 
 @probe("fluctuations.diffusion")
@@ -59,12 +49,6 @@ def diffusion(
         spaced in `time` (one draw is the unit without it).
     coordinate : name or sequence of names, optional
         Which; by default all.
-    temperature : float or array, shape ``(chain,)``, optional
-        Overrides the coordinate `temperature`.
-    by : {"temperature", "chain"}
-        Chains of equal temperature pooled, or one row per chain.
-    discard : float in [0, 1) or int
-        Draws left out at the start of each chain: a fraction, or a number.
     fit : (float, float), optional
         Lags between which the slope is taken, in units of time; by default found as above.
 
@@ -87,9 +71,9 @@ def diffusion(
     ------
     ConfigError
         If the position is wrapped along the coordinate, chains have left by an absorbing boundary, times or
-        temperatures make no sense, or a coordinate or window does not exist.
+        temperatures make no sense, a coordinate or window does not exist, or fewer than 9 draws remain.
     ShapeError
-        If there are no positions, or fewer than 9 draws remain.
+        If there are no positions.
 
     Notes
     -----
@@ -155,7 +139,7 @@ def _columns(run: Any, coordinate: Any) -> tuple[list[Any] | None, list[Any]]:
 
 def _one(series: Series, by: str, discard: Any, fit: Any) -> xr.Dataset:
     groups = grouping(series, by)
-    start = first_kept(discard, series.draws)
+    start = first_kept(discard, series.draws, 9)
     lags = _lags(series.draws - start - 1, sum(len(m) >= FEW_CHAINS for m in groups.members) == groups.count, groups)
     shape = (groups.count, len(lags))
     scalars = ("velocity", "velocity_stderr", "diffusion", "diffusion_stderr", "fit_start", "fit_end")
@@ -165,29 +149,27 @@ def _one(series: Series, by: str, discard: Any, fit: Any) -> xr.Dataset:
     flags = {name: np.zeros(groups.count, bool) for name in ("resolved", "stationary")}
     length, needed = Length.of(series.values), np.full(groups.count, np.nan)
     counts = {name: np.zeros(groups.count, np.int64) for name in ("chains_used", "chains_dropped")}
-    for bundle in bundles(series, groups):
-        for place, g in enumerate(bundle.groups):
-            chains = bundle.chains[bundle.owner == place]
-            counts["chains_used"][g], counts["chains_dropped"][g] = len(chains), bundle.dropped[place]
-            if not len(chains):
-                continue
-            values = series.read(chains)[:, start:]
-            moves = Displacements.of(pieces(values), lags, float(groups.spacing[g]))
-            for name, (value, error) in moves.curves().items():
-                rows[name][g], rows[f"{name}_stderr"][g] = value, error
-            window = moves.window(fit)
-            flags["resolved"][g] = window is not None and moves.trusted(window)
-            if not flags["resolved"][g]:  # without a window the slope has not settled in all of the run
-                longer = np.inf if window is None else moves.longer(window)
-                needed[g] = length.count * longer if longer > 1 else np.nan
-            if flags["resolved"][g] and window is not None:
-                found["diffusion"][g], found["diffusion_stderr"][g] = moves.coefficient(window)
-                found["fit_start"][g], found["fit_end"][g] = (lag * groups.spacing[g] for lag in window)
-            found["velocity"][g], spread = moves.velocity()
-            stuck = window is not None and not flags["resolved"][g]
-            if not stuck and (flags["resolved"][g] or len(chains) >= FEW_CHAINS):
-                found["velocity_stderr"][g] = spread
-            flags["stationary"][g] = halves_agree(values, window, float(groups.spacing[g]))
+    for g, chains, dropped in finite_chains(series, groups):
+        counts["chains_used"][g], counts["chains_dropped"][g] = len(chains), dropped
+        if not len(chains):
+            continue
+        values = series.read(chains)[:, start:]
+        moves = Displacements.of(pieces(values), lags, float(groups.spacing[g]))
+        for name, (value, error) in moves.curves().items():
+            rows[name][g], rows[f"{name}_stderr"][g] = value, error
+        window = moves.window(fit)
+        flags["resolved"][g] = window is not None and moves.trusted(window)
+        if not flags["resolved"][g]:  # without a window the slope has not settled in all of the run
+            longer = np.inf if window is None else moves.longer(window)
+            needed[g] = length.count * longer if longer > 1 else np.nan
+        if flags["resolved"][g] and window is not None:
+            found["diffusion"][g], found["diffusion_stderr"][g] = moves.coefficient(window)
+            found["fit_start"][g], found["fit_end"][g] = (lag * groups.spacing[g] for lag in window)
+        found["velocity"][g], spread = moves.velocity()
+        stuck = window is not None and not flags["resolved"][g]
+        if not stuck and (flags["resolved"][g] or len(chains) >= FEW_CHAINS):
+            found["velocity_stderr"][g] = spread
+        flags["stationary"][g] = halves_agree(values, window, float(groups.spacing[g]))
     dataset = describe(
         found
         | flags
@@ -208,21 +190,13 @@ def _with_units(dataset: xr.Dataset, series: Series) -> xr.Dataset:
     x, t = series.units, series.time_units
     square = "1" if x == "1" else f"({x})^2"
     known = {"{v}": f"{x}/{t}", "{d}": f"{square}/{t}", "{s}": square, "{t}": t}
-    for name in _NAMES:
+    for name in GLOSSARY["diffusion"]:
         for one in (name, f"{name}_stderr"):
             if one in dataset:
                 dataset[one].attrs.clear()
-    return annotate(dataset, x, t, {name: (text, known.get(units, units)) for name, (text, units) in _NAMES.items()})
-
-
-def first_kept(discard: Any, draws: int) -> int:
-    whole = isinstance(discard, int | np.integer) and not isinstance(discard, bool)
-    if not whole and not (isinstance(discard, float) and 0 <= discard < 1):
-        raise ConfigError(f"discard must be a fraction in [0, 1) or a number of draws, got {discard!r}")
-    start = int(discard) if whole else int(discard * draws)
-    if start < 0 or draws - start < 9:
-        raise ShapeError(f"{draws} draws of which {start} are left out: 9 or more must remain, and discard be positive")
-    return start
+    return annotate(
+        dataset, x, t, {name: (text, known.get(units, units)) for name, (text, units) in GLOSSARY["diffusion"].items()}
+    )
 
 
 def _lags(most: int, whole: bool, groups: Any) -> IntArray:

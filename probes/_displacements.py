@@ -11,7 +11,7 @@ from scipy.special import stdtrit
 
 from landscape.errors import ConfigError
 from landscape.probes._series import FloatArray, IntArray
-from landscape.statistics import student_factor, widen
+from landscape.statistics import standard_error, student_factor, widen
 
 __all__ = ["FEW_CHAINS", "PIECES", "Displacements", "halves_agree", "pieces"]
 
@@ -71,17 +71,14 @@ class Displacements:
         return float(max(len(self.whole) - 1, 1))
 
     def _mean(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Mean over the pieces and its error, NaN where they do not differ at all."""
-        count = len(values)
-        if count < 2:
-            return values.mean(axis=0), np.full(values.shape[1:], np.nan)
-        scatter = values.std(axis=0, ddof=1)
-        return values.mean(axis=0), np.where(scatter > 0, scatter / np.sqrt(count), np.nan)
+        """Mean over the pieces and its error without Student's factor, NaN where they do not differ at all."""
+        error = standard_error(values) / student_factor(self.freedom)
+        return values.mean(axis=0), np.where(error > 0, error, np.nan)
 
     def velocity(self) -> tuple[float, float]:
         """v and its error."""
         mean, error = self._mean(self.whole / (self.length * self.spacing))
-        return float(mean), float(error * student_factor(np.array(self.freedom)))
+        return float(mean), float(error * student_factor(self.freedom))
 
     @property
     def variances(self) -> FloatArray:
@@ -94,7 +91,7 @@ class Displacements:
 
     def curves(self) -> dict[str, tuple[FloatArray, FloatArray]]:
         """Mean square and variance of displacements against lag, with errors."""
-        factor = student_factor(np.array(self.freedom))
+        factor = student_factor(self.freedom)
         found = {}
         for name, values in (
             ("mean_squared_displacement", self.second),
@@ -164,7 +161,7 @@ class Displacements:
     def coefficient(self, window: tuple[int, int]) -> tuple[float, float]:
         """D and its error."""
         mean, error = self._mean(self.slopes([window])[:, 0])
-        return float(mean), float(widen(mean, error * student_factor(np.array(self.freedom)), 0.5))
+        return float(mean), float(widen(mean, error * student_factor(self.freedom), 0.5))
 
     def trusted(self, window: tuple[int, int]) -> bool:
         """Whether the coefficient is known well enough that its error can be believed."""

@@ -12,26 +12,15 @@ from numpy.typing import NDArray
 from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.probes._describe import annotate
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes._projected import FloatArray, Projected
 from landscape.probes.registry import PROJECTED, probe
-from landscape.statistics import student_factor
+from landscape.statistics import student_factor, weighted_line
 
 __all__ = ["drift"]
 
 FEW_CHAINS = 8  # below which errors come from pieces of the chains
 PIECES = 20
-
-_NAMES = {
-    "velocity": ("drift velocity along the path", "1/time"),
-    "diffusion": ("diffusion constant along the path", "1/time"),
-    "count": ("displacements", "1"),
-    "energetic_force": ("drift velocity at temperature 0, from the regression on temperature", "1/time"),
-    "entropic_force": ("growth of the drift velocity with temperature", "1/(time energy)"),
-    "chi_square": ("weighted squares of the regression's residuals", "1"),
-    "degrees": ("degrees of freedom of the regression", "1"),
-    "arc_length": ("arc length along the path", "1"),
-    "temperature": ("temperature", "energy"),
-}
 
 
 @probe("confinement.drift", PROJECTED)
@@ -65,10 +54,6 @@ def drift(
         `entropic_force` (arc_length) with errors, `chi_square` and `degrees`: NaN with fewer than two temperatures.
         The entropic force is per unit of temperature: -(1/2) d/ds log det H_perp for isotropic noise and k steps that
         equilibrate the directions across the path.
-
-    Raises
-    ------
-    ConfigError, ShapeError
 
     Notes
     -----
@@ -124,7 +109,7 @@ def drift(
             "bin_edges": edges,
         },
     )
-    return annotate(dataset, names=_NAMES)
+    return annotate(dataset, names=GLOSSARY["drift"])
 
 
 def _edges(series: Projected, bins: Any, range: Any) -> FloatArray:
@@ -187,18 +172,12 @@ def _regression(temperature: FloatArray, velocity: FloatArray, stderr: FloatArra
     floor = 1e-6 * np.nanmax(stderr, axis=0, initial=0.0, keepdims=True)
     error = np.maximum(stderr, floor)
     weight = np.where(np.isfinite(velocity) & (error > 0), 1 / error**2, 0.0)
-    v = np.nan_to_num(velocity)
     degrees = (weight > 0).sum(axis=0) - 2
+    line = weighted_line(temperature[:, None], np.nan_to_num(velocity), weight)
     with np.errstate(invalid="ignore", divide="ignore"):
-        total = weight.sum(axis=0)
-        middle = (weight * temperature[:, None]).sum(axis=0) / total
-        away = temperature[:, None] - middle
-        spread = (weight * away**2).sum(axis=0)
-        slope = (weight * away * v).sum(axis=0) / spread
-        level = (weight * v).sum(axis=0) / total
-        chi_square = (weight * (v - level - slope * away) ** 2).sum(axis=0)
         values = (
-            level - slope * middle, np.sqrt(1 / total + middle**2 / spread), slope, np.sqrt(1 / spread), chi_square,
+            line.level - line.slope * line.middle, np.sqrt(1 / line.total + line.middle**2 / line.spread),
+            line.slope, np.sqrt(1 / line.spread), line.chi_square,
         )  # fmt: skip
     for name, value in zip(names, values, strict=True):
         found[name] = np.where(degrees >= 0, value, np.nan)

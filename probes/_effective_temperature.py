@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 import xarray as xr
 
+from landscape.checks import finite_number, one_of, whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.notices import warn
 from landscape.potentials.modes import plain_modes
 from landscape.potentials.positions import aligned, labelled, plain_array, stored
-from landscape.probes._batch_temperature import Sampling, check_sampling, noise_factor
+from landscape.probes._batch_temperature import SAMPLINGS, Sampling, noise_factor
 from landscape.probes._describe import annotate
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes._series import FloatArray
 from landscape.probes._tail_index import tail_index
 from landscape.probes.registry import POSITIONS, probe
@@ -29,13 +31,6 @@ _LAWS = {
     "independent": "f = 1 - B / n (subsets independent of each other)",
     "replacement": "f = 1 - 1 / n (with replacement)",
     "epoch": "the noise of an epoch adds up to zero: no temperature, see batch_temperature",
-}
-
-_NAMES = {
-    "temperature": ("effective temperature of minibatch noise", "1"),
-    "noise_trace": ("trace of the covariance of the gradients of single samples", "1"),
-    "alignment": ("cosine between the covariance of gradients and the Hessian", "1"),
-    "tail_index": ("tail index of the norms of the gradients' deviations", "1"),
 }
 
 
@@ -170,7 +165,7 @@ def effective_temperature(
         hessian_vector_products=min(int(probes), int(points.shape[-1])),
         seed=int(seed),
     )
-    return annotate(dataset, names=_NAMES)
+    return annotate(dataset, names=GLOSSARY["effective_temperature"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,17 +181,12 @@ class _Setting:
     seed: int
 
     def __post_init__(self) -> None:
-        if not 0 < self.lr < np.inf:
-            raise ConfigError(f"got lr={self.lr!r}; expected a positive number")
-        check_sampling(self.sampling)
-        for name, least in (("batch_size", 1), ("probes", 2)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or int(value) != value or value < least:
-                raise ConfigError(f"got {name}={value!r}; expected a whole number of at least {least}")
-        if not 0 <= self.momentum < 1:
-            raise ConfigError(f"got momentum={self.momentum!r}; expected a number in [0, 1)")
-        if not 0 < self.tail <= 0.5:
-            raise ConfigError(f"got tail={self.tail!r}; expected a fraction in (0, 0.5]")
+        finite_number("lr", self.lr, above=0)
+        one_of("sampling", self.sampling, SAMPLINGS)
+        whole_number("batch_size", self.batch_size)
+        whole_number("probes", self.probes, least=2)
+        finite_number("momentum", self.momentum, least=0, below=1)
+        finite_number("tail", self.tail, above=0, most=0.5)
 
     def scale(self, samples: int, dim: int) -> float:
         """Effective temperature per unit of tr C."""
@@ -334,7 +324,7 @@ class _Ratio:
     @property
     def variance(self) -> float:
         count = self.above.size
-        return float(np.var(self.above - 0.5 * self.below, ddof=1) / count * student_factor(np.array(count - 1.0)) ** 2)
+        return float(np.var(self.above - 0.5 * self.below, ddof=1) / count * student_factor(count - 1.0) ** 2)
 
     @property
     def bias(self) -> float:

@@ -9,9 +9,8 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from landscape.probes._describe import annotate, describe
-from landscape.probes._diffusion import first_kept
 from landscape.probes._displacements import FEW_CHAINS, Displacements, halves_agree, pieces
-from landscape.probes._series import as_series, bundles, grouping
+from landscape.probes._series import as_series, finite_chains, first_kept, grouping
 from landscape.probes.registry import Reading, probe
 
 __all__ = ["entropy_production"]
@@ -47,20 +46,12 @@ def entropy_production(
         A run that recorded ``"entropy_production"``, at any cadence.
     temperature : float or array, shape ``(chain,)``, optional
         Overrides the coordinate `temperature`, by which chains are grouped.
-    by : {"temperature", "chain"}
-        Chains of equal temperature pooled, or one row per chain.
-    discard : float in [0, 1) or int
-        Draws left out at the start of each chain: a fraction, or a number.
 
     Returns
     -------
     xarray.Dataset
         On `temperature` or `chain`: ``rate`` with ``rate_stderr``, per time; ``stationary``, whether the halves agree;
         ``chains_used`` and ``chains_dropped`` (not finite).
-
-    Raises
-    ------
-    ConfigError, ShapeError
 
     Notes
     -----
@@ -86,23 +77,21 @@ def entropy_production(
     True
     """
     series = as_series(run, temperature, variable="entropy_production", shortest=9)
-    groups, start = grouping(series, by), first_kept(discard, series.draws)
+    groups, start = grouping(series, by), first_kept(discard, series.draws, 9)
     found: dict[str, Any] = {name: np.full(groups.count, np.nan) for name in ("rate", "rate_stderr")}
     found["stationary"] = np.zeros(groups.count, bool)
     found |= {name: np.zeros(groups.count, np.int64) for name in ("chains_used", "chains_dropped")}
-    for bundle in bundles(series, groups):
-        for place, g in enumerate(bundle.groups):
-            chains = bundle.chains[bundle.owner == place]
-            found["chains_used"][g], found["chains_dropped"][g] = len(chains), bundle.dropped[place]
-            if not len(chains):
-                continue
-            values, spacing = series.read(chains)[:, start:], float(groups.spacing[g])
-            parts = pieces(values)
-            moves = Displacements.of(parts, LAGS[parts.shape[1] > LAGS], spacing)
-            found["rate"][g], error = moves.velocity()
-            if len(chains) >= FEW_CHAINS or moves.window(None) is not None:
-                found["rate_stderr"][g] = error
-            found["stationary"][g] = halves_agree(values, None, spacing)
+    for g, chains, dropped in finite_chains(series, groups):
+        found["chains_used"][g], found["chains_dropped"][g] = len(chains), dropped
+        if not len(chains):
+            continue
+        values, spacing = series.read(chains)[:, start:], float(groups.spacing[g])
+        parts = pieces(values)
+        moves = Displacements.of(parts, LAGS[parts.shape[1] > LAGS], spacing)
+        found["rate"][g], error = moves.velocity()
+        if len(chains) >= FEW_CHAINS or moves.window(None) is not None:
+            found["rate_stderr"][g] = error
+        found["stationary"][g] = halves_agree(values, None, spacing)
     dataset = describe(
         found,
         groups,

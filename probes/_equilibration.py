@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from landscape.errors import ConfigError
+from landscape.checks import one_of
 from landscape.probes._correlation import fft_size, long_run, power, products
 from landscape.probes._describe import describe
-from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray, as_series, bundles, grouping
+from landscape.probes._series import BoolArray, Bundle, FloatArray, IntArray, as_series, bundles, first_kept, grouping
 from landscape.probes.registry import ENERGIES, probe
 from landscape.statistics import student_factor
 
@@ -37,21 +37,9 @@ def starts(bundle: Bundle, discard: str | float | int) -> tuple[IntArray, BoolAr
     """
     draws = bundle.series.draws
     if isinstance(discard, str):
-        if discard != "auto":
-            raise ConfigError(f"got discard={discard!r}; expected 'auto', a fraction in [0, 1) or a number of draws")
+        one_of("discard, unless it is a fraction or a number of draws,", discard, ("auto",))
         return _search(bundle)
-    if isinstance(discard, (int, np.integer)) and not isinstance(discard, bool):
-        first = int(discard)
-        sensible = first >= 0
-    elif isinstance(discard, (float, np.floating)):
-        sensible = 0.0 <= float(discard) < 1.0
-        first = int(float(discard) * draws) if sensible else 0
-    else:
-        sensible, first = False, 0
-    if not sensible:
-        raise ConfigError(f"got discard={discard!r}; expected 'auto', a fraction in [0, 1) or a number of draws")
-    if draws - first < _LEFT:
-        raise ConfigError(f"discard={discard!r} leaves {draws - first} of {draws} draws; keep {_LEFT} at least")
+    first = first_kept(discard, draws, _LEFT)
     return np.full(bundle.size, first, dtype=np.intp), np.ones(bundle.size, dtype=bool)
 
 
@@ -163,12 +151,8 @@ def equilibration(x: Any, *, by: str = "chain", temperature: ArrayLike | None = 
 
     Parameters
     ----------
-    x : DataArray, Dataset or array, dims ``(chain, draw)`` or ``(draw,)``
-        The series; of a Dataset its `energy`.
     by : {"chain", "temperature"}
         One start per chain, or one per temperature.
-    temperature : float or array, shape ``(chain,)``, optional
-        Overrides the coordinate.
 
     Returns
     -------

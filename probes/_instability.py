@@ -36,10 +36,6 @@ def instability(values: Any, dim: str = "pivot", *, stderr: Any = None) -> xr.Da
         `difference`, `ratio` and `mean` along the dim, on the other dims, each with its `_stderr` where errors were
         given, with what noise is likely to have lifted the maximum by; `highest`, the coordinate at the maximum.
 
-    Raises
-    ------
-    ShapeError, ConfigError
-
     Notes
     -----
     The ratio, which is what Di Carlo et al. use, grows without bound as q goes to 0: of a loss that interpolates it

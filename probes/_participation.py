@@ -49,8 +49,6 @@ def participation_ratio(
     ----------
     sample_energies : DataArray, Dataset or array, dims ``([chain,] [draw,] sample)``
         Losses of single samples; of a Dataset its `sample_energies`. The last axis of an array is `sample`.
-    temperature : float or array, shape ``(chain,)``, optional
-        Overrides the coordinate.
     by : {"chain", "temperature"}
         One average per chain, or chains of equal temperature pooled.
     discard : "auto", float in [0, 1) or int

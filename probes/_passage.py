@@ -8,12 +8,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from landscape.checks import finite_number
 from landscape.errors import ConfigError
 from landscape.probes._describe import annotate
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes._pairs import refuse_pairs
 from landscape.probes._projected import FloatArray, Projected, first_zero
 from landscape.probes.registry import PROJECTED, probe
-from landscape.statistics import error_of_mean
+from landscape.statistics import NORMAL, error_of_mean
 
 __all__ = ["first_passage"]
 
@@ -31,8 +33,6 @@ def first_passage(run: Any, at: float, *, continuity: bool = True) -> xr.Dataset
 
     Parameters
     ----------
-    run : xarray.Dataset
-        With projections onto a path.
     at : float
         Arc length of the target.
     continuity : bool
@@ -49,10 +49,6 @@ def first_passage(run: Any, at: float, *, continuity: bool = True) -> xr.Dataset
         of passages, which supposes an exponential distribution (attribute `estimator`). It is NaN where none did. The
         error reaches to the farther end of the 95 % interval, of the exponential distribution where not all did, and is
         lengthened for few and for skewed times where all did, of which three are needed.
-
-    Raises
-    ------
-    ConfigError
 
     Notes
     -----
@@ -76,8 +72,7 @@ def first_passage(run: Any, at: float, *, continuity: bool = True) -> xr.Dataset
     """
     series = Projected.of(run)
     refuse_pairs(run)
-    if isinstance(at, bool) or not isinstance(at, int | float) or not 0 <= at <= series.length:
-        raise ConfigError(f"at must be an arc length from 0 to {series.length:g}, the length of the path, got {at!r}")
+    finite_number("at", at, least=0, most=series.length)
     passage = np.full(len(series.arc), np.nan)
     rows = []
     for temperature, chains in series.by_temperature():
@@ -105,16 +100,7 @@ def first_passage(run: Any, at: float, *, continuity: bool = True) -> xr.Dataset
             "conventions": "time counts from the start of the run",
         },
     )
-    names_of = {
-        "first_passage_time": ("mean time of the first passage", "{t}"),
-        "passage_time": ("time of the first passage", "{t}"),
-        "reached": ("fraction of the chains that reached the target", "1"),
-        "chains_lost": ("chains that were not finite any more before they reached it, watched until then", "1"),
-        "correction": ("how much nearer the target was taken", "1"),
-        "chain_temperature": ("temperature of the chain", "energy"),
-        "temperature": ("temperature", "energy"),
-    }
-    return annotate(dataset, time_units="time", names=names_of)
+    return annotate(dataset, time_units="time", names=GLOSSARY["first_passage"])
 
 
 def _watched(arc: FloatArray, time: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
@@ -135,7 +121,7 @@ def _mean(passage: FloatArray, watched: FloatArray) -> tuple[float, float, float
     if made.all():
         return float(passage.mean()), float(error_of_mean(passage, positive=True)), 1.0
     total = float(np.where(made, passage, watched).sum())
-    from landscape.probes.rates.intervals import NORMAL, rate_interval  # its room needs torch
+    from landscape.probes.rates.intervals import rate_interval  # its room needs torch
 
     _, _, low, _ = rate_interval(count, total)  # its lower end is the farther one of the time
     return total / count, float((1.0 / low - total / count) / NORMAL), count / len(passage)

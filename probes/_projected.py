@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.positions import plain_array
 from landscape.probes._pairs import pair_of_chains
+from landscape.statistics import equal_rows
 from landscape.storage.files import read_spec
 
 __all__ = ["FloatArray", "Projected", "first_zero"]
@@ -106,7 +107,7 @@ class Projected:
 
     def by_temperature(self) -> list[tuple[float, NDArray[np.intp]]]:
         """Temperatures in rising order, each with its chains."""
-        return [(float(t), np.flatnonzero(self.temperature == t)) for t in np.unique(self.temperature)]
+        return [(t, chains) for (t,), chains in equal_rows(self.temperature)]
 
 
 def _momentum(run: xr.Dataset, chains: int) -> FloatArray:

@@ -7,27 +7,17 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from landscape.checks import finite_number
 from landscape.errors import ConfigError
 from landscape.probes._describe import annotate
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes._needed import Length, every_needed, in_units
 from landscape.probes._pairs import means_of_pairs
 from landscape.probes._projected import FloatArray, Projected, first_zero
 from landscape.probes.registry import PROJECTED, probe
-from landscape.statistics import NORMAL, student_factor
+from landscape.statistics import NORMAL, standard_error
 
 __all__ = ["relaxation"]
-
-_NAMES = {
-    "relaxation_time": ("time in which the mean distance from the target falls by e", "{t}"),
-    "effective_relaxation_time": ("relaxation time divided by 1 - momentum", "{t}"),
-    "fine": ("whether the relaxation lasts longer than the time between projections", "1"),
-    "reached": ("whether the distance fell that far", "1"),
-    "relative_distance": ("mean distance from the target in units of that at the start", "1"),
-    "time": ("time since the start", "{t}"),
-    "target": ("arc length of the target", "1"),
-    "temperature": ("temperature", "energy"),
-    "chains_dropped": ("chains left out because a projection of theirs is not finite", "1"),
-}
 
 
 @probe("confinement.relaxation", PROJECTED)
@@ -40,8 +30,6 @@ def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = Non
 
     Parameters
     ----------
-    run : xarray.Dataset
-        With projections onto a path.
     target : {"start", "end"} or float, optional
         s*: an end of the path or an arc length. Left out, the end towards which the chains moved on average.
 
@@ -85,7 +73,7 @@ def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = Non
     series = Projected.of(run)
     groups = series.by_temperature()
     steps = series.arc.shape[1]
-    found = {name: np.full(len(groups), np.nan) for name in _NAMES if name.endswith("_time")}
+    found = {name: np.full(len(groups), np.nan) for name in GLOSSARY["relaxation"] if name.endswith("_time")}
     found |= {"relaxation_time_stderr": np.full(len(groups), np.nan), "target": np.full(len(groups), np.nan)}
     found["effective_relaxation_time_stderr"] = np.full(len(groups), np.nan)
     found |= {name: np.full(len(groups), np.nan) for name in ("steps_needed", "every_needed")}
@@ -131,7 +119,7 @@ def relaxation(run: Any, *, target: Literal["start", "end"] | float | None = Non
         {"temperature": [t for t, _ in groups], "time": (both, time)},
         {"title": "Relaxation along a path", "conventions": "distance along the path, averaged over chains"},
     )
-    return in_units(annotate(dataset, time_units="time", names=_NAMES), length)
+    return in_units(annotate(dataset, time_units="time", names=GLOSSARY["relaxation"]), length)
 
 
 def _length(run: Any) -> Length:
@@ -148,21 +136,14 @@ def _goal(target: Any, arc: FloatArray, length: float) -> float:
         return 0.0 if arc[:, -1].mean() < arc[:, 0].mean() else length
     if target in ("start", "end"):
         return 0.0 if target == "start" else length
-    if isinstance(target, bool) or not isinstance(target, int | float) or not 0 <= target <= length:
-        raise ConfigError(f'target must be "start", "end" or an arc length from 0 to {length:g}, got {target!r}')
-    return float(target)
+    return finite_number('target, unless it is "start" or "end",', target, least=0, most=length)
 
 
 def _ratio(distance: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Mean distance in units of the first, with the error of the ratio."""
     mean = distance.mean(axis=0)
     ratio = mean / mean[0]
-    count = len(distance)
-    if count < 2:
-        return ratio, np.full_like(ratio, np.nan)
-    rest = distance - ratio * distance[:, :1]
-    factor = student_factor(np.array(count - 1.0))
-    return ratio, factor * rest.std(axis=0, ddof=1) / (np.sqrt(count) * mean[0])
+    return ratio, standard_error(distance - ratio * distance[:, :1]) / mean[0]
 
 
 def _passage(distance: FloatArray, time: FloatArray) -> tuple[float, float]:

@@ -24,6 +24,8 @@ __all__ = [
     "as_series",
     "bundles",
     "check_own",
+    "finite_chains",
+    "first_kept",
     "grouping",
 ]
 
@@ -181,6 +183,23 @@ def check_own(own: ArrayLike, given: ArrayLike) -> None:
         )
 
 
+def first_kept(discard: Any, draws: int, least: int) -> int:
+    """First draw of those that are kept, where so many at least must be.
+
+    Raises
+    ------
+    ConfigError
+        If `discard` is neither a fraction in [0, 1) nor a number of draws, or leaves fewer.
+    """
+    whole = isinstance(discard, int | np.integer) and not isinstance(discard, bool)
+    if not (isinstance(discard, float | np.floating) and 0.0 <= discard < 1.0) and not (whole and discard >= 0):
+        raise ConfigError(f"got discard={discard!r}; expected a fraction in [0, 1) or a number of draws")
+    start = int(discard) if whole else int(float(discard) * draws)
+    if draws - start < least:
+        raise ConfigError(f"discard={discard!r} leaves {draws - start} of {draws} draws; keep {least} at least")
+    return start
+
+
 def grouping(series: Series, by: str) -> Groups:
     """Group chains: each alone (``by="chain"``) or those of equal temperature (``by="temperature"``).
 
@@ -275,6 +294,13 @@ def bundles(series: Series, groups: Groups) -> Iterator[Bundle]:
         batch.append(g)
         held += members.size
     yield _bundle(series, groups, batch)
+
+
+def finite_chains(series: Series, groups: Groups) -> Iterator[tuple[int, IntArray, int]]:
+    """Number of each group, those of its chains that are finite, and how many are not."""
+    for bundle in bundles(series, groups):
+        for place, group in enumerate(bundle.groups):
+            yield int(group), bundle.chains[bundle.owner == place], int(bundle.dropped[place])
 
 
 def _bundle(series: Series, groups: Groups, batch: list[int]) -> Bundle:

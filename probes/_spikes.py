@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import gammaincinv
 
-from landscape.errors import ConfigError
+from landscape.checks import finite_number
 from landscape.probes._describe import describe
 from landscape.probes._series import FloatArray, IntArray, as_series, bundles, grouping
 from landscape.probes.registry import ENERGIES, probe
@@ -31,8 +31,6 @@ def spikes(x: Any, *, factor: float = 2.0) -> xr.Dataset:
 
     Parameters
     ----------
-    x : DataArray, Dataset or array, dims ``(chain, draw)`` or ``(draw,)``
-        The series; of a Dataset its `energy`.
     factor : float
         Threshold in units of the level expected; at least 1.
 
@@ -64,8 +62,7 @@ def spikes(x: Any, *, factor: float = 2.0) -> xr.Dataset:
     (1, 0.01)
     """
     series = as_series(x)
-    if not (isinstance(factor, (int, float, np.number)) and 1 <= factor < np.inf):
-        raise ConfigError(f"got factor={factor!r}; expected a finite number of at least 1")
+    finite_number("factor", factor, least=1)
     groups = grouping(series, "chain")
     columns = {name: np.full(series.chains, np.nan) for name in _COLUMNS}
     columns["count"][:] = -1.0

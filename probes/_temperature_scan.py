@@ -11,6 +11,7 @@ from scipy.special import chdtrc
 from landscape.errors import ConfigError
 from landscape.probes._describe import annotate
 from landscape.probes._estimation import longer_needed
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes._series import BoolArray, FloatArray
 from landscape.probes.registry import probe, result_of
 
@@ -19,20 +20,6 @@ __all__ = ["temperature_scan"]
 _NEEDED = ("mean", "variance", "half_time", "rate_times_temperature")
 _SCATTER = 0.05
 _HIGHEST_DEGREE = 7
-_NAMES = {
-    "deviation": ("standard deviation", "{x}"),
-    "length_scale": ("length sqrt(T tau) diffused in a half-life", "1"),
-    "fluctuation_relation": ("variance divided by T^2 d mean / dT", "1"),
-    "mean_fluctuation_relation": ("variance divided by T^2 d mean / dT, averaged over temperatures", "1"),
-    "fluctuation_relation_chi2": ("chi-square of ln(fluctuation relation) against 0", "1"),
-    "fluctuation_relation_p_value": ("probability of a larger chi-square if the relation holds", "1"),
-    "mean_rate_times_temperature": ("rate of the Gamma law times temperature, averaged over temperatures", "1"),
-    "mean_exponent": ("exponent of the mean", "1"),
-    "deviation_exponent": ("exponent of the standard deviation", "1"),
-    "half_time_exponent": ("exponent of the half-life", "1"),
-    "rate_times_temperature_exponent": ("exponent of the rate of the Gamma law times temperature", "1"),
-    "used": ("temperature used in the fits", "1"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +130,7 @@ def temperature_scan(summary: xr.Dataset) -> xr.Dataset:
         left_out="; ".join(reasons) or "none",
     )
     energy_units = str(summary["mean"].attrs.get("units", "1"))
-    return annotate(scan, energy_units, str(summary["half_time"].attrs.get("units", "1")), _NAMES)
+    return annotate(scan, energy_units, str(summary["half_time"].attrs.get("units", "1")), GLOSSARY["temperature_scan"])
 
 
 def _check(summary: xr.Dataset) -> None:

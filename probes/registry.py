@@ -16,6 +16,7 @@ from typing import Any, Final, ParamSpec
 import xarray as xr
 
 from landscape.arguments import guarded
+from landscape.docstrings import documented
 from landscape.errors import ConfigError
 from landscape.provenance import measured_from
 
@@ -27,6 +28,22 @@ __all__ = [
 P = ParamSpec("P")
 
 ROOMS: Final = ("confinement", "curvature", "fluctuations", "free_energy", "rates")
+_USUAL: Final = {
+    "potential": "Potential",
+    "x": "DataArray, Dataset or array, dims ``(chain, draw)`` or ``(draw,)``\nThe series; of a Dataset its `energy`.",
+    "run": "xarray.Dataset\nWith projections onto a path.",
+    "coordinate": "name, number, formula, vector or callable\nq(x), as for `landscape.Restrain`.",
+    "temperature": "float or array, shape ``(chain,)``, optional\nOverrides the coordinate `temperature`.",
+    "by": '{"temperature", "chain"}\nChains of equal temperature pooled, or one row per chain.',
+    "discard": "float in [0, 1) or int\nDraws left out at the start of each chain: a fraction, or a number.",
+    "start": "array ``(dim,)`` or ``(at, dim)``, optional\nWhere q is moved from; the potential's default.",
+    "dt": "float\nFirst guess of the step size.",
+    "cores": "mapping\nTwo cores, as for `landscape.CoreSets`.",
+    "of": "str, optional\nWhat intervals are of.",
+    "bins": "int, or one for each coordinate",
+    "seed": "int",
+}
+_ENTRIES: Final = {name: f"{name} : {text}".replace("\n", "\n    ") for name, text in _USUAL.items()}
 _LANDSCAPES: Final = ("potential", "loss")  # what probes call the landscape
 
 
@@ -167,7 +184,7 @@ class Probe:
 def probe(
     name: str, reads: Reading = RUN, *, pictures: Sequence[str] | None = None
 ) -> Callable[[Callable[P, xr.Dataset]], Callable[P, xr.Dataset]]:
-    """Decorator that registers a function as a probe, guards its arguments, and signs its results.
+    """Decorator that registers a function as a probe, guards its arguments, signs its results, completes its docstring.
 
     Parameters
     ----------
@@ -181,6 +198,8 @@ def probe(
     drawn = (f"plot_{name.partition('.')[2]}",) if pictures is None else tuple(pictures)
 
     def enter(function: Callable[P, xr.Dataset]) -> Callable[P, xr.Dataset]:
+        documented(_ENTRIES, Raises="ConfigError, ShapeError")(function)
+
         @wraps(function)
         def measure(*arguments: P.args, **named: P.kwargs) -> xr.Dataset:
             return measured_from(function(*arguments, **named), name, [*arguments, *named.values()])

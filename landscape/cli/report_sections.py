@@ -18,7 +18,7 @@ from landscape.cli.report_figures import picture, pictures
 from landscape.errors import ConfigError, LandscapeError, StorageError
 from landscape.probes import confinement, fluctuations
 from landscape.report import Badge, Block, Code, Facts, Note, Section, Table
-from landscape.statistics import student_factor
+from landscape.statistics import standard_error
 from landscape.storage.files import read_spec
 from landscape.text import measured
 from landscape.toml_text import to_toml
@@ -158,9 +158,7 @@ def _projected(dataset: xr.Dataset) -> Iterable[Block]:
 def _exits(dataset: xr.Dataset) -> Facts:
     times = dataset.exit_time.values
     left = times[np.isfinite(times)]
-    degrees = np.array(left.size - 1.0)
-    error = left.std(ddof=1) / np.sqrt(left.size) * student_factor(degrees) if left.size > 1 else np.nan
-    mean = measured(float(left.mean()), float(error)).replace("+-", "±") if left.size else "-"
+    mean = measured(float(left.mean()), float(standard_error(left))).replace("+-", "±") if left.size else "-"
     return Facts([("chains that left", f"{left.size} of {times.size}"), ("mean exit time of these", mean)])
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 from landscape.capabilities import speaks_for
+from landscape.checks import one_of
 from landscape.engines.base import Engine, Plan, State
 from landscape.errors import ConfigError
 from landscape.integrators.compiled_rule import rule_of
@@ -26,8 +27,7 @@ def make_engine(plan: Plan, state: State, backend: Backend) -> tuple[Engine, str
     ConfigError
         If "compiled" is asked for and cannot run this plan, with the reason; or for an unknown name.
     """
-    if backend not in ("auto", "compiled", "batched"):
-        raise ConfigError(f'backend must be "auto", "compiled" or "batched", got {backend!r}')
+    one_of("backend", backend, ("auto", "compiled", "batched"))
     if backend != "batched":
         obstacle = why_not_compiled(plan)
         if obstacle is None:

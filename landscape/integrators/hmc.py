@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded_class
-from landscape.errors import ConfigError
+from landscape.checks import whole_number
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext
 from landscape.integrators.compiled_rule import BACK, DRIFT, LAST_KICK, PROPOSE, CompiledRule
 from landscape.integrators.masses import Mass, Stretch, check_mirrors, couples, lightest, stretch_of
@@ -77,9 +77,7 @@ class HMC(Integrator):
 
     def __post_init__(self) -> None:
         Integrator.__post_init__(self)
-        steps = self.leapfrog_steps
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ConfigError(f"leapfrog_steps must be a positive integer, got {steps!r}")
+        whole_number("leapfrog_steps", self.leapfrog_steps)
 
     def check_start(self, potential: Potential, position: Tensor, walls: Any) -> None:
         """Refuse mirrors beside a mass matrix, which mixes what a mirror turns round."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from landscape import random
 from landscape.arguments import guarded_class
+from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext
 from landscape.integrators.masses import Mass, Stretch, check_mirrors, lightest, stretch_of
@@ -87,9 +88,7 @@ class NUTS(Integrator):
 
     def __post_init__(self) -> None:
         Integrator.__post_init__(self)
-        depth = self.max_tree_depth
-        if isinstance(depth, bool) or not isinstance(depth, int) or not 1 <= depth <= 20:
-            raise ConfigError(f"max_tree_depth must be a whole number from 1 to 20, got {depth!r}")
+        whole_number("max_tree_depth", self.max_tree_depth, most=20)
 
     def check_start(self, potential: Potential, position: Tensor, walls: Any) -> None:
         """Refuse mirrors beside a mass matrix, and boundaries that absorb."""

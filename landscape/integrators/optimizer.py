@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landscape.arguments import guarded_class
+from landscape.checks import one_of
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive
 from landscape.integrators.optimizer_state import NotPlainError, numbers_of, restore, state_bytes
@@ -99,8 +100,7 @@ class Optimizer(Integrator):
         base_lr: PerChain | None = None,
         **more: Any,
     ) -> None:
-        if of not in ("parameters", "module"):
-            raise ConfigError(f'of must be "parameters" or "module", got {of!r}')
+        one_of("of", of, ("parameters", "module"))
         check_positive("lr", lr)
         if base_lr is not None:
             check_positive("base_lr", base_lr)

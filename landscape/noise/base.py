@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape import random
+from landscape.checks import one_of
 from landscape.codec import Described
-from landscape.errors import ConfigError
 from landscape.noise.forms import CompiledNoise, Spread
 from landscape.potentials.base import Potential
 from landscape.random import Precision
@@ -112,5 +112,4 @@ def check_precision(precision: str) -> None:
     ------
     ConfigError
     """
-    if precision not in ("float32", "float64"):
-        raise ConfigError(f'precision must be "float32" or "float64", got {precision!r}')
+    one_of("precision", precision, ("float32", "float64"))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded_class
+from landscape.checks import finite_number, one_of
 from landscape.errors import ConfigError
 from landscape.noise.base import Noise, check_precision, standard_normals
 from landscape.noise.forms import CompiledNoise, Spread
@@ -74,11 +75,8 @@ class HessianNoise(Noise):
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
-        if self.negative not in ("clip", "absolute", "raise"):
-            raise ConfigError(f'negative must be "clip", "absolute" or "raise", got {self.negative!r}')
-        factor = self.isotropic
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 <= factor < float("inf"):
-            raise ConfigError(f"isotropic must be a finite number of 0 or more, got {factor!r}")
+        one_of("negative", self.negative, ("clip", "absolute", "raise"))
+        finite_number("isotropic", self.isotropic, least=0)
         if self.coordinates is not None:
             if isinstance(self.coordinates, str):
                 raise ConfigError(f'coordinates must be a sequence of names: write ["{self.coordinates}"]')

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 from torch import Tensor
 
 from landscape.arguments import guarded_class
-from landscape.checks import true_or_false
-from landscape.errors import ConfigError
+from landscape.checks import true_or_false, whole_number
 from landscape.noise.base import Noise, check_precision, standard_normals
 from landscape.noise.forms import CompiledNoise
 from landscape.potentials.base import Potential
@@ -77,12 +75,7 @@ class ThermalNoise(Noise):
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
-        if (
-            isinstance(self.refinement, bool)
-            or not isinstance(self.refinement, int | np.integer)
-            or self.refinement < 1
-        ):
-            raise ConfigError(f"refinement must be a positive integer, got {self.refinement!r}")
+        whole_number("refinement", self.refinement)
         true_or_false("antithetic", self.antithetic)
 
     def draw(self, seed: int, chains: Tensor, step: int | Tensor, dim: int) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from landscape.arguments import guarded_class
+from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.observers.base import (
     Accumulator,
@@ -16,7 +17,6 @@ from landscape.observers.base import (
     Observer,
     Source,
     Variables,
-    check_count,
     check_observer,
     units_of,
 )
@@ -98,14 +98,10 @@ class Autocorrelation(Observer):
 
     def __post_init__(self) -> None:
         check_observer(self)
-        check_count("Autocorrelation(points=...)", self.points, 2)
-        check_count("Autocorrelation(levels=...)", self.levels)
+        whole_number("points", self.points, least=2)
+        whole_number("levels", self.levels, most=40)  # lags of 2^40 samples
         if self.points % 2:
             raise ConfigError(f"Autocorrelation(points=...) must be even, got {self.points}: half of them repeat")
-        if self.levels > 40:
-            raise ConfigError(
-                f"Autocorrelation(levels=...) must be 40 at most (lags of 2^40 samples), got {self.levels}"
-            )
 
     @property
     def lags(self) -> NDArray[np.int64]:
@@ -241,4 +237,4 @@ def _scatter(parts: FloatArray) -> FloatArray:
     own = (deviation**2).sum(axis=2)
     shared = (deviation[:, :, 1:] * deviation[:, :, :-1]).sum(axis=2)
     variance = (own + 2.0 * np.maximum(shared, 0.0)) / (count * (count - 1.0))
-    return np.asarray(np.sqrt(variance) * student_factor(np.array(count - 1.0)))
+    return np.asarray(np.sqrt(variance) * student_factor(count - 1.0))

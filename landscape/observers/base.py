@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from landscape.checks import whole_number
 from landscape.codec import Described
 from landscape.errors import ConfigError, ShapeError
 from landscape.observables import OBSERVABLES
@@ -23,7 +24,6 @@ __all__ = [
     "Observer",
     "Source",
     "Variables",
-    "check_count",
     "check_observer",
     "units_of",
 ]
@@ -126,7 +126,7 @@ class Accumulator(ABC):
     """
 
     def __init__(self, chains: int, width: int, state: Mapping[str, NDArray[Any]]) -> None:
-        self.chains, self.width = check_count("chains", chains), check_count("width", width)
+        self.chains, self.width = whole_number("chains", chains), whole_number("width", width)
         self.state = {"samples": np.zeros(chains, np.int64), **state}
 
     @property
@@ -223,19 +223,7 @@ def check_observer(observer: Observer) -> None:
             )
         object.__setattr__(observer, "of", tuple(names))
     if observer.every is not None:
-        check_count(f"{type(observer).__name__}(every=...)", observer.every)
-
-
-def check_count(name: str, value: Any, least: int = 1) -> int:
-    """The value as an integer of at least `least`.
-
-    Raises
-    ------
-    ConfigError
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ConfigError(f"{name} must be an integer of at least {least}, got {value!r}")
-    return int(value)
+        whole_number("every", observer.every)
 
 
 def units_of(of: Source, power: int = 1) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from landscape.arguments import guarded_class
+from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.observers.base import (
     Accumulator,
@@ -17,7 +18,6 @@ from landscape.observers.base import (
     Observer,
     Source,
     Variables,
-    check_count,
     check_observer,
     units_of,
 )
@@ -117,7 +117,7 @@ class Histogram(Observer):
         if not np.isfinite(limits).all() or not (limits[:, 0] < limits[:, 1]).all():
             raise ConfigError(f"Histogram(range=...) must be {both}, got {self.range!r}")
         return [
-            np.linspace(low, high, check_count("Histogram(bins=...)", count) + 1)
+            np.linspace(low, high, whole_number("bins", count) + 1)
             for count, (low, high) in zip(bins, limits, strict=True)
         ]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded
-from landscape.checks import whole_number
+from landscape.checks import finite_number, whole_number
 from landscape.errors import ConfigError
 from landscape.notices import warn
 from landscape.paths.band_checkpoint import BandState
@@ -23,7 +23,7 @@ from landscape.paths.evaluation import energies_at
 from landscape.paths.history import History
 from landscape.paths.path import Path
 from landscape.paths.relaxation import Motion, Spacing, finished_path, relax
-from landscape.paths.search import Descent, SharedSettings, begin_search, real_number, with_settings
+from landscape.paths.search import Descent, SharedSettings, begin_search, with_settings
 from landscape.paths.straight import path_given
 from landscape.paths.tangents import improved_tangents, perpendicular
 from landscape.potentials.base import Potential
@@ -133,7 +133,7 @@ def auto_neb(
     if not rates:
         raise ConfigError("auto_neb needs at least one cycle (lr, steps)")
     whole_number("insert", insert, least=0)
-    real_number("threshold", threshold, least=0.0)
+    finite_number("threshold", threshold, least=0.0)
     if checkpoint_every is not None:
         whole_number("checkpoint_every", checkpoint_every)
     pivots = 2 if path_given(start) is None else None

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.checks import an_instance
 from landscape.constraints import Constraint, resolve_walls
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
@@ -113,8 +114,7 @@ def domain_of(potential: Potential, constraint: Within) -> Domain:
     ConfigError
         For what `simulate` refuses, and for boundaries that absorb.
     """
-    if not isinstance(potential, Potential):
-        raise ConfigError(f"expected a potential first, got {type(potential).__name__}")
+    an_instance("potential", potential, Potential)
     walls = resolve_walls(potential, constraint)
     if walls.absorbs:
         raise ConfigError("a path has no use for walls that absorb: give Reflect or Periodic")

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded
-from landscape.checks import true_or_false
+from landscape.checks import finite_number, true_or_false
 from landscape.paths.path import Path
 from landscape.paths.relaxation import Rule, one_cycle
-from landscape.paths.search import SharedSettings, begin_search, real_number, with_settings
+from landscape.paths.search import SharedSettings, begin_search, with_settings
 from landscape.paths.tangents import improved_tangents, perpendicular
 from landscape.potentials.base import Potential
 
@@ -80,7 +80,7 @@ def neb(
     """
     true_or_false("climbing", climbing)
     search = begin_search(potential, start, end, pivots, steps, lr, settings)
-    stiffness = real_number("spring", 0.1 / lr if spring is None else spring, least=0.0)
+    stiffness = finite_number("spring", 0.1 / lr if spring is None else spring, least=0.0)
     return one_cycle(
         search, _nudged(stiffness, climbing), improved_tangents, lambda pivots: pivots, method="neb",
         spring=stiffness, climbing=climbing,

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, TypedDict, TypeVar, get_type_hints
 
 from torch import Tensor
 
-from landscape.checks import true_or_false, whole_number
-from landscape.errors import ConfigError
+from landscape.checks import finite_number, true_or_false, whole_number
 from landscape.paths.domain import Domain, Within, domain_of
 from landscape.paths.evaluation import Slopes
 from landscape.paths.straight import initial_pivots
 from landscape.potentials.base import Potential
 from landscape.random import check_seed
 
-__all__ = ["CurveSettings", "Descent", "Search", "SharedSettings", "begin_search", "real_number", "with_settings"]
+__all__ = ["CurveSettings", "Descent", "Search", "SharedSettings", "begin_search", "with_settings"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,9 +44,9 @@ class Descent:
         true_or_false("own_batches", self.own_batches)
         if self.pivots_at_once is not None:
             whole_number("pivots_at_once", self.pivots_at_once)
-        real_number("lr", self.lr, above=0.0)
-        real_number("momentum", self.momentum, least=0.0, below=1.0)
-        real_number("tolerance", self.tolerance, least=0.0)
+        finite_number("lr", self.lr, above=0.0)
+        finite_number("momentum", self.momentum, least=0.0, below=1.0)
+        finite_number("tolerance", self.tolerance, least=0.0)
 
     def slopes(self, potential: Potential) -> Slopes:
         """Energy and gradient on the minibatches of these settings."""
@@ -142,20 +140,3 @@ def begin_search(
     domain = domain_of(potential, all_settings["constraint"])
     moving = initial_pivots(potential, start, end, pivots, domain=domain, end_tolerance=all_settings["end_tolerance"])
     return Search(potential, domain, moving, descent, all_settings["progress"])
-
-
-def real_number(
-    name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf, below: float = math.inf
-) -> float:
-    """`value`, refused unless it is a finite number in that range.
-
-    Raises
-    ------
-    ConfigError
-    """
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not (number and value >= least and above < value < below):
-        wanted = [f"{word} {bound:g}" for word, bound in (("at least", least), ("above", above), ("below", below))]
-        wanted = [text for text in wanted if "inf" not in text]
-        raise ConfigError(f"{name} must be a finite number, {' and '.join(wanted)}, got {value!r}")
-    return float(value)

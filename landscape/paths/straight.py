@@ -10,7 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.arguments import guarded
-from landscape.checks import whole_number
+from landscape.checks import an_instance, whole_number
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
 from landscape.notices import warn
 from landscape.paths.domain import Domain
@@ -74,8 +74,7 @@ def initial_pivots(
     UserWarning
         If the gradient at an end is longer than `end_tolerance`: then it is no minimum.
     """
-    if not isinstance(potential, Potential):
-        raise ConfigError(f"expected a potential first, got {type(potential).__name__}")
+    an_instance("potential", potential, Potential)
     needs_energy("a search for a path", potential)
     given = path_given(start)
     if given is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from landscape.arguments import guarded_class
-from landscape.checks import whole_number
+from landscape.checks import finite_number, whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.losses.base import NamedLoss, spoken
 from landscape.potentials.positions import plain_array
@@ -162,8 +162,7 @@ class CrossEntropy(_Labelled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.label_smoothing, bool) or not 0 <= self.label_smoothing <= 1:
-            raise ConfigError(f"label_smoothing must be a number from 0 to 1, got {self.label_smoothing!r}")
+        finite_number("label_smoothing", self.label_smoothing, least=0, most=1)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of every sample ``(samples,)``."""

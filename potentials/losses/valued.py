@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from landscape.arguments import guarded_class
+from landscape.checks import finite_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.losses.base import NamedLoss, spoken
 from landscape.potentials.positions import plain_array
@@ -102,9 +103,7 @@ class Huber(_Valued):
     delta: float = 1.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.delta, bool) or not 0 < self.delta < math.inf:
-            raise ConfigError(f"delta must be a positive number, got {self.delta!r}")
-        object.__setattr__(self, "delta", float(self.delta))
+        object.__setattr__(self, "delta", finite_number("delta", self.delta, above=0))
 
     def _of(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return functional.huber_loss(outputs, targets.to(outputs), reduction="none", delta=self.delta)

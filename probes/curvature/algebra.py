@@ -13,6 +13,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from landscape.checks import finite_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.modes import plain_modes
 from landscape.probes.curvature.linear import as_linear
@@ -112,13 +113,13 @@ class Operator(ABC):
 
     def __mul__(self, factor: Any) -> Operator:
         """Multiple by a number."""
-        return Affine(self, _number(factor, "factor"), 0.0)
+        return Affine(self, finite_number("factor", factor), 0.0)
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: Any) -> Operator:
         """Fraction by a number other than 0."""
-        number = _number(divisor, "divisor")
+        number = finite_number("divisor", divisor)
         if number == 0.0:
             raise ConfigError("an operator cannot be divided by 0")
         return Affine(self, 1.0 / number, 0.0)
@@ -131,7 +132,7 @@ class Operator(ABC):
         """The matrix plus `by` times the identity."""
         if self.shape[0] != self.shape[1]:
             raise ShapeError(f"only a square matrix can be shifted, this one has shape {self.shape}")
-        return Affine(self, 1.0, _number(by, "by"))
+        return Affine(self, 1.0, finite_number("by", by))
 
     def __getitem__(self, index: Any) -> Operator:
         """The block of two slices, ``A[first:last, first:last]``."""
@@ -184,14 +185,6 @@ def _columns(operator: Operator, given: Any) -> np.ndarray:
 
 def _is_sparse(thing: Any) -> bool:
     return bool(scipy.sparse.issparse(thing))
-
-
-def _number(value: Any, name: str) -> float:
-    if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise ConfigError(f"{name} must be a finite number, got {value!r}")
-    return float(value)
 
 
 def _operator(thing: Any, beside: Operator) -> Operator:

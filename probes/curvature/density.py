@@ -8,12 +8,11 @@ import numpy as np
 import torch
 import xarray as xr
 
-from landscape.checks import whole_number
-from landscape.errors import ConfigError
-from landscape.potentials.modes import plain_modes
+from landscape.checks import finite_number, whole_number
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes.curvature.lanczos import tridiagonalise
-from landscape.probes.curvature.linear import as_linear, settled, sign_probes
-from landscape.probes.curvature.positions import Sites
+from landscape.probes.curvature.linear import settled, sign_probes
+from landscape.probes.curvature.positions import Sites, at_positions, products_cost
 from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, widened
 from landscape.probes.registry import POSITIONS, probe
 from landscape.random import check_seed
@@ -21,21 +20,11 @@ from landscape.statistics import error_of_mean
 
 __all__ = ["spectral_density"]
 
-_NAMES = {
-    "node": ("node of the quadrature, an approximate eigenvalue", "1"),
-    "weight": ("share of the spectrum at the node", "1"),
-    "residual": ("|H v - theta v| of the node's vector", "1"),
-    "eigenvalue": ("eigenvalue of the Hessian", "1"),
-    "density": ("density of eigenvalues, normalised to 1", "1"),
-    "width": ("standard deviation of the Gaussian that the nodes are broadened by", "1"),
-    "products": ("Hessian-vector products spent", "1"),
-    "converged": ("whether both extremal eigenvalues are right to 1e-2 of the largest", "1"),
-}
 _ENDS_RTOL = 1e-2
 
 
 @probe("curvature.spectral_density", POSITIONS)
-@plain_modes()
+@at_positions
 def spectral_density(
     potential: Any,
     positions: Any = None,
@@ -60,9 +49,6 @@ def spectral_density(
 
     Parameters
     ----------
-    potential : Potential, or a square matrix or operator with `shape` and `@`
-    positions : DataArray, Dataset, tensor or array, shape ``(..., dim)``
-        Left out for a matrix.
     probes : int
         m, at least 2. The same at every position.
     steps : int
@@ -71,14 +57,8 @@ def spectral_density(
         Values of x, evenly spaced.
     width : float, optional
         s; a hundredth of the range of the nodes by default.
-    blocks : {"layer"}, optional
-        The diagonal block of each layer of a network instead of the whole.
     seed : int
         Of the probes.
-    chunk_size : int, optional
-        Samples of a network at once.
-    dtype : torch.dtype, optional
-        Of the products.
 
     Returns
     -------
@@ -86,10 +66,6 @@ def spectral_density(
         `node`, `weight` and `residual` (..., probe, ritz), NaN and weight 0 where a Krylov space ended before `steps`;
         `eigenvalue`, `density` and `density_stderr` (..., point), the error from the scatter of probes; `width`,
         `products` and `converged` (...); attribute `products`.
-
-    Raises
-    ------
-    ConfigError, ShapeError
 
     Warns
     -----
@@ -115,32 +91,27 @@ def spectral_density(
     """
     count, length = whole_number("probes", probes, least=2), whole_number("steps", steps, least=2)
     whole_number("points", points, least=2)
-    if width is not None and not (isinstance(width, int | float) and 0 < width < np.inf):
-        raise ConfigError(f"width must be a positive number or None, got {width!r}")
+    if width is not None:
+        finite_number("width", width, above=0)
     check_seed(seed)
     sites = Sites.of(potential, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
     nodes, residuals = sites.empty(count, length), sites.empty(count, length)
     weights = sites.empty(count, length, fill=0.0)
     products, converged = sites.empty(fill=0, dtype=int), sites.empty(fill=0, dtype=bool)
     check = SymmetryCheck(sites)
-    for number in range(sites.count):
-        if not sites.finite(number):
-            continue
-        for layer, operator in sites.operators(number):
-            linear = as_linear(operator)
-            watch = Watch(linear)
-            for row, start in enumerate(sign_probes(linear, count, seed)):
-                krylov = tridiagonalise(linear, start, length)
-                values, vectors, residual = krylov.eigen()
-                at = (number, layer, row, slice(len(values)))
-                nodes[at], weights[at], residuals[at] = values, vectors[0] ** 2, residual
-            skew = check.note(number, layer, linear, watch.asymmetry())
-            residuals[number, layer] = widened(residuals[number, layer], skew)
-            products[number, layer] = linear.products
-            converged[number, layer] = not skew and _ends_found(nodes[number, layer], residuals[number, layer])
+    for number, layer, linear in sites.linear_maps():
+        watch = Watch(linear)
+        for row, start in enumerate(sign_probes(linear, count, seed)):
+            krylov = tridiagonalise(linear, start, length)
+            values, vectors, residual = krylov.eigen()
+            at = (number, layer, row, slice(len(values)))
+            nodes[at], weights[at], residuals[at] = values, vectors[0] ** 2, residual
+        skew = check.note(number, layer, linear, watch.asymmetry())
+        residuals[number, layer] = widened(residuals[number, layer], skew)
+        products[number, layer] = linear.products
+        converged[number, layer] = not skew and _ends_found(nodes[number, layer], residuals[number, layer])
     check.warn("density of eigenvalues")
     grid, density, error, broadening = _broaden(nodes, weights, points, width)
-    total = int(products.sum())
     return sites.dataset(
         {
             "node": (("probe", "ritz"), nodes),
@@ -153,14 +124,13 @@ def spectral_density(
             "products": ((), products),
             "converged": ((), converged),
         },
-        _NAMES,
+        GLOSSARY["spectral_density"],
         title="Density of the eigenvalues of the Hessian",
         method="stochastic Lanczos quadrature",
         probes=count,
         steps=length,
         seed=seed,
-        products=total,
-        cost=f"{total} Hessian-vector products",
+        **products_cost(products),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,7 +72,7 @@ def sign_diagonal(linear: LinearMap, probes: int, seed: int) -> Diagonal:
         squares += terms.square().sum(0)
     mean = total / probes
     variance = (squares / probes - mean.square()).clamp_min(0.0) / (probes - 1)
-    spread = variance.sqrt() * float(student_factor(np.array(probes - 1.0)))
+    spread = variance.sqrt() * float(student_factor(probes - 1.0))
     rounding = _ROUNDINGS * torch.finfo(linear.dtype).eps * (first.abs() + variance.sqrt())
     return Diagonal(first + mean, torch.hypot(spread, rounding))
 

@@ -18,7 +18,6 @@ from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.base import has_samples
 from landscape.potentials.fisher import fisher_is_gauss_newton
-from landscape.potentials.modes import plain_modes
 from landscape.potentials.piecewise import why_curved
 from landscape.potentials.sample_scores import check_samples_apart
 from landscape.probes.curvature.diagonal_estimators import Diagonal, diagonal_of_products, sign_diagonal
@@ -31,7 +30,7 @@ from landscape.probes.curvature.operators import (
     layer_name,
     need_network,
 )
-from landscape.probes.curvature.positions import Sites
+from landscape.probes.curvature.positions import Sites, at_positions
 from landscape.probes.curvature.squared_scores import model_directions, squared_scores
 from landscape.probes.curvature.symmetry import SymmetryCheck, Watch
 from landscape.probes.registry import POSITIONS, probe
@@ -54,7 +53,7 @@ _ROUTES: Final = {
 
 
 @probe("curvature.diagonal", POSITIONS)
-@plain_modes()
+@at_positions
 def diagonal(
     potential: Any,
     positions: Any = None,
@@ -74,8 +73,6 @@ def diagonal(
     ----------
     potential : Potential, or a square matrix or operator with `shape` and `@`
         The Gauss-Newton and the Fisher matrix are those of a `NetworkLoss`.
-    positions : DataArray, Dataset, tensor or array, shape ``(..., dim)``
-        Left out for a matrix.
     of : {"hessian", "gauss_newton", "fisher"}
         With weight decay, with it, and without it.
     labels : {"model", "sampled", "empirical"}
@@ -98,8 +95,6 @@ def diagonal(
         Labels drawn per sample, for ``labels="sampled"``.
     seed : int
         Of the probes, which are the same at every position, or of the drawn labels.
-    chunk_size : int, optional
-        Samples of a network at once.
     dtype : torch.dtype, optional
         Of products and gradients; sums are in float64.
 
@@ -152,9 +147,7 @@ def diagonal(
     converged = sites.empty(fill=0, dtype=bool)
     check = SymmetryCheck(sites)
     work = _Work(sites, settings, check)
-    for number in range(sites.count):
-        if not sites.finite(number):
-            continue
+    for number in sites.numbers():
         one, good = work(number)
         found[number, 0], error[number, 0] = one.value.cpu().numpy(), one.stderr.cpu().numpy()
         converged[number, 0] = good and np.isfinite(found[number, 0]).all()
@@ -214,7 +207,7 @@ class _Work:
             return _exact(torch.as_tensor(np.array(_entries(sites.potential), dtype=np.float64))), True
         if route == "structure":
             loss = sites.potential.converted(sites.dtype)
-            matrix = loss.hessian(torch.as_tensor(sites.position(number)).to(loss.device, loss.dtype))
+            matrix = loss.hessian(sites.position(number, loss))
             return _exact(matrix.diagonal().double()), True
         if route in ("scores", "gauss_newton"):
             return self._from_scores(number)
@@ -232,7 +225,7 @@ class _Work:
     def _from_scores(self, number: int) -> tuple[Diagonal, bool]:
         sites, settings = self.sites, self.settings
         loss = sites.potential.converted(sites.dtype)
-        position = torch.as_tensor(sites.position(number)).to(loss.device, loss.dtype)
+        position = sites.position(number, loss)
         squares = squared_scores(
             loss,
             position,
@@ -262,7 +255,7 @@ def _routes(sites: Sites, number: int, settings: _Settings) -> Iterator[str]:
         yield "signs"
     if has_samples(potential):
         loss = potential.converted(sites.dtype)
-        at = torch.as_tensor(sites.position(number)).to(loss.device, loss.dtype)
+        at = sites.position(number, loss)
         yield from _network_routes(loss, at, settings)
     elif _entries(potential) is not None:
         yield "entries"

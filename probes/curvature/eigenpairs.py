@@ -9,12 +9,12 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.checks import one_of, whole_number
+from landscape.checks import finite_number, one_of, whole_number
 from landscape.errors import ConfigError
-from landscape.potentials.modes import plain_modes
-from landscape.probes.curvature.linear import LinearMap, as_linear, check_tolerance, uniform_probes
+from landscape.probes._glossary import GLOSSARY
+from landscape.probes.curvature.linear import LinearMap, as_linear, started_from, uniform_probes
 from landscape.probes.curvature.operators import layer_blocks
-from landscape.probes.curvature.positions import Sites
+from landscape.probes.curvature.positions import Sites, at_positions, products_cost
 from landscape.probes.curvature.symmetry import Asymmetry, SymmetryCheck, Watch, asymmetry_of, widened
 from landscape.probes.curvature.thick_restart import Pairs, dense_pairs, linear_zeros, top_pairs
 from landscape.probes.registry import POSITIONS, probe
@@ -22,20 +22,12 @@ from landscape.random import check_seed
 
 __all__ = ["top_eigenpairs", "whole_vectors"]
 
-_NAMES = {
-    "eigenvalue": ("eigenvalue of the Hessian", "1"),
-    "residual": ("|H v - theta v| of the unit eigenvector", "1"),
-    "vector": ("unit eigenvector of the Hessian", "1"),
-    "converged": ("whether the residual test was met, and none before it is missing", "1"),
-    "products": ("Hessian-vector products spent", "1"),
-}
 _WRITTEN_OUT: Final = 100  # order up to which the matrix itself costs no more products than its vectors
 _TOGETHER: Final = 4  # vectors multiplied in one pass where that pays: on graphics processors
-_RANDOM_SHARE: Final = 0.5  # of a warm start
 
 
 @probe("curvature.top_eigenpairs", POSITIONS)
-@plain_modes()
+@at_positions
 def top_eigenpairs(
     potential: Any,
     positions: Any = None,
@@ -58,9 +50,6 @@ def top_eigenpairs(
 
     Parameters
     ----------
-    potential : Potential, or a square matrix or operator with `shape` and `@`
-    positions : DataArray, Dataset, tensor or array, shape ``(..., dim)``
-        Left out for a matrix.
     k : int
         How many, at most `dim`.
     which : {"largest", "smallest", "magnitude"}
@@ -77,10 +66,6 @@ def top_eigenpairs(
         The diagonal block of each layer of a network instead of the whole; its vectors are zero elsewhere.
     seed : int
         Of the random starts.
-    chunk_size : int, optional
-        Samples of a network at once.
-    dtype : torch.dtype, optional
-        Of the products.
 
     Returns
     -------
@@ -89,10 +74,6 @@ def top_eigenpairs(
         coordinate), `products` (...); attribute `products` is the sum. An eigenvalue lies within `residual` of each;
         `eigenvalue_stderr` is the residual or rounding, whichever is larger. NaN where a position is not finite, where
         a layer has fewer weights than k, and where the products did not suffice for a pair.
-
-    Raises
-    ------
-    ConfigError, ShapeError
 
     Warns
     -----
@@ -118,7 +99,7 @@ def top_eigenpairs(
     """
     one_of("which", which, ("largest", "smallest", "magnitude"))
     whole_number("k", k)
-    check_tolerance(rtol)
+    finite_number("rtol", rtol, above=0, below=1)
     limit = whole_number("products", products)
     check_seed(seed)
     sites = Sites.of(potential, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
@@ -131,27 +112,24 @@ def top_eigenpairs(
     vectors: np.ndarray | None = None
     check = SymmetryCheck(sites)
     before: dict[int, Pairs] = {}
-    for number in range(sites.count):
-        if number % sites.row == 0 or not warm_start:
-            before.clear()
-        if not sites.finite(number):
-            continue
-        for layer, operator in sites.operators(number):
-            linear = as_linear(operator)
-            count = min(k, linear.size)
-            pairs, seen, exact = _pairs(linear, count, which, rtol, limit, before.get(layer), seed)
-            skew = check.note(number, layer, linear, seen, exact=exact)
-            before[layer] = pairs
-            at = (number, layer, slice(count))
-            values[at], residuals[at] = pairs.values, widened(pairs.residuals, skew)
-            error[at] = np.maximum(residuals[at], pairs.rounding)
-            converged[at], spent[number, layer] = pairs.converged & (not skew), linear.products
-            rows = whole_vectors(sites, layer, pairs.vectors)
-            if vectors is None:
-                vectors = sites.empty(k, sites.dim, dtype=rows.dtype.type)
-            vectors[at] = np.where(np.isfinite(pairs.values)[:, None], rows, np.nan)
+    row = 0
+    for number, layer, linear in sites.linear_maps():
+        if number // sites.row != row:
+            row, before = number // sites.row, {}
+        count = min(k, linear.size)
+        known = before.get(layer) if warm_start else None
+        pairs, seen, exact = _pairs(linear, count, which, rtol, limit, known, seed)
+        skew = check.note(number, layer, linear, seen, exact=exact)
+        before[layer] = pairs
+        at = (number, layer, slice(count))
+        values[at], residuals[at] = pairs.values, widened(pairs.residuals, skew)
+        error[at] = np.maximum(residuals[at], pairs.rounding)
+        converged[at], spent[number, layer] = pairs.converged & (not skew), linear.products
+        rows = whole_vectors(sites, layer, pairs.vectors)
+        if vectors is None:
+            vectors = sites.empty(k, sites.dim, dtype=rows.dtype.type)
+        vectors[at] = np.where(np.isfinite(pairs.values)[:, None], rows, np.nan)
     check.warn("eigenpairs")
-    total = int(spent.sum())
     return sites.dataset(
         {
             "eigenvalue": (("eigenvalue",), values),
@@ -161,15 +139,14 @@ def top_eigenpairs(
             "converged": (("eigenvalue",), converged),
             "products": ((), spent),
         },
-        _NAMES,
+        GLOSSARY["top_eigenpairs"],
         title="First eigenpairs of the Hessian",
         method="thick-restart Lanczos",
         which=which,
         rtol=rtol,
         seed=seed,
         warm_start=int(bool(warm_start)),
-        products=total,
-        cost=f"{total} Hessian-vector products",
+        **products_cost(spent),
     )
 
 
@@ -184,7 +161,7 @@ def _pairs(
         return _nothing(linear, k), Asymmetry(), True
     if k >= limit or k == linear.size:
         return _nothing(linear, k), Asymmetry(), True
-    start = None if before is None else _warm(linear, before, seed)
+    start = None if before is None else started_from(linear, before.vectors.sum(0), seed)
     # a start that is not all random is no witness
     watch = Watch(linear, None if start is None else uniform_probes(linear, 1, seed)[0])
     block = 1 if linear.device.type == "cpu" else _TOGETHER
@@ -195,16 +172,6 @@ def _pairs(
 def _nothing(linear: LinearMap, k: int) -> Pairs:
     unknown = np.full(k, np.nan)
     return Pairs(unknown, unknown, np.nan, np.zeros(k, dtype=bool), linear_zeros(linear, k))
-
-
-def _warm(linear: LinearMap, before: Pairs, seed: int) -> Tensor | None:
-    known = before.vectors.sum(0)
-    length = torch.linalg.vector_norm(known)
-    if not bool(length > 0):
-        return None
-    random = uniform_probes(linear, 1, seed)[0]
-    start: Tensor = known / length + _RANDOM_SHARE * random / torch.linalg.vector_norm(random)
-    return start
 
 
 def whole_vectors(sites: Sites, layer: int, rows: Tensor) -> np.ndarray:

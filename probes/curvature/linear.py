@@ -13,20 +13,21 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from landscape import random
-from landscape.errors import ConfigError, ShapeError
+from landscape.errors import ShapeError
 
 __all__ = [
     "LinearMap",
     "as_linear",
     "at_once",
-    "check_tolerance",
     "gaussian_probes",
     "pieces",
     "settled",
     "sign_probes",
+    "started_from",
     "uniform_probes",
 ]
 
+_RANDOM_SHARE: Final = 0.5  # of a warm start: an eigenvalue that has overtaken is found in a few products more
 _TOGETHER: Final = 2**20  # numbers: what stays in the caches of a processor; a graphics processor takes more
 
 
@@ -169,15 +170,14 @@ def uniform_probes(linear: LinearMap, count: int, seed: int, *, purpose: int = 0
     return probes
 
 
-def check_tolerance(rtol: Any) -> None:
-    """Refuse what is no relative tolerance.
-
-    Raises
-    ------
-    ConfigError
-    """
-    if isinstance(rtol, bool) or not isinstance(rtol, int | float) or not 0 < rtol < 1:
-        raise ConfigError(f"rtol must be a number between 0 and 1, got {rtol!r}")
+def started_from(linear: LinearMap, known: Tensor, seed: int) -> Tensor | None:
+    """A known vector and a random one of half its length; None where it is zero."""
+    length = torch.linalg.vector_norm(known)
+    if not bool(length > 0):
+        return None
+    random = uniform_probes(linear, 1, seed)[0]
+    start: Tensor = known / length + _RANDOM_SHARE * random / torch.linalg.vector_norm(random)
+    return start
 
 
 def settled(residuals: Any, scale: Any, rtol: float, rounding: float = 0.0) -> Any:

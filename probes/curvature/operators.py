@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from landscape.arguments import guarded_class
-from landscape.checks import one_of, whole_number
+from landscape.checks import an_instance, one_of, whole_number
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.base import has_samples
@@ -77,11 +77,17 @@ class _Operator(Operator):
         """Whether nobody else holds a product; of a potential of someone else's that is not known."""
         return has_samples(self.potential)
 
+    @plain_modes()
     def __init__(
-        self, potential: Potential, position: Any, *, block: str | None, chunk_size: int | None, dtype: Any
+        self,
+        potential: Potential,
+        position: Any,
+        *,
+        block: str | None = None,
+        chunk_size: int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        if not isinstance(potential, Potential):
-            raise ConfigError(f"expected a potential, got {type(potential).__name__}")
+        an_instance("potential", potential, Potential)
         if chunk_size is not None:
             whole_number("chunk_size", chunk_size)
         self.potential = potential.converted(dtype)
@@ -101,6 +107,7 @@ class _Operator(Operator):
         if block is not None:
             self.part = self._part_of(block)
         self.shape = (self.part.stop - self.part.start,) * 2
+        self._products = self._made()
 
     def _part_of(self, block: str) -> slice:
         layers = layer_blocks(self.potential)
@@ -183,19 +190,6 @@ class HessianOperator(_Operator):
     [[1.5, 0.0], [0.0, 9.5]]
     """
 
-    @plain_modes()
-    def __init__(
-        self,
-        potential: Potential,
-        position: Any,
-        *,
-        block: str | None = None,
-        chunk_size: int | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(potential, position, block=block, chunk_size=chunk_size, dtype=dtype)
-        self._products = self._made()
-
     def _made(self) -> Any:
         if has_samples(self.potential):
             return HessianProducts(self.potential, self.position, self.part, self.chunk_size)
@@ -235,7 +229,6 @@ class GaussNewtonOperator(_Operator):
     ) -> None:
         network = need_network(loss, "the Gauss-Newton matrix")
         super().__init__(network, position, block=block, chunk_size=chunk_size, dtype=dtype)
-        self._products = self._made()
 
     def _made(self) -> Any:
         return GaussNewtonProducts(self.potential, self.position, self.part, self.chunk_size)
@@ -291,20 +284,20 @@ class FisherOperator(_Operator):
         dtype: torch.dtype | None = None,
     ) -> None:
         one_of("labels", labels, ("model", "sampled", "empirical"))
+        whole_number("draws", draws)
+        self._labels, self._draws, self._seed = labels, draws, check_seed(seed)
+        self._targets: Tensor | None = None
         network = need_network(loss, "the Fisher matrix").converted(dtype)
         super().__init__(network, position, block=block, chunk_size=chunk_size, dtype=dtype)
-        if labels != "model":
-            check_samples_apart(network)
-        self._targets: Tensor | None = None
-        if labels == "sampled":
-            whole_number("draws", draws)
-            self._targets = drawn_targets(network, self.position, draws, check_seed(seed))
-        elif labels == "empirical":
-            self._targets = network.targets[None]
-        self._products = self._made()
 
     def _made(self) -> Any:
         network = self.potential
+        if self._labels != "model" and self._targets is None:
+            check_samples_apart(network)
+            drawn = self._labels == "sampled"
+            self._targets = (
+                drawn_targets(network, self.position, self._draws, self._seed) if drawn else network.targets[None]
+            )
         if self._targets is None:
             return model_fisher_products(network, self.position, self.part, self.chunk_size)
         return LossFisherProducts(network, self.position, self.part, self.chunk_size, targets=self._targets)

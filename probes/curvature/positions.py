@@ -5,24 +5,58 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, ParamSpec
 
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 
-from landscape.checks import whole_number
+from landscape.checks import one_of, whole_number
+from landscape.docstrings import documented
 from landscape.errors import ConfigError, ShapeError
-from landscape.potentials import Potential
+from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.base import has_samples
-from landscape.potentials.modes import out_of_inference
+from landscape.potentials.modes import out_of_inference, plain_modes
+from landscape.potentials.network_data import check_dtype
 from landscape.potentials.positions import aligned, check_dense, labelled, plain_array, stored
 from landscape.probes._describe import annotate
+from landscape.probes.curvature.linear import LinearMap, as_linear
 from landscape.probes.curvature.operators import HessianOperator, layer_blocks
 
-__all__ = ["Places", "Sites"]
+__all__ = ["Places", "Sites", "at_positions", "products_cost", "scores_cost"]
+
+P = ParamSpec("P")
 
 _LEADING = {0: (), 1: ("position",), 2: ("chain", "snapshot")}
+_SHARED: Final = {
+    "potential": "Potential, or a square matrix or operator with `shape` and `@`",
+    "loss": "NetworkLoss",
+    "positions": "DataArray, Dataset, tensor or array, shape ``(..., dim)``\n"
+    "A DataArray keeps its dims and coordinates; of a run its `snapshot`. A matrix has none.",
+    "blocks": '{"layer"}, optional\nThe diagonal block of each layer of a network instead of the whole.',
+    "chunk_size": "int, optional\nSamples of a network at once.",
+    "dtype": "torch.dtype, optional\nOf the products.",
+}
+_ENTRIES: Final = {name: f"{name} : {text}".replace("\n", "\n    ") for name, text in _SHARED.items()}
+
+
+def at_positions(function: Callable[P, xr.Dataset]) -> Callable[P, xr.Dataset]:
+    """A function of the curvature at positions, out of torch's modes, with the parameters that they share told of."""
+    measured: Callable[P, xr.Dataset] = plain_modes()(documented(_ENTRIES)(function))
+    return measured
+
+
+def products_cost(products: Any) -> dict[str, Any]:
+    """Attributes that say how many products were spent in all."""
+    total = int(np.sum(products))
+    return {"products": total, "cost": f"{total} Hessian-vector products"}
+
+
+def scores_cost(gradients: int, route: str | None) -> dict[str, Any]:
+    """Attributes that say how many gradients of single samples were taken, and how."""
+    cost = f"{gradients} gradients of single samples, forward pass shared"
+    return {"route": route, "gradients": gradients, "cost": cost}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +157,9 @@ class Sites:
         ------
         ConfigError, ShapeError
         """
-        if blocks not in (None, "layer"):
-            raise ConfigError(f'blocks must be None or "layer", got {blocks!r}')
-        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise ConfigError(f"dtype must be a floating-point type of torch, such as torch.float64, got {dtype!r}")
+        if blocks is not None:
+            one_of("blocks", blocks, ("layer",))
+        check_dtype(dtype)
         if chunk_size is not None:
             whole_number("chunk_size", chunk_size)
         if not isinstance(potential, Potential):
@@ -164,13 +197,17 @@ class Sites:
         """Whether layers are looked at one by one."""
         return self.layers[0][0] is not None
 
-    def finite(self, number: int) -> bool:
-        """Whether the position of a number is finite: chains that were lost are not."""
-        return self.places is None or bool(torch.as_tensor(self.places.rows[number]).isfinite().all())
+    def numbers(self) -> Iterator[int]:
+        """Numbers of the positions that are finite: those of chains that were lost are not."""
+        for number in range(self.count):
+            if self.places is None or bool(torch.as_tensor(self.places.rows[number]).isfinite().all()):
+                yield number
 
-    def position(self, number: int) -> Any:
-        """The position of a number."""
-        return None if self.places is None else self.places.rows[number]
+    def position(self, number: int, loss: NetworkLoss | None = None) -> Tensor:
+        """The position of a number; of a network where and in which numbers it computes."""
+        places: Any = self.places
+        found = torch.as_tensor(places.rows[number])
+        return found if loss is None else found.to(loss.device, loss.dtype)
 
     def operators(self, number: int, make: Callable[..., Any] = HessianOperator) -> Iterator[tuple[int, Any]]:
         """Number of the layer (0 for the whole) and its operator, at one position."""
@@ -180,6 +217,12 @@ class Sites:
             else:
                 at = self.places.rows[number]
                 yield layer, make(self.potential, at, block=name, chunk_size=self.chunk_size, dtype=self.dtype)
+
+    def linear_maps(self) -> Iterator[tuple[int, int, LinearMap]]:
+        """Number of the position and of the layer, and the Hessian there, at all positions that are finite."""
+        for number in self.numbers():
+            for layer, operator in self.operators(number):
+                yield number, layer, as_linear(operator)
 
     def empty(self, *extra: int, fill: float = np.nan, dtype: type = float) -> np.ndarray:
         """An array with an entry for each position and layer."""

@@ -126,7 +126,7 @@ class Probe:
     def at(self, number: int) -> Place:
         """A position with what is needed of it."""
         landscape = self.landscape
-        position = torch.as_tensor(self.sites.position(number)).detach().to(landscape.device, landscape.dtype)
+        position = self.sites.position(number).detach().to(landscape.device, landscape.dtype)
         scale = position.abs() if self.settings.adaptive else torch.ones_like(position)
         potential, walls = landscape.potential, []
         for name, (low, high) in (getattr(potential, "bounds", None) or {}).items():

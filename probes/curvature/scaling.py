@@ -10,21 +10,12 @@ from scipy.stats import ks_2samp
 
 from landscape.errors import ConfigError
 from landscape.probes._describe import annotate
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes.registry import probe, result_of
-from landscape.statistics import student_factor
+from landscape.statistics import standard_error, weighted_line
 
 __all__ = ["ROUNDING", "temperature_scaling"]
 
-_NAMES = {
-    "median": ("median positive eigenvalue", "1"),
-    "negative_fraction": ("share of eigenvalues that are negative", "1"),
-    "zero_fraction": ("share of eigenvalues that are zero within rounding", "1"),
-    "snapshots": ("number of spectra", "1"),
-    "snapshots_dropped": ("spectra left out because an eigenvalue is not finite", "1"),
-    "exponent": ("exponent p of the median positive eigenvalue, median ~ T^p", "1"),
-    "scaled_distance": ("largest distance between distributions of lambda / T at different T", "1"),
-    "distance": ("largest distance between distributions of lambda at different T", "1"),
-}
 ROUNDING = 1e-12  # of the largest eigenvalue of a spectrum: what a dense float64 solver leaves of a zero
 
 
@@ -85,7 +76,7 @@ def temperature_scaling(spectrum: xr.Dataset) -> xr.Dataset:
         own = np.split(np.nanmedian(positive, axis=1), np.cumsum([len(one) for one in chains])[:-1])
         independent = np.array([one.mean() for one in own]) if len(own) > 1 else own[0]
         medians.append(independent.mean())
-        errors.append(_stderr(independent))
+        errors.append(standard_error(independent))
         negative.append(np.mean(flat < -ROUNDING * top))
         zero.append(np.mean(np.abs(flat) <= ROUNDING * top))
         pooled.append(positive[np.isfinite(positive)])
@@ -112,7 +103,7 @@ def temperature_scaling(spectrum: xr.Dataset) -> xr.Dataset:
         conventions="median of the eigenvalues above 1e-12 of each spectrum's largest; weighted line in the logarithms",
         cost="none beyond the eigenvalues",
     )
-    return annotate(dataset, names=_NAMES)
+    return annotate(dataset, names=GLOSSARY["temperature_scaling"])
 
 
 def _by_temperature(spectrum: xr.Dataset) -> tuple[np.ndarray, list[tuple[list[np.ndarray], int]]]:
@@ -141,25 +132,13 @@ def _by_temperature(spectrum: xr.Dataset) -> tuple[np.ndarray, list[tuple[list[n
     ]
 
 
-def _stderr(samples: np.ndarray) -> float:
-    if len(samples) < 2:
-        return float("nan")
-    return float(samples.std(ddof=1) / len(samples) ** 0.5 * student_factor(np.array(len(samples) - 1.0)))
-
-
 def _slope(x: np.ndarray, y: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
     """Slope of a weighted line and its error, widened by the scatter about the line where that is larger."""
     known = np.all(np.isfinite(errors)) and np.all(errors > 0)
     weights = 1 / errors**2 if known else np.ones_like(x)
-    centre = np.average(x, weights=weights)
-    spread = np.sum(weights * (x - centre) ** 2)
-    slope = float(np.sum(weights * (x - centre) * y) / spread)
-    rest = y - np.average(y, weights=weights) - slope * (x - centre)
-    degrees = len(x) - 2
-    scatter = np.sum(weights * rest**2) / degrees if degrees else np.nan
-    if not known:
-        return slope, float(np.sqrt(scatter / spread))
-    return slope, float(np.sqrt(np.fmax(scatter, 1.0) / spread))
+    line, degrees = weighted_line(x, y, weights), len(x) - 2
+    scatter = line.chi_square / degrees if degrees else np.nan
+    return float(line.slope), float(np.sqrt((np.fmax(scatter, 1.0) if known else scatter) / line.spread))
 
 
 def _distance(groups: list[np.ndarray]) -> float:

@@ -15,25 +15,21 @@ from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
 from landscape.potentials.layout import Slot
 from landscape.potentials.losses import cross_entropy
-from landscape.potentials.modes import plain_modes
 from landscape.potentials.sample_scores import SampleScores, check_samples_apart, route_in_words
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes.curvature.model_labels import check_model, class_scores, outputs_of
 from landscape.probes.curvature.operators import layer_name, need_network
-from landscape.probes.curvature.positions import Sites
+from landscape.probes.curvature.positions import Sites, at_positions, scores_cost
 from landscape.probes.registry import POSITIONS, probe
 
 __all__ = ["score_singular_values"]
 
 STRIP_BYTES: Final = 2**28  # rows of the score matrix held at once
 _GRAM_ROWS: Final = 2**13  # of them multiplied at once in float64
-_NAMES = {
-    "singular_value": ("singular value of the score matrix", "1"),
-    "converged": ("whether the result is a finite number", "1"),
-}
 
 
 @probe("curvature.score_singular_values", POSITIONS)
-@plain_modes()
+@at_positions
 def score_singular_values(
     loss: NetworkLoss,
     positions: Any,
@@ -53,13 +49,10 @@ def score_singular_values(
     ----------
     loss : NetworkLoss
         With cross-entropy.
-    positions : DataArray, Dataset, tensor or array, shape ``(..., dim)``
     examples : int, optional
         E: so many samples from the beginning of the data; all by default.
     blocks : {"layer"}, optional
         Of each layer's rows alone.
-    chunk_size : int, optional
-        Samples at once.
     dtype : torch.dtype, optional
         Of the scores.
 
@@ -69,10 +62,6 @@ def score_singular_values(
         `singular_value (..., singular_value)` descending, `singular_value_stderr` (what rounding of the Gram matrix
         can do: values below it are noise) and `converged` (...); attributes `gradients`, and `route` as of
         `fisher_trace`.
-
-    Raises
-    ------
-    ConfigError, ShapeError
 
     Notes
     -----
@@ -108,10 +97,8 @@ def score_singular_values(
     classes = outputs_of(network, network.snapshot_position(), slice(0, 1)).shape[1]
     found, error = sites.empty(classes * count), sites.empty(classes * count)
     passes, routes = 0, set[str]()
-    for number in range(sites.count):
-        if not sites.finite(number):
-            continue
-        position = torch.as_tensor(sites.position(number)).to(network.device, network.dtype)
+    for number in sites.numbers():
+        position = sites.position(number, network)
         scores = SampleScores(network, position, lambda outputs, rows: class_scores(outputs), chunk_size=chunk_size)
         for layer, (name, _) in enumerate(sites.layers):
             slots = [slot for slot in network.layout if name is None or layer_name(slot) == name]
@@ -124,20 +111,17 @@ def score_singular_values(
             routes |= scores.taken
             found[number, layer, : len(values)] = values.sqrt().cpu().numpy()
             error[number, layer, : len(values)] = _rounding(values, network.dtype)
-    gradients = classes * passes
     return sites.dataset(
         {
             "singular_value": (("singular_value",), found),
             "singular_value_stderr": (("singular_value",), error),
             "converged": ((), np.isfinite(found).any(axis=-1)),
         },
-        _NAMES,
+        GLOSSARY["score_singular_values"],
         title="Singular values of the score matrix",
         labels="model",
         examples=count,
-        route=route_in_words(network, routes),
-        gradients=gradients,
-        cost=f"{gradients} gradients of single samples, forward pass shared",
+        **scores_cost(classes * passes, route_in_words(network, routes)),
     )
 
 

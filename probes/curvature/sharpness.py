@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,29 +13,17 @@ from landscape.checks import one_of, true_or_false, whole_number
 from landscape.errors import ConfigError
 from landscape.notices import warn
 from landscape.potentials import Potential
-from landscape.potentials.modes import plain_modes
-from landscape.probes.curvature.positions import Sites
+from landscape.probes._glossary import GLOSSARY
+from landscape.probes.curvature.positions import Sites, at_positions
 from landscape.probes.curvature.rises import Probe, Settings
 from landscape.probes.registry import POSITIONS, probe
 from landscape.random import check_seed
 
 __all__ = ["sharpness"]
 
-_NAMES: Final = {
-    "maximum": ("largest rise of the energy within the ball", "energy"),
-    "maximum_stderr": ("what may be missing to the largest rise", "energy"),
-    "first_order": ("rise of the energy after one step along the gradient to the edge of the ball", "energy"),
-    "promise": ("what the energy could still rise to first order at the maximum, over the rise", "1"),
-    "agreeing": ("starts that reached the maximum to a part in a thousand", "1"),
-    "mean": ("mean rise of the energy over the ball", "energy"),
-    "mean_stderr": ("standard error of the mean rise", "energy"),
-    "converged": ("whether the maximum is stationary and reached from several starts, and all energies finite", "1"),
-    "vector": ("displacement to the maximum", "1"),
-}
-
 
 @probe("curvature.sharpness", POSITIONS)
-@plain_modes()
+@at_positions
 def sharpness(
     potential: Potential,
     positions: Any,
@@ -60,7 +48,6 @@ def sharpness(
     ----------
     potential : Potential
         Of a network the energy over all its data.
-    positions : DataArray, Dataset, tensor or array, shape ``(..., dim)``
     radius : float or sequence of floats
         The radius rho; of several the result has a dim `radius`.
     adaptive : bool
@@ -83,8 +70,6 @@ def sharpness(
         Whether to return the displacement e of the maximum.
     seed : int
         Of starts and draws, which are the same at every position.
-    chunk_size : int, optional
-        Samples of a network at once.
     dtype : torch.dtype, optional
         Of energies and gradients: the network's own, for other potentials float64. Rises far below the energy itself
         need float64.
@@ -95,10 +80,6 @@ def sharpness(
         `maximum`, `maximum_stderr`, `first_order` (the rise after the one step of sharpness-aware minimisation,
         e = rho g / |g|, g the gradient; NaN where it is zero), `promise`, `agreeing`, `mean`, `mean_stderr` and
         `converged` (...); with vectors `vector (..., coordinate)`. Attributes `gradients`, `energies`, `products`.
-
-    Raises
-    ------
-    ConfigError, ShapeError
 
     Warns
     -----
@@ -145,9 +126,7 @@ def sharpness(
     converged = sites.empty(len(radii), fill=0, dtype=bool)
     places = sites.empty(len(radii), potential.dim) if vectors else None
     beyond: set[str] = set()
-    for number in range(sites.count):
-        if not sites.finite(number):
-            continue
+    for number in sites.numbers():
         at = probe.at(number)
         crossed = [at.walls_within(rho) for rho in radii]
         beyond.update(*crossed)
@@ -241,7 +220,7 @@ def _described(
         shape = "box |e_j / x_j|" if settings.box else "ball |e / x|, divided entry by entry,"
     dataset = sites.dataset(
         variables,
-        _NAMES,
+        GLOSSARY["sharpness"],
         title="Rise of the energy within a ball",
         method="; ".join([climbed] * settings.highest + [drawn] * settings.mean),
         ball=f"{shape} <= radius",

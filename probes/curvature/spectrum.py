@@ -9,37 +9,23 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.checks import one_of, whole_number
+from landscape.checks import finite_number, one_of, whole_number
 from landscape.notices import warn
 from landscape.potentials.base import has_samples
-from landscape.potentials.modes import plain_modes
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes.curvature.eigenpairs import whole_vectors
 from landscape.probes.curvature.lanczos import Ends, lanczos_ends, power_end
-from landscape.probes.curvature.linear import LinearMap, as_linear, check_tolerance, uniform_probes
-from landscape.probes.curvature.positions import Sites
+from landscape.probes.curvature.linear import LinearMap, as_linear, started_from, uniform_probes
+from landscape.probes.curvature.positions import Sites, at_positions, products_cost
 from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, asymmetry_of, widened
 from landscape.probes.registry import POSITIONS, probe
 from landscape.random import check_seed
 
 __all__ = ["eigenvalues", "extreme_eigenvalues", "largest_eigenvalue"]
 
-_NAMES = {
-    "eigenvalue": ("eigenvalue of the Hessian", "1"),
-    "asymmetry": ("largest |H - H^T| before symmetrisation", "1"),
-    "largest": ("largest eigenvalue of the Hessian", "1"),
-    "smallest": ("smallest eigenvalue of the Hessian", "1"),
-    "largest_residual": ("|H v - theta v| at the largest eigenvalue", "1"),
-    "smallest_residual": ("|H v - theta v| at the smallest eigenvalue", "1"),
-    "largest_vector": ("unit eigenvector of the largest eigenvalue", "1"),
-    "smallest_vector": ("unit eigenvector of the smallest eigenvalue", "1"),
-    "products": ("Hessian-vector products spent", "1"),
-    "converged": ("whether the residual test was met", "1"),
-}
-_RANDOM_SHARE = 0.5  # of a warm start: an eigenvalue that has overtaken is found in a few products more
-
 
 @probe("curvature.eigenvalues", POSITIONS)
-@plain_modes()
+@at_positions
 def eigenvalues(
     potential: Any,
     positions: Any = None,
@@ -52,13 +38,6 @@ def eigenvalues(
 
     Parameters
     ----------
-    potential : Potential, or a square matrix or operator with `shape` and `@`
-    positions : DataArray, Dataset, tensor or array, shape ``(..., dim)``
-        A DataArray keeps its dims and coordinates; of a run its `snapshot`. Left out for a matrix.
-    blocks : {"layer"}, optional
-        The diagonal block of each layer of a network instead of the whole.
-    chunk_size : int, optional
-        Samples of a network at once.
     dtype : torch.dtype
         Of the whole computation: float32 would get the small eigenvalues wrong.
 
@@ -68,10 +47,6 @@ def eigenvalues(
         `eigenvalue (..., eigenvalue)` ascending, `eigenvalue_stderr` (rounding: machine epsilon times the norm, and
         at least the Frobenius norm of H - H^T), `asymmetry` and `converged` (...). With blocks there is a dim
         `layer`, and NaN beyond a layer's size. NaN where a position is not finite.
-
-    Raises
-    ------
-    ConfigError, ShapeError
 
     Warns
     -----
@@ -102,9 +77,7 @@ def eigenvalues(
     symmetric = sites.empty(fill=0, dtype=bool)
     products = 0
     check = SymmetryCheck(sites)
-    for number in range(sites.count):
-        if not sites.finite(number):
-            continue
+    for number in sites.numbers():
         for layer, matrix, spent in _matrices(sites, number):
             products += spent
             asymmetry[number, layer] = float((matrix - matrix.T).abs().max())
@@ -122,7 +95,7 @@ def eigenvalues(
             "asymmetry": ((), asymmetry),
             "converged": ((), symmetric & np.isfinite(asymmetry)),
         },
-        _NAMES,
+        GLOSSARY["eigenvalues"],
         title="Eigenvalues of the Hessian",
         method="dense, eigvalsh",
         products=products,
@@ -135,7 +108,7 @@ def _matrices(sites: Sites, number: int) -> Any:
     loss = sites.potential
     if has_samples(loss) and loss.plain_mlp is not None and not sites.by_layer:
         whole = loss.converted(sites.dtype)
-        yield 0, whole.hessian(torch.as_tensor(sites.position(number))), 0
+        yield 0, whole.hessian(sites.position(number)), 0
         return
     for layer, operator in sites.operators(number):
         linear = as_linear(operator)
@@ -144,7 +117,7 @@ def _matrices(sites: Sites, number: int) -> Any:
 
 
 @probe("curvature.extreme_eigenvalues", POSITIONS)
-@plain_modes()
+@at_positions
 def extreme_eigenvalues(
     potential: Any,
     positions: Any = None,
@@ -166,9 +139,6 @@ def extreme_eigenvalues(
 
     Parameters
     ----------
-    potential : Potential, or a square matrix or operator with `shape` and `@`
-    positions : DataArray, Dataset, tensor or array, shape ``(..., dim)``
-        Left out for a matrix.
     rtol : float
         Both residuals have to fall to rtol times the larger |theta|.
     products : int
@@ -182,14 +152,8 @@ def extreme_eigenvalues(
         half their length, so that an eigenvector orthogonal to them is found too.
     vectors : bool
         Whether to return the unit eigenvectors as well.
-    blocks : {"layer"}, optional
-        The diagonal block of each layer of a network instead of the whole.
     seed : int
         Of the random starts.
-    chunk_size : int, optional
-        Samples of a network at once.
-    dtype : torch.dtype, optional
-        Of the products.
 
     Returns
     -------
@@ -197,10 +161,6 @@ def extreme_eigenvalues(
         `largest`, `smallest`, `largest_residual`, `smallest_residual`, `converged` and `products` (...); attribute
         `products` is the sum. With vectors also `largest_vector` and `smallest_vector` (..., coordinate), zero outside
         of a layer; each is off by about its residual / gap.
-
-    Raises
-    ------
-    ConfigError, ShapeError
 
     Warns
     -----
@@ -227,7 +187,7 @@ def extreme_eigenvalues(
 
 
 @probe("curvature.largest_eigenvalue", POSITIONS)
-@plain_modes()
+@at_positions
 def largest_eigenvalue(
     potential: Any,
     positions: Any = None,
@@ -248,8 +208,6 @@ def largest_eigenvalue(
 
     Parameters
     ----------
-    potential : Potential, or a square matrix or operator with `shape` and `@`
-    positions : DataArray, Dataset, tensor or array, shape ``(..., dim)``
     rtol, products, method, warm_start, blocks, seed, chunk_size, dtype
         As for `extreme_eigenvalues`; ``method="power"`` finds the eigenvalue of largest magnitude, with its sign, and
         `smallest` is NaN.
@@ -259,10 +217,6 @@ def largest_eigenvalue(
     xarray.Dataset
         `largest`, `smallest`, `largest_residual`, `smallest_residual`, `converged` and `products` (...); attribute
         `products` is the sum.
-
-    Raises
-    ------
-    ConfigError, ShapeError
 
     Warns
     -----
@@ -282,7 +236,7 @@ def largest_eigenvalue(
 
 
 def _settings(rtol: Any, products: Any, method: Any, warm_start: Any, seed: Any) -> dict[str, Any]:
-    check_tolerance(rtol)
+    finite_number("rtol", rtol, above=0, below=1)
     one_of("method", method, ("lanczos", "power"))
     limit = whole_number("products", products)
     if method == "power":
@@ -310,33 +264,29 @@ def _ends(
     before: dict[int, Tensor] = {}
     found = sites.empty(2, sites.dim) if vectors else sites.empty(0)
     check = SymmetryCheck(sites)
-    for number in range(sites.count):
-        if number % sites.row == 0:
-            before.clear()
-        if not sites.finite(number):
-            continue
-        for layer, operator in sites.operators(number):
-            linear = as_linear(operator)
-            known = before.get(layer) if warm else None
-            # a start that is not all random is no witness
-            watch = Watch(linear, None if known is None else uniform_probes(linear, 1, seed)[0])
-            start = _start(linear, seed, known, which)
-            if method == "lanczos":
-                wanted = vectors or (warm and sites.row > 1)
-                ends = lanczos_ends(linear, start, rtol=rtol, limit=limit, which=which, vectors=wanted)
-            else:
-                ends = _power_ends(linear, start, which, rtol=rtol, limit=limit)
-            before[layer] = ends.vectors
-            if vectors:
-                found[number, layer] = whole_vectors(sites, layer, ends.vectors)
-            for key in keys:
-                values[key][number, layer] = getattr(ends, key)
-            skew = check.note(number, layer, linear, watch.asymmetry())
-            for key in ("largest_residual", "smallest_residual"):
-                values[key][number, layer] = widened(values[key][number, layer], skew)
-            converged[number, layer], spent[number, layer] = ends.converged and not skew, linear.products
+    row = 0
+    for number, layer, linear in sites.linear_maps():
+        if number // sites.row != row:
+            row, before = number // sites.row, {}
+        known = before.get(layer) if warm else None
+        # a start that is not all random is no witness
+        watch = Watch(linear, None if known is None else uniform_probes(linear, 1, seed)[0])
+        start = _start(linear, seed, known, which)
+        if method == "lanczos":
+            wanted = vectors or (warm and sites.row > 1)
+            ends = lanczos_ends(linear, start, rtol=rtol, limit=limit, which=which, vectors=wanted)
+        else:
+            ends = _power_ends(linear, start, which, rtol=rtol, limit=limit)
+        before[layer] = ends.vectors
+        if vectors:
+            found[number, layer] = whole_vectors(sites, layer, ends.vectors)
+        for key in keys:
+            values[key][number, layer] = getattr(ends, key)
+        skew = check.note(number, layer, linear, watch.asymmetry())
+        for key in ("largest_residual", "smallest_residual"):
+            values[key][number, layer] = widened(values[key][number, layer], skew)
+        converged[number, layer], spent[number, layer] = ends.converged and not skew, linear.products
     check.warn(f"{which} eigenvalue" if which == "largest" else "largest and smallest eigenvalue")
-    total = int(spent.sum())
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         key: ((), value) for key, value in {**values, "converged": converged, "products": spent}.items()
     }
@@ -345,14 +295,13 @@ def _ends(
             variables[key] = (("coordinate",), found[:, :, end])
     return sites.dataset(
         variables,
-        _NAMES,
+        GLOSSARY["eigenvalues"],
         title="Largest eigenvalue of the Hessian" if which == "largest" else "Ends of the spectrum of the Hessian",
         method=method,
         rtol=rtol,
         seed=seed,
         warm_start=int(warm),
-        products=total,
-        cost=f"{total} Hessian-vector products",
+        **products_cost(spent),
     )
 
 
@@ -361,12 +310,8 @@ def _start(linear: LinearMap, seed: int, vectors: Tensor | None, which: str) -> 
     random: Tensor = uniform_probes(linear, 1, seed)[0]
     if vectors is None:
         return random
-    random = random / torch.linalg.vector_norm(random)
-    known = vectors[0] if which == "largest" else vectors.sum(0)
-    length = torch.linalg.vector_norm(known)
-    if length > 0:
-        random = known / length + _RANDOM_SHARE * random
-    return random
+    warm = started_from(linear, vectors[0] if which == "largest" else vectors.sum(0), seed)
+    return random / torch.linalg.vector_norm(random) if warm is None else warm
 
 
 def _power_ends(linear: LinearMap, start: Tensor, which: str, *, rtol: float, limit: int) -> Ends:

@@ -12,6 +12,7 @@ from landscape.potentials.positions import labelled, plain_array
 from landscape.probes._correlation import combine
 from landscape.probes._describe import annotate
 from landscape.probes._estimation import correlations, moments
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes._influence import Influence, between_chains
 from landscape.probes._pairs import means_of_pairs, pair_of_chains
 from landscape.probes._series import FloatArray, as_series, bundles, grouping
@@ -29,14 +30,6 @@ _DEPENDENT: Final = 1e-8
 _TIMES: Final = ("draw", "snapshot")
 _POOLED: Final = ("chain", *_TIMES, "sample")
 _LEADING: Final[dict[int, tuple[str, ...]]] = {0: (), 1: ("sample",), 2: ("chain", "draw")}
-_NAMES = {
-    "fraction": ("share of the squared length that lies in the subspace", "1"),
-    "coefficient": ("component along the direction", "1"),
-    "mean_fraction": ("share of the mean squared length that lies in the subspace", "1"),
-    "share": ("share of the mean squared length that lies along the direction", "1"),
-    "isotropic_fraction": ("share of a vector without preferred direction", "1"),
-    "resolved": ("whether the error is known from many correlation times", "1"),
-}
 
 
 @probe("curvature.project", pictures=())
@@ -112,7 +105,7 @@ def project(gradient: Any, vectors: Any) -> xr.Dataset:
         dropped=dropped,
         cost="one pass over the rows; no gradients",
     )
-    return annotate(dataset, names=_NAMES)
+    return annotate(dataset, names=GLOSSARY["project"])
 
 
 # -- what is given -----------------------------------------------------------------------------------------------------

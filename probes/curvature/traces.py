@@ -9,17 +9,17 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.checks import one_of, whole_number
+from landscape.checks import finite_number, one_of, whole_number
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
 from landscape.potentials.base import has_samples
-from landscape.potentials.modes import plain_modes
 from landscape.potentials.piecewise import why_curved
 from landscape.potentials.sample_scores import SampleScores, check_samples_apart, loss_scores, route_in_words
-from landscape.probes.curvature.linear import as_linear, check_tolerance, settled
+from landscape.probes._glossary import GLOSSARY
+from landscape.probes.curvature.linear import settled
 from landscape.probes.curvature.model_labels import check_model, drawn_targets, fisher_factor
 from landscape.probes.curvature.operators import layer_name, need_network
-from landscape.probes.curvature.positions import Sites
+from landscape.probes.curvature.positions import Sites, at_positions, products_cost, scores_cost
 from landscape.probes.curvature.squared_scores import labels_differ
 from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, asymmetry_of, widened
 from landscape.probes.curvature.trace_estimators import hutch_plus_plus, hutchinson, xtrace
@@ -30,15 +30,10 @@ from landscape.statistics import student_factor, widen
 __all__ = ["fisher_trace", "trace"]
 
 _ESTIMATORS = {"hutch++": hutch_plus_plus, "xtrace": xtrace, "hutchinson": hutchinson}
-_NAMES = {
-    "trace": ("trace of the Hessian", "1"),
-    "fisher_trace": ("trace of the Fisher matrix", "1"),
-    "converged": ("whether the standard error is within the tolerance, and the matrix symmetric", "1"),
-}
 
 
 @probe("curvature.trace", POSITIONS)
-@plain_modes()
+@at_positions
 def trace(
     potential: Any,
     positions: Any = None,
@@ -55,9 +50,6 @@ def trace(
 
     Parameters
     ----------
-    potential : Potential, or a square matrix or operator with `shape` and `@`
-    positions : DataArray, Dataset, tensor or array, shape ``(..., dim)``
-        Left out for a matrix.
     method : {"hutch++", "xtrace", "hutchinson", "exact"}
         Three estimates from random probes; or without sampling error. Of a network the exact one is the trace of its
         Fisher matrix (plus weight decay times `dim`), to which tr H is equal where the outputs are piecewise linear in
@@ -71,10 +63,6 @@ def trace(
         Trace of each layer's diagonal block.
     seed : int
         Of the probes, which are the same at every position: differences along a path have little error.
-    chunk_size : int, optional
-        Samples of a network at once.
-    dtype : torch.dtype, optional
-        Of the products.
 
     Returns
     -------
@@ -112,48 +100,43 @@ def trace(
     one_of("method", method, (*_ESTIMATORS, "exact"))
     whole_number("probes", probes, least=6)
     check_seed(seed)
-    check_tolerance(rtol)
+    finite_number("rtol", rtol, above=0, below=1)
     sites = Sites.of(potential, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
     if method == "exact" and has_samples(potential):
         return _through_fisher(sites)
     value, error = sites.empty(), sites.empty()
     symmetric, check = sites.empty(fill=0, dtype=bool), SymmetryCheck(sites)
     products = 0
-    for number in range(sites.count):
-        if not sites.finite(number):
-            continue
-        for layer, operator in sites.operators(number):
-            linear = as_linear(operator)
-            if method == "exact":
-                matrix = linear(torch.eye(linear.size, dtype=linear.dtype, device=linear.device))
-                value[number, layer], error[number, layer] = float(matrix.diagonal().double().sum()), 0.0
-                seen = asymmetry_of(matrix)
-            else:
-                watch = Watch(linear)
-                estimate = _ESTIMATORS[method](linear, probes, seed)
-                value[number, layer], error[number, layer] = estimate.value, estimate.stderr
-                seen = watch.asymmetry()
-            skew = check.note(number, layer, linear, seen, exact=method == "exact")
-            error[number, layer], symmetric[number, layer] = widened(error[number, layer], skew), not skew
-            products += linear.products
+    for number, layer, linear in sites.linear_maps():
+        if method == "exact":
+            matrix = linear(torch.eye(linear.size, dtype=linear.dtype, device=linear.device))
+            value[number, layer], error[number, layer] = float(matrix.diagonal().double().sum()), 0.0
+            seen = asymmetry_of(matrix)
+        else:
+            watch = Watch(linear)
+            estimate = _ESTIMATORS[method](linear, probes, seed)
+            value[number, layer], error[number, layer] = estimate.value, estimate.stderr
+            seen = watch.asymmetry()
+        skew = check.note(number, layer, linear, seen, exact=method == "exact")
+        error[number, layer], symmetric[number, layer] = widened(error[number, layer], skew), not skew
+        products += linear.products
     check.warn("trace")
     return sites.dataset(
         {"trace": ((), value), "trace_stderr": ((), error), "converged": ((), symmetric & settled(error, value, rtol))},
-        _NAMES,
+        GLOSSARY["trace"],
         title="Trace of the Hessian",
         method=method,
         probes=None if method == "exact" else probes,
         rtol=rtol,
         seed=None if method == "exact" else seed,
-        products=products,
-        cost=f"{products} Hessian-vector products",
+        **products_cost(products),
     )
 
 
 def _through_fisher(sites: Sites) -> xr.Dataset:
     loss = sites.potential
-    for number in filter(sites.finite, range(sites.count)):
-        reason = why_curved(loss, torch.as_tensor(sites.position(number)))
+    for number in sites.numbers():
+        reason = why_curved(loss, sites.position(number))
         if reason is not None:
             raise ConfigError(
                 f'method="exact" is the trace of the Fisher matrix, which is not that of the Hessian here: {reason}. '
@@ -164,17 +147,15 @@ def _through_fisher(sites: Sites) -> xr.Dataset:
     value = value + loss.weight_decay * sizes
     return sites.dataset(
         {"trace": ((), value), "trace_stderr": ((), 0.0 * value), "converged": ((), np.isfinite(value))},
-        _NAMES,
+        GLOSSARY["trace"],
         title="Trace of the Hessian",
         method="exact: equal to the trace of the Fisher matrix of the model's labels",
-        route=route,
-        gradients=gradients,
-        cost=f"{gradients} gradients of single samples, forward pass shared",
+        **scores_cost(gradients, route),
     )
 
 
 @probe("curvature.fisher_trace", POSITIONS)
-@plain_modes()
+@at_positions
 def fisher_trace(
     loss: NetworkLoss,
     positions: Any,
@@ -195,7 +176,6 @@ def fisher_trace(
     ----------
     loss : NetworkLoss
         Cross-entropy is -log p of a softmax, the squared error (1/K) |f - y|^2 that of a Gaussian of variance K/2.
-    positions : DataArray, Dataset, tensor or array, shape ``(..., dim)``
     labels : {"model", "sampled", "empirical"}
         Exact: the sum over all C values of y of p(y | x_i) (C - 1 directions). Monte Carlo: `draws` labels sampled
         from it. Empirical: the labels of the data. There is no default.
@@ -207,8 +187,6 @@ def fisher_trace(
         Trace of each layer's diagonal block.
     seed : int
         Of the drawn labels.
-    chunk_size : int, optional
-        Samples at once.
     dtype : torch.dtype, optional
         Of the gradients; sums are in float64.
 
@@ -219,10 +197,6 @@ def fisher_trace(
         draws, or a quarter of them, differ within their samples) and `converged` (...); attributes `gradients`, the
         gradients over all data that it cost if nothing were shared, and `route`: "layer rules", "vmap over samples" or
         "one sample at a time", each slower than the one before and taken where that is not right, or several of them.
-
-    Raises
-    ------
-    ConfigError, ShapeError
 
     Notes
     -----
@@ -238,7 +212,7 @@ def fisher_trace(
     one_of("labels", labels, ("model", "sampled", "empirical"))
     network = need_network(loss, "the Fisher matrix")
     whole_number("draws", draws)
-    check_tolerance(rtol)
+    finite_number("rtol", rtol, above=0, below=1)
     sites = Sites.of(network, positions, blocks=blocks, chunk_size=chunk_size, dtype=dtype)
     value, error, gradients, route = _norms(sites, labels, draws, check_seed(seed))
     return sites.dataset(
@@ -247,15 +221,13 @@ def fisher_trace(
             "fisher_trace_stderr": ((), error),
             "converged": ((), settled(error, value, rtol)),
         },
-        _NAMES,
+        GLOSSARY["trace"],
         title="Trace of the Fisher matrix",
         labels=labels,
         draws=draws if labels == "sampled" else None,
         rtol=rtol,
         seed=seed if labels == "sampled" else None,
-        route=route,
-        gradients=gradients,
-        cost=f"{gradients} gradients of single samples, forward pass shared",
+        **scores_cost(gradients, route),
     )
 
 
@@ -267,10 +239,8 @@ def _norms(sites: Sites, labels: str, draws: int, seed: int) -> tuple[np.ndarray
         check_model(loss)
     value, error = sites.empty(), sites.empty()
     gradients, routes = 0, set[str]()
-    for number in range(sites.count):
-        if not sites.finite(number):
-            continue
-        position = torch.as_tensor(sites.position(number)).to(loss.device, loss.dtype)
+    for number in sites.numbers():
+        position = sites.position(number, loss)
         targets = drawn_targets(loss, position, draws, seed) if labels == "sampled" else None
         if labels == "model":
             scores = SampleScores(

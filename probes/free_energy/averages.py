@@ -9,19 +9,20 @@ import numpy as np
 import scipy.special
 import xarray as xr
 
+from landscape.checks import finite_number
 from landscape.errors import ConfigError, ConvergenceError, ShapeError
 from landscape.probes._correlation import combine, fft_size, long_run, power, products
+from landscape.probes._describe import about
 from landscape.probes._estimation import correlations, moments
 from landscape.probes._influence import Influence
 from landscape.probes._series import BoolArray, FloatArray, Groups, IntArray, as_series, bundles
-from landscape.statistics import student_factor
+from landscape.statistics import standard_error, student_factor
 
 __all__ = [
     "Averages",
     "Resolution",
     "averages",
     "by_correlations",
-    "check_temperature",
     "chosen_values",
     "clusters",
     "curve",
@@ -75,7 +76,7 @@ def averages(values: FloatArray, rounding: FloatArray | float = 0.0) -> Averages
     if chains < FEWEST_CHAINS:
         raise ConfigError(f"errors come from the scatter between chains: give at least {FEWEST_CHAINS}, got {chains}")
     of_chain = values.mean(axis=2)
-    stderr = of_chain.std(axis=1, ddof=1) / np.sqrt(chains) * student_factor(np.array(chains - 1.0))
+    stderr = standard_error(of_chain, axis=1)
     found = resolution(values.reshape(windows * chains, -1), np.repeat(np.arange(windows), chains))
     flat = values.reshape(windows, -1)
     digits = 16.0 * np.finfo(np.float64).eps * np.abs(flat).max(axis=1)
@@ -133,7 +134,7 @@ def _times_by_scatter(values: FloatArray) -> float:
     if end > begin * scipy.special.fdtri(freedom, freedom, 0.99):
         return 0.0
     change = values[:, draws // 2 :].mean(axis=1) - values[:, : draws // 2].mean(axis=1)
-    drift = 3.0 * change.std(ddof=1) / np.sqrt(chains) * student_factor(np.array(freedom))
+    drift = 3.0 * float(standard_error(change))
     if abs(change.mean()) > drift:
         return 0.0
     between = float(values.mean(axis=1).var(ddof=1))
@@ -155,7 +156,7 @@ def forgotten(values: FloatArray) -> int:
         return 0
     spread, mean = values.var(axis=0, ddof=1), values.mean(axis=0)
     late, goal = spread[draws // 2 :].mean(), mean[draws // 2 :].mean()
-    near = np.abs(mean - goal) <= 3.0 * np.sqrt(late / chains) * student_factor(np.array(chains - 1.0))
+    near = np.abs(mean - goal) <= 3.0 * np.sqrt(late / chains) * student_factor(chains - 1.0)
     found = (spread >= 0.75 * late) & near
     start = 2 * int(found.argmax())
     return start if found.any() and start <= draws // 3 else 0
@@ -166,7 +167,7 @@ def clusters(influence: FloatArray) -> FloatArray:
     chains = influence.shape[0]
     scatter = influence - influence.mean(axis=0)
     variance = (scatter**2).sum(axis=0) * chains / max(chains - 1.0, 1.0)
-    return np.asarray(np.sqrt(variance) * student_factor(np.array(chains - 1.0)))
+    return np.asarray(np.sqrt(variance) * student_factor(chains - 1.0))
 
 
 def by_correlations(values: FloatArray, believed: bool) -> FloatArray:
@@ -193,21 +194,8 @@ def curve(at: FloatArray, name: str, variables: dict[str, Any], attributes: dict
     dataset = xr.Dataset(coords={name: (name, at, {"long_name": name, "units": "1"})}, attrs=attributes)
     for key, value in variables.items():
         values, units = value if isinstance(value, tuple) else (value, "1")
-        base = key.removesuffix("_stderr").replace("_", " ")
-        text = f"standard error of the {base}" if key.endswith("_stderr") else base
-        dataset[key] = (name if np.ndim(values) else (), values, {"long_name": text, "units": units})
+        dataset[key] = (name if np.ndim(values) else (), values, about(key, units))
     return dataset
-
-
-def check_temperature(temperature: Any) -> float:
-    """One positive temperature."""
-    try:
-        value = float(temperature)
-    except (TypeError, ValueError):
-        value = float("nan")
-    if not (np.isfinite(value) and value > 0):
-        raise ConfigError(f"temperature must be one positive number, got {temperature!r}")
-    return value
 
 
 def own_temperature(given: Any, *samples: Any) -> float:
@@ -227,13 +215,13 @@ def own_temperature(given: Any, *samples: Any) -> float:
             own |= set(np.unique(known.to_numpy().astype(float)).tolist())
     heats = sorted(heat for heat in own if heat != 0.0)
     if not heats:
-        return check_temperature(given)
+        return finite_number("temperature", given, above=0)
     if not np.allclose(heats, heats[0], rtol=1e-6, atol=0.0) or 0.0 in own:
         raise ConfigError(
             f"the samples are of several temperatures, {sorted(own)}: take the chains of one, run.sel(temperature=T), "
             "or weigh them together with free_energy.mbar"
         )
-    t = check_temperature(heats[0] if given is None else given)
+    t = finite_number("temperature", heats[0] if given is None else given, above=0)
     if not np.isclose(t, heats[0], rtol=1e-6, atol=0.0):
         raise ConfigError(
             f"temperature = {t:g}, but the samples are of a run at {heats[0]:g}: leave it out, or reweight them to "

@@ -9,13 +9,13 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.checks import one_of
+from landscape.checks import finite_number, one_of
 from landscape.errors import ConvergenceError
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
 from landscape.potentials.modes import plain_modes
 from landscape.probes._series import FloatArray
-from landscape.probes.free_energy.averages import check_temperature, chosen_values, curve
+from landscape.probes.free_energy.averages import chosen_values, curve
 from landscape.probes.free_energy.laplace import CUTOFF, log_determinant
 from landscape.probes.free_energy.sampling import onto, origin_of, place
 from landscape.probes.registry import LANDSCAPE, probe
@@ -47,9 +47,6 @@ def effective_potential(
 
     Parameters
     ----------
-    potential : Potential
-    coordinate : name, number, formula, vector or callable
-        q(x), as for `landscape.Restrain`.
     at : array
         Values z, ascending.
     temperature : float
@@ -92,7 +89,7 @@ def effective_potential(
     >>> effective_potential(valley, "y", [0.0, 1.0, 2.0], 0.1, noise="hessian").free_energy.values.round(9)  # (T/2) g
     array([0.  , 0.05, 0.2 ])
     """
-    t, at = check_temperature(temperature), chosen_values("at", at, least=1)
+    t, at = finite_number("temperature", temperature, above=0), chosen_values("at", at, least=1)
     one_of("noise", noise, ("thermal", "hessian"))
     needs_energy("effective_potential", potential)
     q = scalar_field(potential, coordinate)

@@ -11,13 +11,13 @@ import xarray as xr
 from torch import Tensor
 
 from landscape import random
-from landscape.checks import whole_number
+from landscape.checks import finite_number, whole_number
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
 from landscape.potentials.modes import plain_modes
 from landscape.probes._needed import Length, with_steps_needed
-from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve
+from landscape.probes.free_energy.averages import averages, chosen_values, curve
 from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.sampling import REACHED, inside, onto, origin_of, place
 from landscape.probes.registry import LANDSCAPE, probe
@@ -53,9 +53,6 @@ def mean_force(
 
     Parameters
     ----------
-    potential : Potential
-    coordinate : name, number, formula, vector or callable
-        q(x), as for `landscape.Restrain`.
     at : array
         Values z, ascending or descending.
     temperature : float
@@ -63,10 +60,6 @@ def mean_force(
         For each value; 8 at least.
     steps : int
         After a quarter as many for equilibration, in which the step size is found.
-    dt : float
-        First guess of the step size.
-    start : array ``(dim,)`` or ``(at, dim)``, optional
-        Where q is moved from; the potential's default.
     seed : int
         All noise is a function of it, the value, the chain and the step.
 
@@ -110,7 +103,7 @@ def mean_force(
     >>> bool((abs(z) < 4.5).all())
     True
     """
-    t, at = check_temperature(temperature), chosen_values("at", at, falling=True)
+    t, at = finite_number("temperature", temperature, above=0), chosen_values("at", at, falling=True)
     whole_number("chains", chains, least=8)
     whole_number("steps", steps, least=8)
     needs_energy("mean_force", potential)

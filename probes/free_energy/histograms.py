@@ -16,6 +16,7 @@ from landscape.errors import ConfigError, ConvergenceError, ShapeError
 from landscape.potentials import Expression
 from landscape.potentials.positions import plain_array
 from landscape.probes._balance import refuse_biased, refuse_driven
+from landscape.probes._describe import about, with_error
 from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._pairs import refuse_pairs
 from landscape.probes._series import FloatArray
@@ -29,7 +30,7 @@ from landscape.probes.free_energy.averages import (
     resolution,
 )
 from landscape.probes.registry import Reading, probe
-from landscape.statistics import student_factor
+from landscape.statistics import standard_error
 
 __all__ = ["bin_edges", "limits_of_run", "places_of", "profile", "turning", "zero_of"]
 
@@ -87,7 +88,6 @@ def profile(
     coordinate : name, formula, callable, or a pair of them, optional
         Of a run: a coordinate's name, a formula of names such as ``"atan2(y, x)"`` (called ``q`` in the result), or any
         function of position, ``(..., dim)`` tensor -> ``(...)``.
-    bins : int, or one for each coordinate
     range : (low, high), or one pair for each coordinate, optional
         Edges of the histogram; samples outside count in the normalisation (of counts, which do not hold them, the
         density is that within the range). By default the extremes of the samples, or a whole period.
@@ -163,7 +163,7 @@ def profile(
     reference, reference_slopes = zero_of(zero, free_energy, slopes, counts.edges)
     known = 1.0 if counts.times >= FEWEST_TIMES else np.nan
     if counts.stretches is None:
-        errors = _stderr(slopes - reference_slopes[:, None]), _stderr(fraction)
+        errors = standard_error(slopes - reference_slopes[:, None]), standard_error(fraction)
     else:
         pieces = counts.stretches.reshape(*counts.stretches.shape[:2], -1)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -174,44 +174,22 @@ def profile(
             by_correlations(along - lowest.reshape(*along.shape[:2], 1), believed),
             by_correlations(pieces, believed),
         )
-    columns = {
-        "free_energy": (free_energy - reference, "free energy", "energy"),
-        "free_energy_stderr": (known * errors[0], "free energy", "energy"),
-        "density": (
-            np.divide(mean, volume, out=np.full_like(mean, np.nan), where=volume > 0),
-            "probability density",
-            "1",
-        ),
-        "density_stderr": (known * errors[1] / np.where(volume > 0, volume, np.nan), "probability density", "1"),
-        "count": (counts.total.ravel(), "samples in the bin", "1"),
+    density = np.divide(mean, volume, out=np.full_like(mean, np.nan), where=volume > 0)
+    density_error = known * errors[1] / np.where(volume > 0, volume, np.nan)
+    columns = with_error("free_energy", counts.names, free_energy - reference, known * errors[0], "energy")
+    columns |= with_error("density", counts.names, density, density_error, text="probability density")
+    columns["count"] = (counts.names, counts.total, about("count", text="samples in the bin"))
+    columns = {key: (dims, values.reshape(shape), told) for key, (dims, values, told) in columns.items()}
+    alike = "chains longer than 50 correlation times, and alike"
+    columns |= {
+        "resolved": ((), counts.resolved & counts.agree, about("", text=alike)),
+        "chains_agree": ((), counts.agree, about("chains_agree", text="chains scatter as correlations allow")),
+        "correlation_times": ((), counts.times, about("", text="length of all chains in correlation times")),
     }
-    dataset = xr.Dataset(
-        {
-            key: (
-                counts.names,
-                array.reshape(shape),
-                {"long_name": ("standard error of the " if "stderr" in key else "") + text, "units": units},
-            )
-            for key, (array, text, units) in columns.items()
-        },
-        {
-            name: (name, centre, {"long_name": name, "units": "1"})
-            for name, centre in zip(counts.names, centres, strict=True)
-        },
-        {
-            "temperature": t,
-            "zero": str(zero),
-            "method": "histogram",
-            "groups": len(fraction),
-            "discarded": counts.discarded,
-        },
-    )
-    about = {"long_name": "chains longer than 50 correlation times, and alike", "units": "1"}
-    dataset["resolved"] = ((), counts.resolved & counts.agree, about)
-    dataset["chains_agree"] = ((), counts.agree, {"long_name": "chains scatter as correlations allow", "units": "1"})
-    about = {"long_name": "length of all chains in correlation times", "units": "1"}
-    dataset["correlation_times"] = ((), counts.times, about)
-    return with_steps_needed(dataset, Length.of(samples), len(fraction))
+    attributes = {"temperature": t, "zero": str(zero), "method": "histogram", "groups": len(fraction),
+                  "discarded": counts.discarded}  # fmt: skip
+    axes = {name: (name, centre, about(name, text=name)) for name, centre in zip(counts.names, centres, strict=True)}
+    return with_steps_needed(xr.Dataset(columns, axes, attributes), Length.of(samples), len(fraction))
 
 
 def _values(
@@ -491,11 +469,6 @@ def bin_edges(columns: list[FloatArray], bins: Any, limits: Any, periods: list[L
             raise ConfigError(f"range must be (low, high) with low < high, got ({low}, {high})")
         edges.append(np.linspace(float(low), float(high), int(count) + 1))
     return edges
-
-
-def _stderr(deviations: FloatArray) -> FloatArray:
-    groups = len(deviations)
-    return np.asarray(deviations.std(axis=0, ddof=1) / np.sqrt(groups) * student_factor(np.array(groups - 1.0)))
 
 
 def zero_of(

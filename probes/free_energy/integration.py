@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.checks import whole_number
+from landscape.checks import finite_number, whole_number
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
@@ -19,7 +19,7 @@ from landscape.potentials.expression import Expression
 from landscape.potentials.positions import plain_array
 from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._series import FloatArray
-from landscape.probes.free_energy.averages import averages, check_temperature, chosen_values, curve
+from landscape.probes.free_energy.averages import averages, chosen_values, curve
 from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.sampling import observed, tuned, with_parameter
 from landscape.probes.registry import LANDSCAPE, probe
@@ -59,11 +59,8 @@ def thermodynamic_integration(
         Not given over temperatures.
     chains, steps, every : int
         Per value; of the steps recorded, after a quarter as many for equilibration, every `every`-th counts.
-    dt : float
-        First guess of the step size.
     start : array ``(dim,)``, optional
         The potential's default.
-    seed : int
     reference : float
         Free energy at the first value.
 
@@ -74,10 +71,6 @@ def thermodynamic_integration(
         ``integration_error``, what the spacing of the values may cost, which is part of the standard error;
         ``acceptance``, ``resolved``, ``correlation_times``, ``chains_agree``. Over temperature also ``energy`` = <V>,
         ``entropy`` = (<V> - F)/T and ``heat_capacity`` = var(V)/T^2. Each with its standard error.
-
-    Raises
-    ------
-    ConfigError, ShapeError
 
     Notes
     -----
@@ -105,7 +98,7 @@ def thermodynamic_integration(
         if temperature is not None or not isinstance(potential, Potential) or (at <= 0).any():
             raise ConfigError("over temperature give one potential and positive values, and no other temperature")
         return _over_temperature(potential, at, chains, steps, every, dt, start, seed, reference)
-    t = check_temperature(temperature)
+    t = finite_number("temperature", temperature, above=0)
     slopes, seconds, acceptance = [], [], []
     for number, value in enumerate(at):
         here = varied(potential, parameter, float(value))

@@ -12,6 +12,7 @@ from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
 from landscape.potentials.modes import plain_modes
 from landscape.potentials.positions import one_position, plain_array
+from landscape.probes._describe import with_error
 from landscape.probes._series import FloatArray
 from landscape.probes._summary import summary
 from landscape.probes.curvature.spectrum import eigenvalues
@@ -34,7 +35,6 @@ def harmonic(potential: Potential, position: Any, temperature: Any, *, cutoff: f
 
     Parameters
     ----------
-    potential : Potential
     position : array ``(dim,)``, or a minimum
     temperature : float or array
         Positive; an array gives a dim `temperature`.
@@ -47,10 +47,6 @@ def harmonic(potential: Potential, position: Any, temperature: Any, *, cutoff: f
         ``free_energy``, ``entropy`` and ``energy`` = V + N T/2 with their errors, which are those of rounding;
         ``stiff``, ``flat`` and ``negative``, the numbers of directions above c, within it, and below -c; ``curvature``,
         all of them; attribute `cutoff`.
-
-    Raises
-    ------
-    ConfigError, ShapeError
 
     Notes
     -----
@@ -85,9 +81,7 @@ def harmonic(potential: Potential, position: Any, temperature: Any, *, cutoff: f
     }
     dataset = xr.Dataset(attrs={"method": "Laplace", "cutoff": limit, "errors": "rounding"})
     for name, (value, error, units) in data.items():
-        dataset[name] = (dims, value, {"long_name": name.replace("_", " "), "units": units})
-        about = {"long_name": f"standard error of the {name.replace('_', ' ')}", "units": units}
-        dataset[f"{name}_stderr"] = (dims, error, about)
+        dataset = dataset.assign(with_error(name, dims, value, error, units))
     counts = {"stiff": len(stiff), "negative": int((curvature < -limit).sum())}
     counts["flat"] = potential.dim - sum(counts.values())
     for name, count in counts.items():
@@ -120,10 +114,6 @@ def entropy(
     xarray.Dataset
         ``entropy``, ``energy`` and ``free_energy`` on `temperature` with standard errors, and ``resolved``.
 
-    Raises
-    ------
-    ConfigError, ShapeError
-
     Examples
     --------
     >>> from landscape import potentials
@@ -150,13 +140,7 @@ def entropy(
     }
     dataset = xr.Dataset(coords={"temperature": ("temperature", t, {"long_name": "temperature", "units": "energy"})})
     for name, (value, stderr, units) in variables.items():
-        text = name.replace("_", " ")
-        dataset[name] = ("temperature", value, {"long_name": text, "units": units})
-        dataset[f"{name}_stderr"] = (
-            "temperature",
-            stderr,
-            {"long_name": f"standard error of the {text}", "units": units},
-        )
+        dataset = dataset.assign(with_error(name, "temperature", value, stderr, units))
     dataset["resolved"], dataset["steps_needed"] = means["resolved"], means["steps_needed"]
     return dataset.assign_attrs(method="(<V> - F) / T")
 

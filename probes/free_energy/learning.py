@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.checks import whole_number
+from landscape.checks import finite_number, whole_number
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.integrators.euler_maruyama import EulerMaruyama
@@ -17,15 +17,16 @@ from landscape.integrators.mala import MALA
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
 from landscape.potentials.positions import one_position
+from landscape.probes._describe import about
 from landscape.probes._estimation import longer_needed
 from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._series import BoolArray, FloatArray
-from landscape.probes.free_energy.averages import averages, check_temperature
+from landscape.probes.free_energy.averages import averages
 from landscape.probes.registry import MINIMUM, probe
 from landscape.record import Record
 from landscape.restraints import Restrain
 from landscape.simulate import simulate
-from landscape.statistics import error_of_mean, widen
+from landscape.statistics import error_of_mean, pseudo_values, widen
 
 __all__ = ["local_learning_coefficient"]
 
@@ -49,7 +50,6 @@ def local_learning_coefficient(
 
     Parameters
     ----------
-    potential : Potential
     position : array ``(dim,)``, or a minimum
     temperature : float
         T = 1/(n beta); Lau et al. take beta = 1/ln n.
@@ -64,7 +64,6 @@ def local_learning_coefficient(
         Steps between draws; a 500th of the run by default.
     discard : float
         Share of the run left out at its start.
-    seed : int
 
     Returns
     -------
@@ -75,10 +74,6 @@ def local_learning_coefficient(
         that went elsewhere; ``below``, share of draws below V(w); ``resolved``, also against the time in
         which the spring brings the distance back; attribute `warnings`, in words. Where that time, or the basin that
         more than a tenth of the chains left, makes the run no average over it, the error is NaN.
-
-    Raises
-    ------
-    ConfigError, ShapeError
 
     Notes
     -----
@@ -104,7 +99,7 @@ def local_learning_coefficient(
     (True, 'none')
     """
     needs_energy("local_learning_coefficient", potential)
-    t = check_temperature(temperature)
+    t = finite_number("temperature", temperature, above=0)
     whole_number("chains", chains, least=8)
     whole_number("steps", steps, least=16)
     if not 0 <= localization < np.inf or not 0 <= discard < 1:
@@ -156,9 +151,7 @@ def local_learning_coefficient(
     for name, (change, change_error) in sensitivities.items():
         dataset = dataset.assign({name: ((), change), f"{name}_stderr": ((), change_error)})
     for name in map(str, dataset.data_vars):
-        base = name.removesuffix("_stderr").replace("_", " ")
-        text = f"standard error of the {base}" if name.endswith("_stderr") else base
-        dataset[name].attrs = {"long_name": text, "units": "length" if name == "distance" else "1"}
+        dataset[name].attrs = about(name, "length" if name == "distance" else "1")
     dataset.steps_needed.attrs["units"] = units
     return dataset
 
@@ -202,7 +195,7 @@ def _covariances(one: FloatArray, other: FloatArray) -> FloatArray:
     count = len(one)
     sums = np.stack([(one * other).mean(axis=1), one.mean(axis=1), other.mean(axis=1)])
     whole, others = sums.mean(axis=1), (sums.sum(axis=1)[:, None] - sums) / (count - 1.0)
-    return np.asarray(count * (whole[0] - whole[1] * whole[2]) - (count - 1.0) * (others[0] - others[1] * others[2]))
+    return pseudo_values(whole[0] - whole[1] * whole[2], others[0] - others[1] * others[2])
 
 
 def _left(trace: FloatArray, distance: FloatArray) -> BoolArray:

@@ -8,13 +8,14 @@ import numpy as np
 import xarray as xr
 from scipy.interpolate import RegularGridInterpolator
 
-from landscape.checks import whole_number
+from landscape.checks import finite_number, whole_number
 from landscape.errors import ConfigError
+from landscape.probes._describe import about
 from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._series import FloatArray
-from landscape.probes.free_energy.averages import FEWEST_CHAINS, FEWEST_TIMES, check_temperature, clusters, resolution
+from landscape.probes.free_energy.averages import FEWEST_CHAINS, FEWEST_TIMES, clusters, resolution
 from landscape.probes.registry import Reading, probe
-from landscape.statistics import student_factor
+from landscape.statistics import standard_error
 
 __all__ = ["metadynamics"]
 
@@ -127,10 +128,7 @@ def metadynamics(
     known = groups >= FEWEST_CHAINS and share >= LEAST_SHARE and times >= FEWEST_TIMES
     error = clusters(parts) if known else np.full(seen.shape, np.nan)
     from_bias = _from_bias(run, chosen[::walkers] // walkers, edges, t, seen)
-    scatter = np.full(seen.shape, np.nan)
-    if groups >= FEWEST_CHAINS:
-        widen = float(student_factor(np.array(groups - 1.0))) / np.sqrt(groups)
-        scatter = from_bias.std(axis=0, ddof=1) * widen
+    scatter = standard_error(from_bias) if groups >= FEWEST_CHAINS else np.full(seen.shape, np.nan)
     mean = from_bias.mean(axis=0)
     with np.errstate(invalid="ignore"):
         apart = (free_energy - mean) ** 2 / (error**2 + scatter**2)
@@ -166,7 +164,7 @@ def _at_temperature(run: xr.Dataset, temperature: float | None) -> tuple[Any, fl
     known = np.unique(heat)
     if temperature is None and len(known) > 1:
         raise ConfigError(f"the run has the temperatures {known.tolist()}: give temperature")
-    t = check_temperature(known[0] if temperature is None else temperature)
+    t = finite_number("temperature", known[0] if temperature is None else temperature, above=0)
     chosen = np.flatnonzero(np.isclose(heat, t))
     if not len(chosen):
         raise ConfigError(f"no chain has the temperature {t:g}; there are {known.tolist()}")
@@ -213,5 +211,5 @@ def _labelled(dataset: xr.Dataset, names: list[str]) -> xr.Dataset:
     for key in dataset.variables:
         base = str(key).removesuffix("_stderr")
         text, units = texts[base]
-        dataset[key].attrs = {"long_name": text if base == key else f"standard error of the {text}", "units": units}
+        dataset[key].attrs = about(str(key), units, text)
     return dataset

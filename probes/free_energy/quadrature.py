@@ -146,7 +146,7 @@ class _Rule:
         first, second = weights[:, :count], weights[:, count:]
         variance = first**2 @ (f**2).sum(1) + 2 * first * second @ (f * g).sum(1) + second**2 @ (g**2).sum(1)
         variance = np.maximum(variance, 0.0) / (chains * max(chains - 1.0, 1.0))
-        return np.asarray(np.sqrt(variance) * student_factor(np.array(chains - 1.0)))
+        return np.asarray(np.sqrt(variance) * student_factor(chains - 1.0))
 
     def _missed(self, sure: float) -> FloatArray:
         """What the rule may miss on each interval."""

@@ -11,6 +11,7 @@ import xarray as xr
 
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
+from landscape.probes._describe import about
 from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import FEWEST_TIMES, Resolution
@@ -282,12 +283,12 @@ def _of_goals(
     coords = {axis.name: axis.points for axis in wanted.axes} | {"observable": list(wanted.observables)}
     found = {}
     for name, row in rows.items():
-        text = name.removesuffix("_stderr").replace("_", " ")
         units = "energy" if name.startswith("profile") and "effective" not in name else "1"
-        about = {"long_name": f"standard error of the {text}" if name.endswith("_stderr") else text, "units": units}
         array = np.array(row) if several else np.array(row[0])
         own = dims.get(name, ())
-        found[name] = xr.DataArray(array, dims=(*lead, *own), coords={n: coords[n] for n in own}, attrs=about)
+        found[name] = xr.DataArray(
+            array, dims=(*lead, *own), coords={n: coords[n] for n in own}, attrs=about(name, units)
+        )
     return found
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from landscape.checks import whole_number
+from landscape.checks import finite_number, whole_number
 from landscape.errors import ConfigError, OverlapError
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
@@ -16,7 +16,6 @@ from landscape.probes._needed import Length, with_steps_needed
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import (
     Resolution,
-    check_temperature,
     chosen_values,
     curve,
 )
@@ -50,9 +49,6 @@ def umbrella(
 
     Parameters
     ----------
-    potential : Potential
-    coordinate : name, number, formula, vector or callable
-        q(x), as for `landscape.Restrain`.
     at : array
         Centers of the windows, ascending, where F is given.
     temperature : float
@@ -67,11 +63,6 @@ def umbrella(
         For each window; 8 at least.
     steps, every : int
         Steps recorded, after a quarter as many for equilibration, and between samples.
-    dt : float
-        First guess of the step size.
-    start : array ``(dim,)`` or ``(at, dim)``, optional
-        Where q is moved from; the potential's default.
-    seed : int
 
     Returns
     -------
@@ -112,7 +103,7 @@ def umbrella(
     """
     needs_energy("umbrella", potential)
     solver = pymbar_solver()
-    t, at = check_temperature(temperature), chosen_values("at", at)
+    t, at = finite_number("temperature", temperature, above=0), chosen_values("at", at)
     whole_number("chains", chains, least=8)
     whole_number("every", every, most=whole_number("steps", steps))
     spacing = np.diff(at)

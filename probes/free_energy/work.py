@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from landscape.checks import whole_number
+from landscape.checks import finite_number, whole_number
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
 from landscape.potentials.positions import one_position
 from landscape.probes._series import FloatArray
-from landscape.probes.free_energy.averages import check_temperature
 from landscape.probes.free_energy.integration import one_or_two, varied
 from landscape.probes.free_energy.sampling import Tuned, tuned
 from landscape.probes.free_energy.work_averages import exponential_average, two_sided
@@ -52,11 +51,8 @@ def nonequilibrium_work(
         Steps at either end before driving.
     chains : int
         In each direction; each is driven once.
-    dt : float
-        First guess of the step size.
     position : array ``(dim,)``, optional
         Where equilibration starts; the potential's default.
-    seed : int
 
     Returns
     -------
@@ -100,7 +96,7 @@ def nonequilibrium_work(
     True
     """
     needs_energy("nonequilibrium_work", *one_or_two(potential))
-    t = check_temperature(temperature)
+    t = finite_number("temperature", temperature, above=0)
     for name, value in (("stages", stages), ("steps", steps), ("equilibration", equilibration)):
         whole_number(name, value)
     whole_number("chains", chains, least=8)

@@ -12,6 +12,7 @@ from scipy.stats import chi2, norm
 
 from landscape.errors import ConfigError, OverlapError, ShapeError
 from landscape.potentials.positions import plain_array
+from landscape.probes._describe import with_error
 from landscape.probes._series import FloatArray
 from landscape.probes.free_energy.averages import clusters, own_temperature
 from landscape.probes.registry import WORKS, probe
@@ -117,7 +118,7 @@ def work_average(forward: Any, reverse: Any = None, *, temperature: float | None
     error = float(np.hypot(error, 2.0 * hidden(ahead / t, value)))
     known = carrying >= FEWEST_EFFECTIVE and lower_tail(ahead) <= LONGEST_TAIL and np.isfinite(error)
     width, count = ahead.var(ddof=1) / t, len(ahead)
-    spread = np.sqrt(t * width / count + width**2 / (2.0 * (count - 1))) * student_factor(np.array(count - 1.0))
+    spread = np.sqrt(t * width / count + width**2 / (2.0 * (count - 1))) * student_factor(count - 1.0)
     estimates = {"free_energy": (t * value, t * error if known else np.nan),
                  "gaussian": (float(ahead.mean() - 0.5 * width), float(spread))}  # fmt: skip
     found = _dataset(estimates, ahead[None], np.array([ahead.mean() - t * value]), [carrying], ["forward"])
@@ -163,9 +164,7 @@ def _dataset(
 ) -> xr.Dataset:  # fmt: skip
     variables: dict[str, Any] = {}
     for name, (estimate, error) in estimates.items():
-        variables[name] = ((), estimate, {"long_name": name.replace("_", " "), "units": "energy"})
-        about = {"long_name": f"standard error of the {name.replace('_', ' ')}", "units": "energy"}
-        variables[f"{name}_stderr"] = ((), error, about)
+        variables |= with_error(name, (), estimate, error, "energy")
     about = {"long_name": "whether the free energy has an error", "units": "1"}
     variables["resolved"] = ((), bool(np.isfinite(estimates["free_energy"][1])), about)
     variables["work"] = (("direction", "chain"), works, {"long_name": "work", "units": "energy"})
@@ -213,7 +212,7 @@ def exponential_average(work: FloatArray) -> tuple[float, float, float]:
     scatter = float(clusters((weight / count)[:, None])[0])
     # a lower half that is surely shorter than a Gaussian's has no tail to miss, however wide the works are above it
     variance = 0.0 if lower_tail(work) < -LONGEST_TAIL else _variance(work)
-    factor = float(student_factor(np.array(count - 1.0)))
+    factor = float(student_factor(count - 1.0))
     wider = variance * (1.0 + np.sqrt(2.0 / (count - 1)))  # by its own error: narrow samples are those that are given
     width = factor * float(np.sqrt(np.expm1(min(wider, 100.0)) / count))
     surely = variance * (count - 1) / float(chi2.ppf(0.05, count - 1))

@@ -15,11 +15,12 @@ from landscape.integrators.base import Integrator
 from landscape.observers import CoreSets
 from landscape.potentials.base import Potential
 from landscape.probes._describe import annotate
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes.curvature.positions import Places
-from landscape.probes.rates.intervals import NORMAL, fraction_interval
+from landscape.probes.rates.intervals import fraction_interval
 from landscape.probes.rates.shots import check_rule, first_cores
 from landscape.probes.registry import Reading, probe, result_of
-from landscape.statistics import error_of_mean
+from landscape.statistics import NORMAL, error_of_mean, pseudo_values
 
 __all__ = ["committor", "committor_test"]
 
@@ -38,13 +39,10 @@ def committor(
 
     Parameters
     ----------
-    potential : Potential
     positions : array ``(..., dim)``, DataArray or run
         Of a run its snapshots, else its positions.
     integrator : Integrator
         The dynamics: momenta of `BAOAB` are drawn from the Maxwell distribution unless given.
-    cores : mapping
-        Two cores, as for `landscape.CoreSets`.
     temperature : float
     shots : int
         Copies of each position.
@@ -155,19 +153,10 @@ def _dataset(
         "arrival_time": np.where(within, 0.0, duration),
         "arrival_time_stderr": np.where(within, 0.0, scatter),
     }
-    names = {
-        "committor": ("probability to reach the second core first", "1"),
-        "committor_low": ("lower end of the 95 % interval of the committor", "1"),
-        "committor_high": ("upper end of the 95 % interval of the committor", "1"),
-        "hits": ("copies that reached the second core first", "1"),
-        "arrived": ("copies that reached a core", "1"),
-        "lost": ("copies that reached no core", "1"),
-        "arrival_time": ("mean time to the first core", "{t}"),
-    }
     data = {name: (places.dims, values.reshape(places.shape)) for name, values in columns.items()}
     dataset = xr.Dataset(data, coords=dict(places.coords))
     dataset.attrs = {"title": "Committor", "shots": shots, "conventions": "0 in the first core, 1 in the second"}
-    return annotate(dataset, time_units="time", names=names)
+    return annotate(dataset, time_units="time", names=GLOSSARY["committor"])
 
 
 @probe("rates.committor_test", result_of("rates.committor"))
@@ -193,10 +182,6 @@ def committor_test(found: xr.Dataset, *, bins: int = 10) -> xr.Dataset:
         few or skewed; ``spread``, the root of the
         variance over that of 0 or 1 at the same mean: 0 for a perfect coordinate, 1 for one that says nothing (NaN
         where the variance came out negative); ``count (bin)`` on bin centres ``committor``.
-
-    Raises
-    ------
-    ConfigError
 
     References
     ----------
@@ -227,7 +212,7 @@ def committor_test(found: xr.Dataset, *, bins: int = 10) -> xr.Dataset:
     variance = square.mean() - products
     less_products = ((q.sum() - q) ** 2 - ((q**2).sum() - q**2)) / ((count - 1.0) * (count - 2.0))
     less = (square.sum() - square) / (count - 1.0) - less_products
-    error = float(error_of_mean(count * variance - (count - 1.0) * less))  # of the jackknife's pseudovalues
+    error = float(error_of_mean(pseudo_values(variance, less)))
     mean = q.mean()
     whole = mean * (1.0 - mean)
     heights, edges = np.histogram(q, bins=bins, range=(0.0, 1.0))
@@ -244,10 +229,4 @@ def committor_test(found: xr.Dataset, *, bins: int = 10) -> xr.Dataset:
         {"committor": 0.5 * (edges[1:] + edges[:-1])},
         {"title": "Histogram test of a reaction coordinate", "positions": count},
     )
-    names = {
-        "variance": ("variance of the committor, noise of shots taken off", "1"),
-        "spread": ("deviation over that of a coordinate that says nothing", "1"),
-        "count": ("positions", "1"),
-        "committor": ("fraction of the shots that reached the second core", "1"),
-    }
-    return annotate(dataset, names=names)
+    return annotate(dataset, names=GLOSSARY["committor_test"])

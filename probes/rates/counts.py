@@ -10,39 +10,18 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape.probes._describe import annotate
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes._needed import Length, every_needed, in_units
 from landscape.probes.rates.followed import Row, by_temperature, followed, stacked
-from landscape.probes.rates.intervals import NORMAL, overdispersion, rate_interval
+from landscape.probes.rates.intervals import overdispersion, rate_interval
 from landscape.probes.registry import probe
+from landscape.statistics import NORMAL
 
 __all__ = ["core_sets"]
 
 MISSED = 0.05  # fraction of the transitions that a record may miss
 EXPECTED = 1.0 / (np.sqrt(2.0) - 1.0)  # what one sample misses, of what two miss more, if it goes as the root of time
 LATE = 0.5  # mean dwells, from which age on a dwell has forgotten how it began
-
-NAMES = {
-    "rate": ("transition rate", "{t}^-1"),
-    "rate_low": ("lower end of the 95 % interval of the transition rate", "{t}^-1"),
-    "rate_high": ("upper end of the 95 % interval of the transition rate", "{t}^-1"),
-    "transitions": ("transitions", "1"),
-    "time": ("time that belongs to the core", "{t}"),
-    "exit_rate": ("rate of leaving for any other core", "{t}^-1"),
-    "late_rate": ("rate of leaving at an age of half a mean dwell and more", "{t}^-1"),
-    "mean_dwell_time": ("mean dwell time", "{t}"),
-    "survival": ("fraction of the dwells that last longer", "1"),
-    "survival_time": ("age of a dwell", "{t}"),
-    "spread": ("scatter of counts between chains beyond Poisson's", "1"),
-    "missed": ("estimated fraction of the transitions between two samples", "1"),
-    "resolved": ("samples close enough to miss less than 5 % of the transitions, as far as any were seen", "1"),
-    "fine": ("samples miss less than 5 % of the transitions that were seen", "1"),
-    "every_needed": ("steps between draws that would be close enough", "1"),
-    "steps_needed": ("steps of each chain that would be needed, or more", "1"),
-    "exponential": ("rate of leaving does not depend on the age", "1"),
-    "core": ("core", ""),
-    "next_core": ("next core", ""),
-    "temperature": ("temperature", "energy"),
-}
 
 
 @probe("rates.core_sets")
@@ -65,8 +44,6 @@ def core_sets(run: Any, cores: Mapping[str, Any] | str | None = None, *, of: Any
     cores : mapping or str, optional
         Cores to look for in what was recorded, as for `landscape.CoreSets`; or the name of those that were followed,
         where there are several.
-    of : str, optional
-        What intervals are of.
 
     Returns
     -------
@@ -129,7 +106,7 @@ def core_sets(run: Any, cores: Mapping[str, Any] | str | None = None, *, of: Any
     # At an unknown rate, of which zero events are seen, no number of steps is known to be enough.
     longer = np.where(dataset["resolved"] | ~fine | (seen.sum(axis=(1, 2)) > 0), np.nan, np.inf)
     dataset = dataset.assign(every_needed=("temperature", every), steps_needed=("temperature", longer))
-    return in_units(annotate(dataset, time_units="time", names=NAMES), length)
+    return in_units(annotate(dataset, time_units="time", names=GLOSSARY["core_sets"]), length)
 
 
 def _rates(counts: Mapping[str, NDArray[Any]]) -> Row:

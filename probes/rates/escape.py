@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from landscape.errors import ConfigError
 from landscape.observers import CoreSets
 from landscape.probes._describe import annotate
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes._needed import Length, every_needed, in_units
-from landscape.probes.rates.counts import NAMES, core_sets
+from landscape.probes.rates.counts import core_sets
 from landscape.probes.rates.followed import Row, by_temperature, recorded, stacked
 from landscape.probes.registry import probe
-from landscape.statistics import student_factor, widen
+from landscape.statistics import pseudo_values, standard_error, widen
 
 __all__ = ["escape_rate"]
 
@@ -46,10 +47,6 @@ def escape_rate(run: Any, cores: Mapping[str, Any], *, of: Any = None) -> xr.Dat
     ----------
     run : xarray.Dataset
         With recorded positions (or what the cores are about), at least some ten draws in 1/lambda.
-    cores : mapping
-        Two cores, as for `landscape.CoreSets`.
-    of : str, optional
-        What intervals are of.
 
     Returns
     -------
@@ -110,20 +107,7 @@ def escape_rate(run: Any, cores: Mapping[str, Any], *, of: Any = None) -> xr.Dat
         "conventions": "rho(t) = P(B, t | B, 0) - P(B, t | A, 0), a chain belonging to the core that it was in last",
         "cost": "no gradients",
     }
-    return in_units(annotate(dataset, time_units="time", names=NAMES | _NAMES), length)
-
-
-_NAMES = {
-    "rate": ("rate of leaving the state", "{t}^-1"),
-    "relaxation_rate": ("slowest rate, the sum of both", "{t}^-1"),
-    "resolved": ("enough was seen, close enough to each other", "1"),
-    "fine": ("draws close enough for the estimator", "1"),
-    "agree": ("both methods agree within 3 standard errors", "1"),
-    "exponential": ("one rate at short and at long times", "1"),
-    "correlation": ("correlation of the state", "1"),
-    "lag_time": ("time between", "{t}"),
-    "estimator": ("estimator", ""),
-}
+    return in_units(annotate(dataset, time_units="time", names=GLOSSARY["core_sets"] | GLOSSARY["escape_rate"]), length)
 
 
 def _last_core(labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -243,6 +227,4 @@ def _jackknife(function: Any, blocks: FloatArray) -> tuple[FloatArray, FloatArra
     value = function(total)
     if count < 4:
         return value, np.full_like(value, np.nan)
-    less = function(total - blocks)
-    variance = (count - 1.0) / count * ((less - less.mean(axis=0)) ** 2).sum(axis=0)
-    return value, np.sqrt(variance) * float(student_factor(np.array(count - 1.0)))
+    return value, standard_error(pseudo_values(value, function(total - blocks)))

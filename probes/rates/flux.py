@@ -12,7 +12,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from landscape import random
-from landscape.checks import whole_number
+from landscape.checks import finite_number, whole_number
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.integrators.masses import rows
@@ -20,7 +20,7 @@ from landscape.potentials.base import Potential
 from landscape.potentials.modes import plain_modes
 from landscape.potentials.quadrature import graded_edges
 from landscape.probes._describe import annotate
-from landscape.probes.free_energy.averages import check_temperature
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes.free_energy.forces import SurfaceWalk
 from landscape.probes.free_energy.sampling import onto, origin_of, place
 from landscape.probes.rates.shots import check_rule
@@ -28,7 +28,7 @@ from landscape.probes.registry import probe, result_of
 from landscape.record import Record
 from landscape.restraints import scalar_field
 from landscape.simulate import simulate
-from landscape.statistics import student_factor
+from landscape.statistics import standard_error
 
 __all__ = ["reactive_flux"]
 
@@ -64,7 +64,6 @@ def reactive_flux(
 
     Parameters
     ----------
-    potential : Potential
     profile : xarray.Dataset, optional
         ``free_energy`` along q with its error, from the far side of the well q < z to beyond z, best to the far side
         of the other well: of `free_energy.profile`, `umbrella` or `mean_force`. In one dimension with q the coordinate
@@ -128,7 +127,7 @@ def reactive_flux(
     >>> bool(found.plateau)
     True
     """
-    t = check_temperature(temperature)
+    t = finite_number("temperature", temperature, above=0)
     whole_number("shots", shots, least=8)
     whole_number("steps", steps, least=8)
     _check_dynamics(integrator)
@@ -264,11 +263,10 @@ def _dataset(
     beyond: float, *, inertial: bool,
 ) -> xr.Dataset:  # fmt: skip
     """k(t) from what each shot adds, ``(shot, time)``."""
-    count, times = each.shape
-    wide = float(student_factor(np.array(count - 1.0)))
+    times = each.shape[1]
 
     def averaged(values: FloatArray) -> tuple[Any, Any]:
-        return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(count) * wide
+        return values.mean(axis=0), standard_error(values)
 
     rate_at, noise_at = averaged(each)
     late = slice(times // 2, times)
@@ -302,15 +300,6 @@ def _dataset(
             "transmission_at": ("time", rate_at / ideal),
             "transmission_at_stderr": ("time", noise_at / ideal),
         }
-    names = {
-        "rate": ("rate", "{t}^-1"),
-        "rate_at": ("reactive flux", "{t}^-1"),
-        "plateau": ("the flux no longer changes", "1"),
-        "transition_state_rate": ("rate of transition-state theory", "{t}^-1"),
-        "transmission": ("transmission coefficient", "1"),
-        "transmission_at": ("transmission coefficient", "1"),
-        "time": ("time", "{t}"),
-    }
     dataset = xr.Dataset(variables, {"time": time})
     dataset.attrs = {"title": "Reactive flux", "temperature": temperature, "conventions": "from q < z to q > z"}
-    return annotate(dataset, time_units="time", names=names)
+    return annotate(dataset, time_units="time", names=GLOSSARY["reactive_flux"])

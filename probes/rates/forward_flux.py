@@ -19,11 +19,12 @@ from landscape.per_chain import length_of
 from landscape.potentials.base import Potential
 from landscape.potentials.positions import plain_array
 from landscape.probes._describe import annotate
+from landscape.probes._glossary import GLOSSARY
 from landscape.probes._series import BoolArray, FloatArray, IntArray
 from landscape.probes.rates.first_hits import FirstHits, Swarm
 from landscape.probes.registry import probe
 from landscape.schedules import Schedule, as_schedule
-from landscape.statistics import student_factor
+from landscape.statistics import standard_error, widen
 
 __all__ = ["forward_flux"]
 
@@ -32,7 +33,6 @@ WARM_UP = 2  # cycles from A to the first interface and back that are left out
 TRIALS = 256  # copies that interfaces are placed with
 MOST_INTERFACES = 200
 FIRST_DISTANCE = 8.0  # of the first interface from A, in steps: what `Absorb` asks for between two boundaries
-NORMAL = 1.959963984540054  # 97.5 % quantile of the normal distribution
 MOST_SCATTER = 0.4  # of the probability between replicas, relative; beyond it the law of its mean is not normal
 
 
@@ -56,12 +56,9 @@ def forward_flux(
 
     Parameters
     ----------
-    potential : Potential
     integrator : Integrator or xarray.Dataset
         A thermal rule with one step size, overdamped or inertial; or a run, whose rule, temperature and, of the chains
         that ended in A, last positions are taken.
-    coordinate : name, number, formula, vector or callable
-        q(x), as for `landscape.Restrain`.
     a, b : float
         Boundaries of A and of B, in units of q.
     temperature : float
@@ -76,7 +73,6 @@ def forward_flux(
     start : array ``(dim,)`` or ``(n, dim)``, optional
         Positions in A; the potential's default start.
     constraint : Reflect or Periodic, or a sequence of them, optional
-    seed : int
     backend : {"auto", "compiled", "batched"}
     most_steps : int
         Of one stage, after which copies count as stuck.
@@ -332,9 +328,7 @@ def error(relative: FloatArray) -> FloatArray:
     little. The error r is so large that the interval around the estimate reaches as far up as that of the logarithm,
     (exp(z r) - 1)/z with z = 1.96.
     """
-    replicas = relative.shape[-1]
-    widen = float(student_factor(np.array(replicas - 1.0))) / np.sqrt(replicas)
-    return np.asarray(np.expm1(NORMAL * widen * relative.std(axis=-1, ddof=1)) / NORMAL)
+    return widen(np.ones(relative.shape[:-1]), standard_error(relative, axis=-1))
 
 
 def ratio(probability: FloatArray, period: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -369,14 +363,4 @@ def _result(
         "resolved": bool(reached[-1].std(ddof=1) <= MOST_SCATTER),
     }  # fmt: skip
     dataset = xr.Dataset(values, {"interface": levels, "replica": np.arange(replicas)}, attributes)
-    names = {
-        "rate": ("rate from A to B", "{t}^-1"), "flux": ("first arrivals at the first interface per time", "{t}^-1"),
-        "probability": ("probability of B before A from the first interface", "1"),
-        "conditional_probability": ("probability of the next interface before A", "1"),
-        "cumulative_probability": ("probability of being reached from the first interface before A", "1"),
-        "replica_probability": ("probability of B from the first interface in one replica", "1"),
-        "replica_cycle": ("mean time from A to the first interface and back in one replica", "{t}"),
-        "resolved": ("replicas scatter little enough for their scatter to be an error", "1"),
-        "interface": ("interface", "1"), "replica": ("replica of the calculation", "1"),
-    }  # fmt: skip
-    return annotate(dataset, time_units="time", names=names)
+    return annotate(dataset, time_units="time", names=GLOSSARY["forward_flux"])

@@ -8,10 +8,12 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-__all__ = ["NORMAL", "fraction_interval", "overdispersion", "rate_interval"]
+from landscape.statistics import NORMAL
+
+__all__ = ["fraction_interval", "overdispersion", "rate_interval"]
 
 _TAIL = 0.025
-NORMAL = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
 _LARGER = 0.8  # scatter that chance exceeds in one of five cases is taken for what it is
 
 FloatArray = NDArray[np.float64]

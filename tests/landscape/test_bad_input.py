@@ -326,11 +326,11 @@ def test_settings_do_not_change():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"every": 0}, ["every", "0", "positive"]),
+        ({"every": 0}, ["every", "0", "from 1"]),
         ({"every": -1}, ["every", "-1"]),
         ({"every": 1.5}, ["every", "1.5"]),
         ({"every": True}, ["every", "True"]),
-        ({"snapshots": 0}, ["snapshots", "0", "positive"]),
+        ({"snapshots": 0}, ["snapshots", "0", "from 1"]),
         ({"snapshots": -1}, ["snapshots", "-1"]),
         ({"snapshots": 2.5}, ["snapshots", "2.5"]),
         ({"observables": "energy"}, ["observables", '["energy"]']),
@@ -466,7 +466,7 @@ def test_only_potentials_are_minimised():
     ("settings", "words"),
     cases(
         [
-            ({"epochs": 0}, ["epochs", "0", "1 or more"]),
+            ({"epochs": 0}, ["epochs", "0", "positive"]),
             ({"epochs": -1}, ["epochs", "-1"]),
             ({"epochs": 1.5}, ["epochs", "1.5"]),
             ({"epochs": True}, ["epochs", "True"]),

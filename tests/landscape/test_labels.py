@@ -180,7 +180,7 @@ def test_a_run_has_its_own_temperature(run):
         free_energy.profile(x, 0.4)
     with pytest.raises(ConfigError, match="several temperatures"):
         free_energy.profile(run, 0.4, coordinate="x")
-    with pytest.raises(ConfigError, match="temperature must be"):
+    with pytest.raises(ConfigError, match="temperature = None is not"):
         free_energy.profile(x.values)
 
 

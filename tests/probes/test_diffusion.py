@@ -201,7 +201,7 @@ def test_bad_input():
         fluctuations.diffusion(run, fit=(2.9, 3.0))
     with pytest.raises(ConfigError, match="discard"):
         fluctuations.diffusion(run, discard=1.5)
-    with pytest.raises(ShapeError, match="9 or more"):
+    with pytest.raises(ConfigError, match="keep 9"):
         fluctuations.diffusion(run, discard=55)
     left = run.assign(exit_time=("chain", [1.0] + [np.nan] * 9))
     with pytest.raises(ConfigError, match="absorbing"):
