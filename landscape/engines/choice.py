@@ -81,7 +81,7 @@ def _obstacle_of_formula(plan: Plan, formula: Any) -> str | None:
         return f"the formula is of {list(formula.coordinates)}, the energy of {list(plan.potential.coordinates or ())}"
     if plan.restraints is not None and not plan.restraints.symbolic:
         return "the restrained coordinate is a callable, not a formula"
-    mobility = plan.integrator.mobility
+    mobility: Any = plan.integrator.mobility
     if mobility is not None and callable(mobility.matrix):
         return "the mobility is a callable, not a formula"
     if mobility is not None and plan.walls.absorbs and not mobility.of(formula).diagonal:
@@ -100,7 +100,7 @@ def _obstacle_of_network(plan: Plan, loss: Any) -> str | None:
         return "networks are compiled without walls"
     if plan.integrator.mass is not None:
         return "networks are compiled with unit masses"
-    form = form_of(noise, loss) if noise.isotropic and noise.white and not noise.signs else None
+    form = form_of(noise, loss) if noise.homogeneous and noise.white and not noise.signs else None
     if plan.integrator.thermal and (not isinstance(form, CompiledNoise) or not form.plain):
         return f"networks are compiled with ThermalNoise, not {type(noise).__name__}"
     return None if plan.dtype in (torch.float32, torch.float64) else f"it does not compute in {plan.dtype}"

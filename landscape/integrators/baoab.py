@@ -75,7 +75,7 @@ class BAOAB(Integrator):
     flips_on_reflection: ClassVar[tuple[str, ...]] = ("momentum",)
     per_chain: ClassVar[tuple[str, ...]] = ("friction",)
     capturable: ClassVar[bool] = True
-    takes: ClassVar[tuple[str, ...]] = ("isotropic", "white")
+    takes: ClassVar[tuple[str, ...]] = ("homogeneous", "white")
 
     def __post_init__(self) -> None:
         Integrator.__post_init__(self)

@@ -113,7 +113,7 @@ class EulerMaruyama(Integrator):
     @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
         """Any noise; with a mobility one that it can shape."""
-        return () if self.mobility is None else ("isotropic", "white")
+        return () if self.mobility is None else ("homogeneous", "white")
 
     @property
     def capturable(self) -> bool:  # type: ignore[override]

@@ -62,7 +62,7 @@ class Heun(Integrator):
     brownian: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
     preconditionable: ClassVar[bool] = True
-    takes: ClassVar[tuple[str, ...]] = ("isotropic",)
+    takes: ClassVar[tuple[str, ...]] = ("homogeneous",)
 
     def compiled_rule(self) -> CompiledRule:
         """The same, coordinate by coordinate."""

@@ -73,7 +73,7 @@ class HMC(Integrator):
     thermal: ClassVar[bool] = True
     metropolis: ClassVar[bool] = True
     target_acceptance: ClassVar[float | None] = 0.8
-    takes: ClassVar[tuple[str, ...]] = ("isotropic", "white", "normal")
+    takes: ClassVar[tuple[str, ...]] = ("homogeneous", "white", "normal")
 
     def __post_init__(self) -> None:
         Integrator.__post_init__(self)

@@ -62,7 +62,7 @@ class LeimkuhlerMatthews(Integrator):
     memory_names: ClassVar[tuple[str, ...]] = ("pending_noise",)
     flips_on_reflection: ClassVar[tuple[str, ...]] = ("pending_noise",)
     capturable: ClassVar[bool] = True
-    takes: ClassVar[tuple[str, ...]] = ("isotropic", "white")
+    takes: ClassVar[tuple[str, ...]] = ("homogeneous", "white")
 
     def half_kick(self, temperature: Any, dt: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         """sqrt(dt/(2T)); 0 without noise."""

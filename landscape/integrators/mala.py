@@ -75,7 +75,7 @@ class MALA(Integrator):
     metropolis: ClassVar[bool] = True
     target_acceptance: ClassVar[float | None] = 0.574
     brownian: ClassVar[bool] = True
-    takes: ClassVar[tuple[str, ...]] = ("isotropic", "white", "normal")
+    takes: ClassVar[tuple[str, ...]] = ("homogeneous", "white", "normal")
 
     def check_start(self, potential: Potential, position: Tensor, walls: Any) -> None:
         """Refuse absorbing boundaries beside masses: crossings between steps are tested for a diffusion of one size."""

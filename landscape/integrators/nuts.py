@@ -84,7 +84,7 @@ class NUTS(Integrator):
     metropolis: ClassVar[bool] = True
     target_acceptance: ClassVar[float | None] = 0.8
     counters: ClassVar[tuple[str, ...]] = ("tree_depth", "divergent", "divergences", "gradients")
-    takes: ClassVar[tuple[str, ...]] = ("isotropic", "white", "normal")
+    takes: ClassVar[tuple[str, ...]] = ("homogeneous", "white", "normal")
 
     def __post_init__(self) -> None:
         Integrator.__post_init__(self)

@@ -141,7 +141,7 @@ class SGHMC(Integrator):
     per_chain: ClassVar[tuple[str, ...]] = ("friction",)
     capturable: ClassVar[bool] = True
     preconditionable: ClassVar[bool] = True
-    takes: ClassVar[tuple[str, ...]] = ("isotropic", "white")
+    takes: ClassVar[tuple[str, ...]] = ("homogeneous", "white")
 
     def __post_init__(self) -> None:
         Integrator.__post_init__(self)

@@ -35,7 +35,7 @@ class Noise(Described, ABC):
         Whether the displacements of successive steps are independent, so that the path between steps is Brownian.
     per_chain : tuple of str
         Settings that may be one value or one per chain.
-    isotropic : bool
+    homogeneous : bool
         Whether the displacement is `amplitude` times a variate of its own along every coordinate, wherever that is.
     signs : bool
         Whether the variates are +1 or -1, else they are normal.
@@ -55,10 +55,10 @@ class Noise(Described, ABC):
     white: ClassVar[bool] = True
     per_chain: ClassVar[tuple[str, ...]] = ()
     samples_boltzmann: ClassVar[bool] = False
-    isotropic: ClassVar[bool] = False
+    homogeneous: ClassVar[bool] = False
     signs: ClassVar[bool] = False
     additive: ClassVar[bool] = True
-    capturable: bool = False
+    capturable: ClassVar[bool] = False
     precision: Precision = "float32"
     refinement: int = 1
     antithetic: bool = False

@@ -68,7 +68,7 @@ class ColoredNoise(Noise):
     memory_names: ClassVar[tuple[str, ...]] = ("colored_noise",)
     variates: ClassVar[int] = 2
     white: ClassVar[bool] = False
-    isotropic: ClassVar[bool] = True
+    homogeneous: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
     per_chain: ClassVar[tuple[str, ...]] = ("correlation_time",)
 

@@ -70,7 +70,7 @@ class ThermalNoise(Noise):
     antithetic: bool = False
 
     samples_boltzmann: ClassVar[bool] = True
-    isotropic: ClassVar[bool] = True
+    homogeneous: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -40,7 +40,7 @@ class TwoPointNoise(Noise):
     """
 
     samples_boltzmann: ClassVar[bool] = True
-    isotropic: ClassVar[bool] = True
+    homogeneous: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
     signs: ClassVar[bool] = True
 

@@ -229,9 +229,10 @@ def varied(potential: Potential | Sequence[Potential], parameter: str | None, va
             raise ConfigError("one potential needs the name of a parameter")
         return with_parameter(potential, parameter, value)
     first, second = potential
+    ends: Any = first, second
     if {first.loops, second.loops} == {"formula"} and first.coordinates == second.coordinates:
         return Expression(
-            (1 - sympy.Float(value)) * _numbers_in(first) + sympy.Float(value) * _numbers_in(second),
+            (1 - sympy.Float(value)) * _numbers_in(ends[0]) + sympy.Float(value) * _numbers_in(ends[1]),
             first.coordinates or (),
             bounds=first.bounds,
         )

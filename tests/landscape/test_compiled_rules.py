@@ -178,3 +178,10 @@ def test_a_rule_and_a_noise_from_elsewhere_are_captured():
     assert not repeats(replace(on_device, integrator=Hotter(0.1, 0.7)))
     stops = ls.HessianNoise(negative="raise")
     assert not repeats(replace(on_device, integrator=ls.EulerMaruyama(0.1, noise=stops)))
+
+
+@pytest.mark.parametrize("noise", [ls.HessianNoise(isotropic=0.5), ls.ColoredNoise(1.0)], ids=["hessian", "colored"])
+def test_noises_that_a_rule_cannot_take_are_refused(noise):
+    with pytest.raises(ConfigError, match="homogeneous and white"):
+        ls.BAOAB(0.1, 1.0, noise=noise)
+    assert ls.EulerMaruyama(0.1, noise=noise).thermal_noise is noise
