@@ -7,7 +7,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_extensions"), str(HERE.parent)]
 
-from landscape.version import package_version  # noqa: E402  # from this checkout
+from landscape.common.version import package_version  # noqa: E402  # from this checkout
 
 project = "landscape"
 author = "The landscape developers"

@@ -11,7 +11,7 @@ import xarray as xr
 import landscape as ls
 from landscape.examples._digits import drift_rates
 from landscape.potentials import NetworkLoss, Valley, architectures, datasets
-from landscape.reproduction import by_size
+from landscape.workflows.reproduction import by_size
 
 __all__ = ["channel_drift", "excess_of_twin", "linear_twin", "path_of_twin", "pooled"]
 

@@ -15,7 +15,7 @@ import xarray as xr
 
 import landscape as ls
 from landscape.potentials import NetworkLoss, architectures, datasets
-from landscape.reproduction import by_size
+from landscape.workflows.reproduction import by_size
 
 __all__ = ["COLOURS", "MARKERS", "PAIRS", "Recipe", "drift_rates", "minima", "on_pairs", "projected"]
 

@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 import landscape as ls
 from landscape.examples._digits import COLOURS, MARKERS, PAIRS, Recipe, minima, on_pairs
 from landscape.probes import confinement, curvature
-from landscape.reproduction import Reproduction, Verdict, by_size, command_line, judge
+from landscape.workflows.reproduction import Reproduction, Verdict, by_size, command_line, judge
 
 __all__ = ["reproduce"]
 

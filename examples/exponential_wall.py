@@ -28,7 +28,7 @@ import xarray as xr
 
 import landscape as ls
 from landscape import potentials, probes
-from landscape.reproduction import Reproduction, Verdict, by_size, command_line, judge
+from landscape.workflows.reproduction import Reproduction, Verdict, by_size, command_line, judge
 
 __all__ = ["reproduce"]
 

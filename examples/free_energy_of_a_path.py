@@ -40,7 +40,7 @@ from scipy.interpolate import CubicSpline
 import landscape as ls
 from landscape import potentials, probes
 from landscape.potentials import architectures, datasets
-from landscape.reproduction import Reproduction, Verdict, by_size, command_line, judge
+from landscape.workflows.reproduction import Reproduction, Verdict, by_size, command_line, judge
 
 __all__ = ["reproduce"]
 

@@ -27,7 +27,7 @@ import landscape as ls
 from landscape.examples._digits import COLOURS, MARKERS, on_pairs
 from landscape.potentials import NetworkLoss, architectures, datasets
 from landscape.probes import confinement
-from landscape.reproduction import Reproduction, Verdict, by_size, command_line, judge
+from landscape.workflows.reproduction import Reproduction, Verdict, by_size, command_line, judge
 
 __all__ = ["reproduce"]
 

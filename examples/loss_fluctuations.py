@@ -26,7 +26,7 @@ import landscape as ls
 from landscape import potentials, probes
 from landscape.examples._random_labels import REACH, average, half_times, network, student
 from landscape.potentials import architectures, datasets
-from landscape.reproduction import Reproduction, Verdict, by_size, command_line, judge
+from landscape.workflows.reproduction import Reproduction, Verdict, by_size, command_line, judge
 
 __all__ = ["reproduce"]
 

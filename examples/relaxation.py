@@ -39,7 +39,7 @@ import landscape as ls
 from landscape.examples._controls import channel_drift, excess_of_twin, pooled
 from landscape.examples._digits import COLOURS, MARKERS, PAIRS, Recipe, drift_rates, minima, projected
 from landscape.probes import confinement
-from landscape.reproduction import Reproduction, Verdict, by_size, command_line, judge
+from landscape.workflows.reproduction import Reproduction, Verdict, by_size, command_line, judge
 
 __all__ = ["reproduce"]
 

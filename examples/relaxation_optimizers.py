@@ -34,7 +34,7 @@ import landscape as ls
 from landscape.examples._digits import COLOURS, MARKERS, PAIRS, Recipe, minima, on_pairs, projected
 from landscape.potentials import NetworkLoss, Valley
 from landscape.probes import confinement, fluctuations
-from landscape.reproduction import Reproduction, Verdict, by_size, command_line, judge
+from landscape.workflows.reproduction import Reproduction, Verdict, by_size, command_line, judge
 
 __all__ = ["reproduce"]
 

@@ -36,7 +36,7 @@ import landscape as ls
 from landscape.examples._digits import COLOURS, MARKERS, PAIRS, drift_rates, on_pairs
 from landscape.potentials import NetworkLoss, architectures, datasets
 from landscape.probes import confinement
-from landscape.reproduction import UNRESOLVED, Reproduction, Verdict, by_size, command_line, judge
+from landscape.workflows.reproduction import UNRESOLVED, Reproduction, Verdict, by_size, command_line, judge
 
 __all__ = ["reproduce"]
 

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 import landscape as ls
 from landscape.examples._digits import COLOURS, MARKERS, Recipe, drift_rates, on_pairs
 from landscape.probes import confinement
-from landscape.reproduction import Reproduction, Verdict, by_size, command_line, judge
+from landscape.workflows.reproduction import Reproduction, Verdict, by_size, command_line, judge
 
 __all__ = ["reproduce"]
 

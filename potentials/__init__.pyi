@@ -4,9 +4,10 @@ from . import losses as losses
 from . import toys as toys
 from .base import Potential as Potential
 from .drift import Drift as Drift
-from .expression import Expression as Expression
+from .expression.potential import Expression as Expression
 from .function import Function as Function
-from .network import NetworkLoss as NetworkLoss
+from .network.potential import NetworkLoss as NetworkLoss
+from .network.weights import load_weights as load_weights
 from .toys import DoubleWell as DoubleWell
 from .toys import EntropicBarrier as EntropicBarrier
 from .toys import ExponentialWall as ExponentialWall
@@ -18,7 +19,6 @@ from .toys import Rosenbrock as Rosenbrock
 from .toys import ThreeHole as ThreeHole
 from .toys import Valley as Valley
 from .toys import WolfeQuapp as WolfeQuapp
-from .weights import load_weights as load_weights
 
 __all__ = [
     "DoubleWell",

@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.codec import python_object
+from landscape.common.codec import python_object
+from landscape.common.names import spelled
+from landscape.common.positions import check_dense, ordered
 from landscape.errors import ConfigError, ShapeError
-from landscape.potentials.modes import out_of_inference, plain_modes
-from landscape.potentials.names import spelled
-from landscape.potentials.positions import check_dense, ordered
+from landscape.potentials.network.modes import out_of_inference, plain_modes
 
 if TYPE_CHECKING:
-    from landscape.potentials.layout import Layout
+    from landscape.potentials.network.layout import Layout
 
 __all__ = ["Bounds", "Potential", "has_samples"]
 

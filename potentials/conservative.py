@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from landscape.common.schedules import Schedule
 from landscape.errors import ConfigError
-from landscape.schedules import Schedule
 
 __all__ = ["needs_energy"]
 

@@ -11,17 +11,17 @@ import sympy
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded_class
 from landscape.checks import whole_number
-from landscape.codec import plain, python_object
+from landscape.common.arguments import guarded_class
+from landscape.common.codec import plain, python_object
+from landscape.common.names import check_different
+from landscape.common.schedules import Schedule
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
-from landscape.potentials.batching import check_batched
-from landscape.potentials.expression import Expression, formula_text, plain_bounds
-from landscape.potentials.modes import called
-from landscape.potentials.names import check_different
-from landscape.potentials.tape import Tape
-from landscape.schedules import Schedule
+from landscape.potentials.expression.potential import Expression, formula_text, plain_bounds
+from landscape.potentials.expression.tape import Tape
+from landscape.potentials.network.batching import check_batched
+from landscape.potentials.network.modes import called
 
 __all__ = ["Drift"]
 

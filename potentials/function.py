@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded_class
 from landscape.checks import true_or_false, whole_number
-from landscape.codec import python_object
+from landscape.common.arguments import guarded_class
+from landscape.common.codec import python_object
+from landscape.common.names import check_different
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Bounds, Potential, check_bounds
-from landscape.potentials.batching import check_batched, numpy_hint, one_by_one, over_positions, trial_points
-from landscape.potentials.derivative_trials import check_derivative
-from landscape.potentials.modes import called
-from landscape.potentials.names import check_different
+from landscape.potentials.curvature.derivative_trials import check_derivative
+from landscape.potentials.network.batching import check_batched, numpy_hint, one_by_one, over_positions, trial_points
+from landscape.potentials.network.modes import called
 
 __all__ = ["Function"]
 

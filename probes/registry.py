@@ -15,10 +15,10 @@ from typing import Any, Final, ParamSpec
 
 import xarray as xr
 
-from landscape.arguments import guarded
-from landscape.docstrings import documented
+from landscape.common.arguments import guarded
+from landscape.common.docstrings import documented
+from landscape.common.provenance import measured_from
 from landscape.errors import ConfigError
-from landscape.provenance import measured_from
 
 __all__ = [
     "ENERGIES", "LANDSCAPE", "MINIMUM", "PATH", "POSITIONS", "PROJECTED", "ROOMS", "RUN", "RUNS", "WORKS", "Probe",

@@ -23,6 +23,7 @@ def pytest_runtest_setup(item):
 
 
 def pytest_addoption(parser):
+    parser.addoption("--every-case", action="store_true", help="all cases of the tests that are not marked long")
     parser.addoption("--record-durations", action="store_true", help="write tests/durations.csv from this run")
 
 

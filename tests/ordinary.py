@@ -3,7 +3,8 @@
 A law over every integrator, backend and step is worth its minutes, but not at every run. `tests/durations.csv` says how
 long one case of a test function lasts, for functions that take longer in all than ``SECONDS_OF_A_TEST``: of these the
 ordinary run takes as many cases as fit, at least one unless that lasts longer than ``SECONDS_OF_A_CASE``.
-Everything runs with ``LANDSCAPE_LONG_TESTS=1`` (``make long``), and wherever tests are chosen by name (``::`` or -k).
+Everything runs with ``LANDSCAPE_LONG_TESTS=1`` (``make long``), and wherever tests are chosen by name (``::`` or -k);
+every case of what is not marked ``long`` with ``--every-case``.
 
 The mark ``long`` keeps a test out of the ordinary run, the mark ``always`` keeps at least one of its cases in it,
 ``always(each=True)`` all of them, where none stands for the others.
@@ -46,6 +47,7 @@ def choose(config, items) -> None:
     by_name = bool(config.option.keyword) or any("::" in argument for argument in config.args)
     if LONG or by_name:
         return
+    every_case = config.getoption("--every-case")
     seconds = recorded()
     cases = defaultdict(list)
     for item in items:
@@ -54,7 +56,7 @@ def choose(config, items) -> None:
     kept = set()
     for name, of_one in cases.items():
         always = of_one[0].get_closest_marker("always")
-        each = name not in seconds or (always is not None and always.kwargs.get("each", False))
+        each = every_case or name not in seconds or (always is not None and always.kwargs.get("each", False))
         number = len(of_one) if each else how_many(seconds[name], always=always is not None)
         kept.update(of_one[place] for place in spread(len(of_one), number))
     left_out = [item for item in items if item not in kept]

@@ -70,7 +70,7 @@ def raise_or_explain(error: Exception) -> None:
 
 def _version(value: bool) -> None:
     if value:
-        from landscape.version import package_version
+        from landscape.common.version import package_version
 
         typer.echo(f"landscape {package_version()}")
         raise typer.Exit

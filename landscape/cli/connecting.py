@@ -10,11 +10,11 @@ import xarray as xr
 
 from landscape.cli.console import console, no_overwrite
 from landscape.cli.simulating import assign, keeping_in
+from landscape.common.tables import without_seed
 from landscape.errors import ConfigError
-from landscape.opening import open as open_run
-from landscape.specification import build
 from landscape.storage.files import read_spec, save
-from landscape.tables import without_seed
+from landscape.workflows.opening import open as open_run
+from landscape.workflows.specification import build
 
 __all__ = ["connect_minima"]
 

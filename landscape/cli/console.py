@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from landscape.common.text import measured
 from landscape.errors import ConfigError, StorageError
 from landscape.storage.files import path_of
-from landscape.text import measured
 
 __all__ = ["console", "measured", "no_overwrite"]
 

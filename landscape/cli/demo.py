@@ -18,10 +18,10 @@ from landscape import probes
 from landscape.cli.console import console, measured
 from landscape.cli.demo_figure import draw_figure
 from landscape.cli.estimates import summary_table
+from landscape.common.provenance import measured_from
 from landscape.errors import ConfigError, StorageError
 from landscape.potentials import NetworkLoss, Valley, architectures, datasets
 from landscape.potentials.datasets.vision import find_torchvision
-from landscape.provenance import measured_from
 
 __all__ = ["run_demo"]
 

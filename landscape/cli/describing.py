@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.table import Table
 
 from landscape.cli.console import console
-from landscape.opening import open as open_run
 from landscape.storage.files import read_spec
+from landscape.workflows.opening import open as open_run
 
 __all__ = ["describe_run"]
 

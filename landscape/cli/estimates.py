@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from landscape.cli.console import measured
-from landscape.flags import flags, remarks
+from landscape.common.flags import flags, remarks
 
 __all__ = ["MOST_ROWS", "estimate_tables", "pivot_table", "summary_table"]
 

@@ -11,11 +11,11 @@ import numpy as np
 import xarray as xr
 
 from landscape.cli.console import console, no_overwrite
-from landscape.cli.report_figures import plots_of
 from landscape.errors import ConfigError
-from landscape.opening import open as open_run
 from landscape.probes import fluctuations
 from landscape.probes.plotting.marks import BLUE
+from landscape.report.figures import plots_of
+from landscape.workflows.opening import open as open_run
 
 __all__ = ["plot_places", "plot_run"]
 

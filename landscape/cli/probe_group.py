@@ -50,7 +50,7 @@ class ProbeCommand(TyperCommand):
             wrong = getattr(error, "option_name", None)
             if wrong is None or not hasattr(error, "possibilities"):
                 raise
-            from landscape.building import suggest
+            from landscape.spec.building import suggest
 
             known = [one for parameter in self.params for one in parameter.opts if one.startswith("--")]
             raise ConfigError(
@@ -63,7 +63,7 @@ class ProbeGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of rooms, and of all probes."""
-        from landscape.probing import known_probes
+        from landscape.workflows.probing import known_probes
 
         return [*SHORT, *known_probes()]
 
@@ -87,7 +87,7 @@ class ProbeGroup(TyperGroup):
         name, rest = args[0], args[1:]
         if name in SHORT:
             from landscape.cli.short_probes import chosen
-            from landscape.probing import known_probes
+            from landscape.workflows.probing import known_probes
 
             short, rest = chosen(name, rest, known_probes())
             return name, _command(_asked(name, short)), rest
@@ -95,14 +95,14 @@ class ProbeGroup(TyperGroup):
 
 
 def _asked(name: str, short: Short) -> Asked:
-    from landscape.probing import named_probe
+    from landscape.workflows.probing import named_probe
 
     return Asked(name, tuple(map(named_probe, short.probes)), short)
 
 
 def _command(asked: Asked) -> Any:
     from landscape.cli.probe_options import about, described, option
-    from landscape.probing import named_probe
+    from landscape.workflows.probing import named_probe
 
     probes = [*asked.probes, *(named_probe(asked.short.then[one.name]) for one in asked.probes if asked.short.then)]
     settings: dict[str, inspect.Parameter] = {}

@@ -12,8 +12,8 @@ import typer
 from rich.markup import escape
 
 from landscape.cli.simulating import assign
+from landscape.common.tables import put
 from landscape.errors import ConfigError
-from landscape.tables import put
 
 __all__ = ["about", "described", "option", "read_settings"]
 

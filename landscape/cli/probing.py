@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from landscape.building import build_potential
 from landscape.cli.console import console, no_overwrite
 from landscape.cli.estimates import estimate_tables, pivot_table, summary_table
 from landscape.cli.probe_options import read_settings
 from landscape.cli.short_probes import Short
+from landscape.common.flags import remarks
+from landscape.common.provenance import run_spec
 from landscape.errors import ConfigError, LandscapeError
-from landscape.flags import remarks
-from landscape.opening import open as open_run
 from landscape.probes.registry import Probe
-from landscape.probing import named_probe, probe
-from landscape.provenance import run_spec
+from landscape.spec.building import build_potential
 from landscape.storage.files import save
+from landscape.workflows.opening import open as open_run
+from landscape.workflows.probing import named_probe, probe
 
 __all__ = ["run_probe", "theory_of"]
 

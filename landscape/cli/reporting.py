@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from landscape.cli.console import console, no_overwrite
-from landscape.cli.report_comparison import comparison
-from landscape.cli.report_sections import section_of
-from landscape.cli.report_sweep import sweep_section
+from landscape.common.provenance import REFERENCES
+from landscape.common.text import measured
+from landscape.common.version import package_version
 from landscape.errors import CheckpointError, ConfigError, StorageError
-from landscape.opening import open as open_run
-from landscape.provenance import REFERENCES
-from landscape.report import Badge, Block, Note, Page, Section, Table, embed, render
+from landscape.report.comparison import comparison
+from landscape.report.page import Badge, Block, Note, Page, Section, Table, embed, render
+from landscape.report.sections import section_of
+from landscape.report.sweeps import sweep_section
 from landscape.storage.files import write_atomically
 from landscape.storage.folder import kind_of
-from landscape.text import measured
-from landscape.version import package_version
+from landscape.workflows.opening import open as open_run
 
 __all__ = ["write_report"]
 

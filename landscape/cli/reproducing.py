@@ -30,7 +30,7 @@ def reproduce_figures(name: str, output: Path | None, *, size: str, seed: int) -
     from matplotlib import pyplot
 
     from landscape.cli.console import console
-    from landscape.reproduction import carry_out
+    from landscape.workflows.reproduction import carry_out
 
     known = titles()
     if name != "all" and name not in known:

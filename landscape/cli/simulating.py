@@ -14,18 +14,18 @@ from typing import Any
 import xarray as xr
 
 from landscape.cli.console import console, no_overwrite
+from landscape.common.tables import put
+from landscape.common.text import duration
+from landscape.dynamics.simulate import simulate
 from landscape.errors import CheckpointError, ConfigError, NonFiniteError, StorageError
-from landscape.opening import open as open_run
-from landscape.resuming import consolidate, resume
-from landscape.run_costs import of_simulation
-from landscape.simulate import simulate
-from landscape.specification import STEPWISE, Prepared, build
 from landscape.storage.files import save
 from landscape.storage.folder import kind_of
 from landscape.storage.interruption import told
 from landscape.storage.run_reader import OF_FOLDERS
-from landscape.tables import put
-from landscape.text import duration
+from landscape.workflows.opening import open as open_run
+from landscape.workflows.resuming import consolidate, resume
+from landscape.workflows.run_costs import of_simulation
+from landscape.workflows.specification import STEPWISE, Prepared, build
 
 __all__ = ["assign", "consolidate_run", "keeping_in", "read_config", "resume_run", "run_config"]
 

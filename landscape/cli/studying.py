@@ -7,13 +7,13 @@ from typing import Any
 
 from rich.table import Table
 
-from landscape import presets
 from landscape.cli.console import console
 from landscape.cli.simulating import assign, read_config
+from landscape.common.text import duration
 from landscape.errors import ConfigError
-from landscape.study import stages_of, study
-from landscape.study_costs import costs
-from landscape.text import duration
+from landscape.workflows import presets
+from landscape.workflows.study import stages_of, study
+from landscape.workflows.study_costs import costs
 
 __all__ = ["override", "run_study"]
 

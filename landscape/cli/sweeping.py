@@ -17,12 +17,12 @@ from rich.table import Table
 
 from landscape.cli.console import console
 from landscape.cli.simulating import assign, read_config
+from landscape.common.text import duration
 from landscape.errors import ConfigError
-from landscape.run_costs import costs_of_points, on_workers
-from landscape.sweep import check_points, missing_points, sweep
-from landscape.sweeps.table import SweepTable, flatten, make_table
-from landscape.sweeps.tasks import one_thread
-from landscape.text import duration
+from landscape.workflows.points.table import SweepTable, flatten, make_table
+from landscape.workflows.points.tasks import one_thread
+from landscape.workflows.run_costs import costs_of_points, on_workers
+from landscape.workflows.sweep import check_points, missing_points, sweep
 
 __all__ = ["read_values", "run_sweep"]
 

@@ -7,10 +7,10 @@ import inspect
 from rich.table import Table
 from rich.text import Text
 
-from landscape import plugins
 from landscape.cli.console import console
 from landscape.cli.messages import warn
 from landscape.errors import ConfigError
+from landscape.spec import plugins
 
 __all__ = ["list_plugins"]
 

@@ -10,9 +10,9 @@ import xarray as xr
 from rich.live import Live
 
 from landscape.cli.console import console
-from landscape.opening import open as open_run
 from landscape.storage.manifest import CURRENT
-from landscape.watching import frame, progress
+from landscape.workflows.opening import open as open_run
+from landscape.workflows.watching import frame, progress
 
 __all__ = ["watch_run"]
 

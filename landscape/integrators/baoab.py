@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
+from landscape.common.schedules import Schedule
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive
 from landscape.integrators.compiled_rule import SETTINGS, CompiledRule, exponential
 from landscape.integrators.masses import Mass, inverse_mass, lightest, rows
 from landscape.noise.base import Noise
-from landscape.schedules import Schedule
 
 __all__ = ["BAOAB"]
 

@@ -12,19 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.codec import Described
+from landscape.boundaries.walls import Walls
+from landscape.common.codec import Described
+from landscape.common.positions import unmasked
+from landscape.common.schedules import Schedule, as_schedule, piecewise
 from landscape.errors import ConfigError
 from landscape.integrators.compiled_rule import CompiledRule
 from landscape.integrators.masses import Mass, check_dim, check_mass
 from landscape.integrators.mobility import Mobility
+from landscape.integrators.step_context import Memory, StepContext
 from landscape.noise.base import Noise
 from landscape.noise.forms import Spread
 from landscape.noise.thermal import ThermalNoise
 from landscape.potentials.base import Potential
-from landscape.potentials.positions import unmasked
-from landscape.schedules import Schedule, as_schedule, piecewise
-from landscape.step_context import Memory, StepContext
-from landscape.walls import Walls
 
 __all__ = ["Integrator", "Memory", "PerChain", "StepContext", "described"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from landscape.capabilities import speaks_for
+from landscape.common.capabilities import speaks_for
 from landscape.integrators.masses import Mass
 
 __all__ = [

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
+from landscape.common.schedules import Schedule
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext
 from landscape.integrators.compiled_rule import CompiledRule
 from landscape.noise.base import Noise
-from landscape.schedules import Schedule
 
 __all__ = ["Diffusion"]
 

@@ -7,7 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from landscape.arguments import guarded_class
+from landscape.boundaries.walls import Walls
+from landscape.common.arguments import guarded_class
+from landscape.common.schedules import Schedule
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext
 from landscape.integrators.compiled_rule import CompiledRule
@@ -15,8 +17,6 @@ from landscape.integrators.mobility import Mobility, root_of
 from landscape.noise.base import Noise
 from landscape.noise.forms import Spread
 from landscape.potentials.base import Potential
-from landscape.schedules import Schedule
-from landscape.walls import Walls
 
 __all__ = ["EulerMaruyama", "overdamped_rule"]
 

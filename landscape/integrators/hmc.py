@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded_class
 from landscape.checks import whole_number
+from landscape.common.arguments import guarded_class
+from landscape.common.schedules import Schedule
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext
 from landscape.integrators.compiled_rule import BACK, DRIFT, LAST_KICK, PROPOSE, CompiledRule
 from landscape.integrators.masses import Mass, Stretch, check_mirrors, couples, lightest, stretch_of
 from landscape.integrators.metropolis import accept, energy_and_gradient_here, slope_at
 from landscape.noise.base import Noise
 from landscape.potentials.base import Potential
-from landscape.schedules import Schedule
 
 __all__ = ["HMC"]
 

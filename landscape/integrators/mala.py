@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
+from landscape.common.schedules import Schedule
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext
 from landscape.integrators.compiled_rule import BACK, DRIFT, PROPOSE, CompiledRule
@@ -17,7 +18,6 @@ from landscape.integrators.masses import Mass, couples, stretch_of
 from landscape.integrators.metropolis import accept, energy_and_gradient_here, slope_at
 from landscape.noise.base import Noise
 from landscape.potentials.base import Potential
-from landscape.schedules import Schedule
 
 __all__ = ["MALA"]
 

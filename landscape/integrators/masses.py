@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.common.positions import unmasked
 from landscape.errors import ConfigError, ShapeError
+from landscape.integrators.step_context import StepContext
 from landscape.potentials.base import Potential
-from landscape.potentials.positions import unmasked
-from landscape.step_context import StepContext
 
 __all__ = [
     "Mass",

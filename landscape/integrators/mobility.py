@@ -14,15 +14,15 @@ import sympy
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded_class
+from landscape.boundaries.walls import PERIODIC, REFLECT, Walls
 from landscape.checks import one_of
-from landscape.codec import Described
+from landscape.common.arguments import guarded_class
+from landscape.common.codec import Described
+from landscape.common.positions import plain_array, unmasked
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
-from landscape.potentials.expression import Expression, timeless
-from landscape.potentials.positions import plain_array, unmasked
-from landscape.potentials.tape import compile_tape
-from landscape.walls import PERIODIC, REFLECT, Walls
+from landscape.potentials.expression.potential import Expression, timeless
+from landscape.potentials.expression.tape import compile_tape
 
 __all__ = ["FormulaField", "Mobility", "MobilityField", "Terms"]
 

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from landscape import random
-from landscape.arguments import guarded_class
 from landscape.checks import whole_number
+from landscape.common.arguments import guarded_class
+from landscape.common.schedules import Schedule
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext
 from landscape.integrators.masses import Mass, Stretch, check_mirrors, lightest, stretch_of
 from landscape.integrators.metropolis import energy_and_gradient_here, slope_at
 from landscape.noise.base import Noise
 from landscape.potentials.base import Potential
-from landscape.schedules import Schedule
 
 __all__ = ["NUTS"]
 

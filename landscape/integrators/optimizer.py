@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from landscape.arguments import guarded_class
 from landscape.checks import one_of
+from landscape.common.arguments import guarded_class
+from landscape.common.per_chain import per_chain
+from landscape.common.schedules import Schedule, as_schedule
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_positive
 from landscape.integrators.optimizer_state import NotPlainError, numbers_of, restore, state_bytes
-from landscape.per_chain import per_chain
 from landscape.potentials.base import Potential
-from landscape.potentials.modes import kept_modes
-from landscape.schedules import Schedule, as_schedule
+from landscape.potentials.network.modes import kept_modes
 
 __all__ = ["Optimizer"]
 

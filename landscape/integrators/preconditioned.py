@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
+from landscape.common.positions import plain_array
 from landscape.errors import ConfigError, ShapeError
 from landscape.integrators.base import Integrator, Memory, StepContext, check_positive
 from landscape.potentials.base import Potential, has_samples
-from landscape.potentials.fisher import check_model, fisher_matrix
-from landscape.potentials.positions import plain_array
+from landscape.potentials.curvature.fisher import check_model, fisher_matrix
 
 __all__ = ["Preconditioned", "Preconditioner"]
 

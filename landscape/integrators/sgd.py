@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
+from landscape.common.schedules import Schedule
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator, Memory, PerChain, StepContext, check_fraction, check_positive
 from landscape.integrators.clipping import check_clipping, clipped
 from landscape.integrators.compiled_rule import CompiledRule
-from landscape.schedules import Schedule
 
 __all__ = ["SGD"]
 

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
+from landscape.common.schedules import Schedule
 from landscape.integrators.base import (
     Integrator,
     Memory,
@@ -20,7 +21,6 @@ from landscape.integrators.compiled_rule import SETTINGS, CompiledRule
 from landscape.integrators.euler_maruyama import overdamped_rule
 from landscape.integrators.masses import Mass, inverse_mass, lightest
 from landscape.noise.base import Noise
-from landscape.schedules import Schedule
 
 __all__ = ["SGHMC", "SGLD"]
 

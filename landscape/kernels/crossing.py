@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from landscape import random
-from landscape.bridges import MOST_PIECES, PIECES
+from landscape.boundaries.bridges import MOST_PIECES, PIECES
 from landscape.kernels.compilation import exact_inline, exact_inner
 from landscape.kernels.philox import fill_normals, fill_words, uniform
 from landscape.kernels.tape import exponential

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from landscape.kernels.compilation import exact, exact_inline, exact_inner
 from landscape.kernels.philox import bits_to_float64, float64_to_bits
-from landscape.potentials.tape import Op, Tape
+from landscape.potentials.expression.tape import Op, Tape
 
 __all__ = ["code_of", "evaluate", "execute"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba.extending import overload
 
-from landscape.codec import code_fingerprint
+from landscape.common.codec import code_fingerprint
 from landscape.integrators import compiled_rule
 from landscape.integrators.compiled_rule import Stage
 from landscape.kernels import tape

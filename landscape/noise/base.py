@@ -13,11 +13,11 @@ from torch import Tensor
 
 from landscape import random
 from landscape.checks import one_of
-from landscape.codec import Described
+from landscape.common.codec import Described
+from landscape.integrators.step_context import Memory, StepContext
 from landscape.noise.forms import CompiledNoise, Spread
 from landscape.potentials.base import Potential
 from landscape.random import Precision
-from landscape.step_context import Memory, StepContext
 
 __all__ = ["Noise", "check_precision", "standard_normals"]
 

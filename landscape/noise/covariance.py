@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
+from landscape.common.positions import unmasked
 from landscape.errors import ConfigError, ShapeError
+from landscape.integrators.step_context import Memory, StepContext
 from landscape.noise.base import Noise, check_precision, standard_normals
 from landscape.noise.forms import CompiledNoise, Spread
 from landscape.potentials.base import Potential
-from landscape.potentials.positions import unmasked
 from landscape.random import Precision
-from landscape.step_context import Memory, StepContext
 
 __all__ = ["CovarianceNoise"]
 

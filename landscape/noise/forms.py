@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.capabilities import speaks_for
+from landscape.common.capabilities import speaks_for
 
 __all__ = ["CompiledNoise", "Spread", "form_of"]
 

@@ -10,15 +10,15 @@ import sympy
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded_class
 from landscape.checks import finite_number, one_of
+from landscape.common.arguments import guarded_class
 from landscape.errors import ConfigError
+from landscape.integrators.step_context import Memory, StepContext
 from landscape.noise.base import Noise, check_precision, standard_normals
 from landscape.noise.forms import CompiledNoise, Spread
 from landscape.potentials.base import Potential
-from landscape.potentials.formula import absolute
+from landscape.potentials.expression.formula import absolute
 from landscape.random import Precision
-from landscape.step_context import Memory, StepContext
 
 __all__ = ["HessianNoise"]
 

@@ -7,13 +7,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from landscape.arguments import guarded_class
 from landscape.checks import true_or_false, whole_number
+from landscape.common.arguments import guarded_class
+from landscape.integrators.step_context import Memory, StepContext
 from landscape.noise.base import Noise, check_precision, standard_normals
 from landscape.noise.forms import CompiledNoise
 from landscape.potentials.base import Potential
 from landscape.random import Precision
-from landscape.step_context import Memory, StepContext
 
 __all__ = ["ThermalNoise"]
 

@@ -8,11 +8,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from landscape import random
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
+from landscape.integrators.step_context import Memory, StepContext
 from landscape.noise.base import Noise
 from landscape.noise.forms import CompiledNoise
 from landscape.potentials.base import Potential
-from landscape.step_context import Memory, StepContext
 
 __all__ = ["TwoPointNoise"]
 

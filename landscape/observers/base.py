@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from landscape.checks import whole_number
-from landscape.codec import Described
+from landscape.common.codec import Described
+from landscape.common.per_chain import per_chain
 from landscape.errors import ConfigError, ShapeError
-from landscape.observables import OBSERVABLES
-from landscape.per_chain import per_chain
 from landscape.potentials.base import Potential
+from landscape.recording.observables import OBSERVABLES
 
 __all__ = [
     "Accumulator",

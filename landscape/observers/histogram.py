@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from landscape.arguments import guarded_class
 from landscape.checks import whole_number
+from landscape.common.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.observers.base import (
     Accumulator,

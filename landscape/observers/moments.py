@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
 from landscape.observers.base import Accumulator, FloatArray, Observer, Source, Variables, check_observer, units_of
 from landscape.observers.blocking import level_sums, standard_error
 from landscape.statistics import lengthen

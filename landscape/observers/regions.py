@@ -68,7 +68,7 @@ def names_in(condition: str) -> tuple[str, ...]:
     >>> names_in("sin(x) < pi/4 and y > 0")
     ('x', 'y')
     """
-    from landscape.potentials.formula import CONSTANTS
+    from landscape.potentials.expression.formula import CONSTANTS
 
     tree = _parsed(condition)
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
@@ -107,8 +107,8 @@ def _read(node: ast.expr, text: str, names: list[str]) -> Region:
 
 def _comparison(left: ast.expr, compare: Callable[..., Any], right: ast.expr, names: list[str]) -> Region:
     """Left less right compared with 0, which has the same sign in floating point."""
-    from landscape.potentials.formula import parse_formula
-    from landscape.potentials.tape import compile_tape
+    from landscape.potentials.expression.formula import parse_formula
+    from landscape.potentials.expression.tape import compile_tape
 
     sides = [parse_formula(ast.unparse(side), names) for side in (left, right)]
     tape = compile_tape([sides[0] - sides[1]], names, {})

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.observers.base import Accumulator, Observer, Source, Variables, check_observer, units_of
 from landscape.statistics import lengthen, student_factor

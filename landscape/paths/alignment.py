@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.arguments import guarded
 from landscape.checks import whole_number
+from landscape.common.arguments import guarded
 from landscape.errors import ConfigError, ShapeError
 from landscape.paths.assignment import best_assignment
 from landscape.paths.symmetries import Orders, Symmetries, check_same_function, symmetries_of
 from landscape.potentials.base import has_samples
-from landscape.potentials.network import NetworkLoss
+from landscape.potentials.network.potential import NetworkLoss
 
 __all__ = ["align", "permute"]
 

@@ -11,14 +11,15 @@ from typing import Any, Final, Unpack
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded
+from landscape.boundaries.domain import Domain
 from landscape.checks import finite_number, whole_number
+from landscape.common.arguments import guarded
+from landscape.common.notices import warn
+from landscape.engine.progress import progress_bar
 from landscape.errors import ConfigError
-from landscape.notices import warn
 from landscape.paths.band_checkpoint import BandState
 from landscape.paths.convergence import why_not_converged
 from landscape.paths.curve import chord_knots, respace
-from landscape.paths.domain import Domain
 from landscape.paths.evaluation import energies_at
 from landscape.paths.history import History
 from landscape.paths.path import Path
@@ -27,7 +28,6 @@ from landscape.paths.search import Descent, SharedSettings, begin_search, with_s
 from landscape.paths.straight import path_given
 from landscape.paths.tangents import improved_tangents, perpendicular
 from landscape.potentials.base import Potential
-from landscape.progress import progress_bar
 from landscape.storage.files import path_of
 from landscape.storage.interruption import Cadence, Interruption, told
 

@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from landscape.paths.domain import Domain
+from landscape.boundaries.domain import Domain
 from landscape.paths.evaluation import batch_of, energies_at
 from landscape.paths.history import History
 from landscape.paths.tangents import improved_tangents, perpendicular

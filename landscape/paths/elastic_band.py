@@ -7,8 +7,8 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded
 from landscape.checks import finite_number, true_or_false
+from landscape.common.arguments import guarded
 from landscape.paths.path import Path
 from landscape.paths.relaxation import Rule, one_cycle
 from landscape.paths.search import SharedSettings, begin_search, with_settings

@@ -12,14 +12,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.arguments import guarded_class
 from landscape.checks import one_of, whole_number
+from landscape.common.arguments import guarded_class
+from landscape.common.positions import aligned, check_dense, plain_array
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
 from landscape.paths import storing
 from landscape.paths.curve import Curve
 from landscape.paths.evaluation import energies_at
 from landscape.potentials.base import Potential
-from landscape.potentials.positions import aligned, check_dense, plain_array
 from landscape.storage.files import open_file as open_dataset
 from landscape.storage.files import save as save_dataset
 

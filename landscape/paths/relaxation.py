@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape.boundaries.domain import Domain
+from landscape.common.provenance import global_attributes
+from landscape.engine.progress import progress_bar
 from landscape.errors import NonFiniteError
-from landscape.paths.domain import Domain
 from landscape.paths.evaluation import Slopes, buffers_at, energies_at
 from landscape.paths.history import History
 from landscape.paths.path import Path
@@ -18,8 +20,6 @@ from landscape.paths.search import Descent, Search
 from landscape.paths.straight import check_movable
 from landscape.paths.tangents import perpendicular
 from landscape.potentials.base import Potential
-from landscape.progress import progress_bar
-from landscape.provenance import global_attributes
 from landscape.storage.interruption import keeping
 
 __all__ = ["KEPT", "Motion", "check_finite", "finished_path", "one_cycle", "relax"]

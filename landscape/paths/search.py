@@ -9,8 +9,8 @@ from typing import Any, Final, TypedDict, TypeVar, get_type_hints
 
 from torch import Tensor
 
+from landscape.boundaries.domain import Domain, Within, domain_of
 from landscape.checks import finite_number, true_or_false, whole_number
-from landscape.paths.domain import Domain, Within, domain_of
 from landscape.paths.evaluation import Slopes
 from landscape.paths.straight import initial_pivots
 from landscape.potentials.base import Potential

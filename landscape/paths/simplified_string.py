@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded
+from landscape.common.arguments import guarded
 from landscape.paths.curve import respace
 from landscape.paths.path import Path
 from landscape.paths.relaxation import one_cycle

@@ -9,16 +9,16 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.arguments import guarded
+from landscape.boundaries.domain import Domain
 from landscape.checks import an_instance, whole_number
+from landscape.common.arguments import guarded
+from landscape.common.notices import warn
+from landscape.common.positions import aligned, labelled
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
-from landscape.notices import warn
-from landscape.paths.domain import Domain
 from landscape.paths.evaluation import working_dtype
 from landscape.paths.path import Path, real_tensor
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
-from landscape.potentials.positions import aligned, labelled
 
 __all__ = ["check_movable", "initial_pivots", "path_given", "straight_line"]
 

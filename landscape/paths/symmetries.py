@@ -17,9 +17,9 @@ from torch.utils._pytree import tree_leaves
 from landscape.errors import ConfigError
 from landscape.paths.unit_axes import Axis, Indices, found, occurrences, order_of
 from landscape.paths.unit_reading import read_axes
-from landscape.potentials.batch import unwrapped
-from landscape.potentials.module_trials import close_to_rounding, undisturbed
-from landscape.potentials.network import NetworkLoss
+from landscape.potentials.network.batch import unwrapped
+from landscape.potentials.network.module_trials import close_to_rounding, undisturbed
+from landscape.potentials.network.potential import NetworkLoss
 
 __all__ = ["Orders", "Symmetries", "check_same_function", "symmetries_of"]
 

@@ -9,8 +9,9 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded
 from landscape.checks import whole_number
+from landscape.common.arguments import guarded
+from landscape.engine.progress import progress_bar
 from landscape.paths.evaluation import energies_at
 from landscape.paths.history import History
 from landscape.paths.path import Path
@@ -18,7 +19,6 @@ from landscape.paths.relaxation import KEPT, check_finite, finished_path
 from landscape.paths.search import CurveSettings, Search, begin_search, with_settings
 from landscape.paths.straight import path_given
 from landscape.potentials.base import Potential
-from landscape.progress import progress_bar
 from landscape.storage.interruption import keeping
 
 __all__ = ["bezier", "polychain"]

@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_leaves
 from landscape.paths.unit_axes import fixed, pin, units
 from landscape.paths.unit_rules import Axes, given_axes, result_axes
 from landscape.potentials.composite import composite_attention
-from landscape.potentials.module_trials import undisturbed
-from landscape.potentials.norms import statistic_names
+from landscape.potentials.network.module_trials import undisturbed
+from landscape.potentials.network.norms import statistic_names
 
 __all__ = ["read_axes"]
 

@@ -12,8 +12,8 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
-from landscape.driver import Driver
-from landscape.engines.base import State
+from landscape.engine.base import State
+from landscape.engine.driver import Driver
 from landscape.errors import CheckpointError
 
 __all__ = ["Arrays", "capture", "encode", "read_arrays", "restore"]

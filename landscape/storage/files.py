@@ -18,9 +18,9 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
-from landscape.arguments import guarded
+from landscape.common.arguments import guarded
+from landscape.common.provenance import read_spec, signed
 from landscape.errors import ConfigError, StorageError
-from landscape.provenance import read_spec, signed
 from landscape.storage.file_times import clear_times
 from landscape.storage.lazy import FileArray
 from landscape.storage.library import one_thread

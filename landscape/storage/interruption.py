@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-from landscape.pace import Clock
+from landscape.engine.pace import Clock
 
 __all__ = ["CODES", "Cadence", "Interruption", "keeping", "notes_of", "told"]
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from landscape.common.notices import warn
 from landscape.errors import CheckpointError
-from landscape.notices import warn
 from landscape.storage.folder import INDEXES, Entry, former_of, read_index
 
 __all__ = ["CURRENT", "Manifest", "generations"]

@@ -13,16 +13,16 @@ from typing import Any, Literal, TypeAlias
 
 import xarray as xr
 
-from landscape.driver import Driver
+from landscape.common.notices import warn
+from landscape.common.tables import differences
+from landscape.engine.driver import Driver
+from landscape.engine.pace import Clock
 from landscape.errors import CheckpointError
-from landscape.notices import warn
-from landscape.pace import Clock
 from landscape.storage.checkpoint import Arrays, capture, encode, read_arrays, restore
 from landscape.storage.files import serialise
 from landscape.storage.folder import Entry, Folder, kind_of, read_entry
 from landscape.storage.interruption import Interruption
 from landscape.storage.manifest import Manifest, generations
-from landscape.tables import differences
 
 __all__ = ["PART_BYTES", "RunFolder"]
 
@@ -254,6 +254,6 @@ def _size(path: Path) -> int:
 
 
 def _versions() -> dict[str, str]:
-    from landscape.version import package_version
+    from landscape.common.version import package_version
 
     return {"landscape": package_version()} | {name: version(name) for name in ("torch", "numba", "numpy")}

@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from landscape.by_chain import by_chain
+from landscape.common.notices import warn
 from landscape.errors import CheckpointError
-from landscape.notices import warn
+from landscape.recording.by_chain import by_chain
 from landscape.storage.files import opened
 from landscape.storage.folder import Entry, read_entry
 from landscape.storage.lazy import LazyArray

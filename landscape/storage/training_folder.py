@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from landscape.common.tables import differences
 from landscape.errors import CheckpointError
 from landscape.storage.files import path_of
 from landscape.storage.folder import FORMAT, INDEXES, Folder, kind_of, read_index
 from landscape.storage.manifest import generations
 from landscape.storage.run_folder import RunFolder
 from landscape.storage.run_reader import open_folder
-from landscape.tables import differences
 
 __all__ = ["Stretch", "TrainingFolder", "as_trained"]
 

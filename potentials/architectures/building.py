@@ -9,9 +9,9 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Generator, nn
 
-from landscape.arguments import guarded
 from landscape.checks import one_of, whole_number
-from landscape.docstrings import completed
+from landscape.common.arguments import guarded
+from landscape.common.docstrings import completed
 
 __all__ = ["architecture", "build", "initialise_relu", "normalisation", "positive"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from landscape.arguments import guarded
 from landscape.checks import known_options, one_of
+from landscape.common.arguments import guarded
 from landscape.potentials.architectures.dense import mlp
 from landscape.potentials.architectures.plain import vgg
 from landscape.potentials.architectures.residual import resnet_cifar

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded_class
 from landscape.checks import true_or_false, whole_number
+from landscape.common.arguments import guarded_class
 from landscape.errors import ConfigError, ShapeError
 
 __all__ = ["FlipCrop"]

@@ -10,9 +10,9 @@ from typing import Any, ParamSpec
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded, guarded_class
 from landscape.checks import whole_number
-from landscape.docstrings import completed
+from landscape.common.arguments import guarded, guarded_class
+from landscape.common.docstrings import completed
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.datasets.selection import balanced_indices, random_indices
 

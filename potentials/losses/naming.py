@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscape.arguments import guarded
+from landscape.common.arguments import guarded
 from landscape.errors import ConfigError
 from landscape.potentials.losses.base import NamedLoss, SampleLoss
 from landscape.potentials.losses.labelled import CrossEntropy, NegativeLogLikelihood

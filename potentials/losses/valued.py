@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from landscape.arguments import guarded_class
 from landscape.checks import finite_number
+from landscape.common.arguments import guarded_class
+from landscape.common.positions import plain_array
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.losses.base import NamedLoss, spoken
-from landscape.potentials.positions import plain_array
 
 __all__ = ["BinaryCrossEntropy", "Huber", "SquaredError"]
 

@@ -15,10 +15,10 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.docstrings import documented
+from landscape.common.docstrings import documented
 from landscape.errors import ConfigError, ConvergenceError
-from landscape.potentials.expression import Expression, plain_bounds
-from landscape.potentials.quadrature import Array
+from landscape.potentials.expression.potential import Expression, plain_bounds
+from landscape.potentials.expression.quadrature import Array
 
 __all__ = [
     "Law", "Toy", "check_positive", "entropic_force", "of_temperature", "of_values", "one_temperature", "passage",

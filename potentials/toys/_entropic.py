@@ -14,8 +14,8 @@ from torch import Tensor
 
 from landscape.errors import ConfigError, FormulaError
 from landscape.potentials.base import Bounds
-from landscape.potentials.expression import Expression
-from landscape.potentials.quadrature import Array, average, truncated_gaussian
+from landscape.potentials.expression.potential import Expression
+from landscape.potentials.expression.quadrature import Array, average, truncated_gaussian
 from landscape.potentials.toys._closed_forms import Law, Toy, one_temperature, passage, per_temperature, symbol
 from landscape.potentials.toys.first_passage import mean_first_passage_time
 

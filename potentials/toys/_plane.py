@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from landscape.errors import ConfigError
-from landscape.potentials.quadrature import Array, average, average_in_box, graded_edges
+from landscape.potentials.expression.quadrature import Array, average, average_in_box, graded_edges
 from landscape.potentials.toys._closed_forms import (
     Law,
     Toy,

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.special import ive
 from torch import Tensor
 
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
 from landscape.errors import ConfigError
-from landscape.potentials.quadrature import Array, average
+from landscape.potentials.expression.quadrature import Array, average
 from landscape.potentials.toys._closed_forms import (
     Law,
     Toy,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
 from landscape.errors import ConfigError
 from landscape.potentials.base import Bounds
-from landscape.potentials.expression import Expression
+from landscape.potentials.expression.potential import Expression
 from landscape.potentials.toys._closed_forms import check_positive, entropic_force
 from landscape.potentials.toys._entropic import EntropicToy
 from landscape.potentials.toys.quadratic import stiff_names

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from landscape.errors import ConfigError, ConvergenceError
-from landscape.potentials.quadrature import Array, graded_edges
+from landscape.potentials.expression.quadrature import Array, graded_edges
 
 __all__ = ["mean_first_passage_time"]
 

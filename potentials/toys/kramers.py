@@ -12,7 +12,7 @@ import math
 import numpy as np
 from scipy.integrate import quad
 
-from landscape.docstrings import documented
+from landscape.common.docstrings import documented
 from landscape.errors import ConfigError
 
 __all__ = ["depopulation", "energy_diffusion", "spatial_diffusion", "turnover"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
 from landscape.potentials.toys._plane import PlaneToy
 
 __all__ = ["MullerBrown"]

@@ -12,10 +12,10 @@ import torch
 from scipy.special import gammaincinv
 from torch import Tensor
 
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
+from landscape.common.positions import unmasked
 from landscape.errors import ConfigError
-from landscape.potentials.positions import unmasked
-from landscape.potentials.quadrature import Array
+from landscape.potentials.expression.quadrature import Array
 from landscape.potentials.toys._closed_forms import Law, Toy, of_temperature, per_temperature, per_value, symbol
 
 __all__ = ["Quadratic"]

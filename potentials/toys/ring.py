@@ -10,10 +10,10 @@ import sympy
 from scipy.special import ndtr
 from torch import Tensor
 
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
 from landscape.errors import FormulaError
-from landscape.potentials.expression import Expression, timeless
-from landscape.potentials.quadrature import Array, average
+from landscape.potentials.expression.potential import Expression, timeless
+from landscape.potentials.expression.quadrature import Array, average
 from landscape.potentials.toys._closed_forms import (
     Law,
     Toy,

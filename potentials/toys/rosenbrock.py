@@ -7,8 +7,8 @@ import math
 import numpy as np
 from torch import Tensor
 
-from landscape.arguments import guarded_class
-from landscape.potentials.quadrature import Array
+from landscape.common.arguments import guarded_class
+from landscape.potentials.expression.quadrature import Array
 from landscape.potentials.toys._closed_forms import Law, Toy, check_positive
 
 __all__ = ["Rosenbrock"]

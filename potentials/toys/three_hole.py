@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
 from landscape.potentials.toys._plane import PlaneToy
 
 __all__ = ["ThreeHole"]

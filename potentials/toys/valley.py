@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sympy
 
-from landscape.arguments import guarded_class
+from landscape.common.arguments import guarded_class
 from landscape.errors import FormulaError
 from landscape.potentials.base import Bounds
-from landscape.potentials.expression import Expression, timeless
+from landscape.potentials.expression.potential import Expression, timeless
 from landscape.potentials.toys._closed_forms import entropic_force
 from landscape.potentials.toys._entropic import EntropicToy, confinement_value
 

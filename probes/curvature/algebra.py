@@ -15,7 +15,7 @@ from torch import Tensor
 
 from landscape.checks import finite_number
 from landscape.errors import ConfigError, ShapeError
-from landscape.potentials.modes import plain_modes
+from landscape.potentials.network.modes import plain_modes
 from landscape.probes.curvature.linear import as_linear
 
 __all__ = ["Operator"]

@@ -9,11 +9,11 @@ import torch
 import xarray as xr
 
 from landscape.checks import finite_number, whole_number
-from landscape.probes._glossary import GLOSSARY
 from landscape.probes.curvature.lanczos import tridiagonalise
 from landscape.probes.curvature.linear import settled, sign_probes
 from landscape.probes.curvature.positions import Sites, at_positions, products_cost
 from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, widened
+from landscape.probes.estimation.glossary import GLOSSARY
 from landscape.probes.registry import POSITIONS, probe
 from landscape.random import check_seed
 from landscape.statistics import error_of_mean

@@ -17,9 +17,9 @@ from landscape.checks import one_of, whole_number
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.base import has_samples
-from landscape.potentials.fisher import fisher_is_gauss_newton
-from landscape.potentials.piecewise import why_curved
-from landscape.potentials.sample_scores import check_samples_apart
+from landscape.potentials.curvature.fisher import fisher_is_gauss_newton
+from landscape.potentials.curvature.sample_scores import check_samples_apart
+from landscape.potentials.expression.piecewise import why_curved
 from landscape.probes.curvature.diagonal_estimators import Diagonal, diagonal_of_products, sign_diagonal
 from landscape.probes.curvature.linear import LinearMap, as_linear
 from landscape.probes.curvature.model_labels import check_model

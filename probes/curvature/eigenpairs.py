@@ -11,12 +11,12 @@ from torch import Tensor
 
 from landscape.checks import finite_number, one_of, whole_number
 from landscape.errors import ConfigError
-from landscape.probes._glossary import GLOSSARY
 from landscape.probes.curvature.linear import LinearMap, as_linear, started_from, uniform_probes
 from landscape.probes.curvature.operators import layer_blocks
 from landscape.probes.curvature.positions import Sites, at_positions, products_cost
 from landscape.probes.curvature.symmetry import Asymmetry, SymmetryCheck, Watch, asymmetry_of, widened
 from landscape.probes.curvature.thick_restart import Pairs, dense_pairs, linear_zeros, top_pairs
+from landscape.probes.estimation.glossary import GLOSSARY
 from landscape.probes.registry import POSITIONS, probe
 from landscape.random import check_seed
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from landscape import random
 from landscape.potentials import NetworkLoss
-from landscape.potentials.fisher import check_model, outputs_of
+from landscape.potentials.curvature.fisher import check_model, outputs_of
 from landscape.potentials.losses import NamedLoss
 
 __all__ = ["check_model", "class_scores", "drawn_targets", "fisher_factor", "outputs_of"]

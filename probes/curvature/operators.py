@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.arguments import guarded_class
 from landscape.checks import an_instance, one_of, whole_number
+from landscape.common.arguments import guarded_class
+from landscape.common.positions import ordered
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.base import has_samples
-from landscape.potentials.fisher import model_fisher_products
-from landscape.potentials.layout import Slot
-from landscape.potentials.modes import out_of_inference, plain_modes
-from landscape.potentials.positions import ordered
-from landscape.potentials.products import GaussNewtonProducts, HessianProducts, LossFisherProducts
-from landscape.potentials.sample_scores import check_samples_apart
+from landscape.potentials.curvature.fisher import model_fisher_products
+from landscape.potentials.curvature.products import GaussNewtonProducts, HessianProducts, LossFisherProducts
+from landscape.potentials.curvature.sample_scores import check_samples_apart
+from landscape.potentials.network.layout import Slot
+from landscape.potentials.network.modes import out_of_inference, plain_modes
 from landscape.probes.curvature.algebra import Operator
 from landscape.probes.curvature.model_labels import drawn_targets
 from landscape.random import check_seed

@@ -13,16 +13,16 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.checks import one_of, whole_number
-from landscape.docstrings import documented
+from landscape.common.docstrings import documented
+from landscape.common.positions import aligned, check_dense, labelled, plain_array, stored
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials import NetworkLoss, Potential
 from landscape.potentials.base import has_samples
-from landscape.potentials.modes import out_of_inference, plain_modes
-from landscape.potentials.network_data import check_dtype
-from landscape.potentials.positions import aligned, check_dense, labelled, plain_array, stored
-from landscape.probes._describe import annotate
+from landscape.potentials.network.data import check_dtype
+from landscape.potentials.network.modes import out_of_inference, plain_modes
 from landscape.probes.curvature.linear import LinearMap, as_linear
 from landscape.probes.curvature.operators import HessianOperator, layer_blocks
+from landscape.probes.estimation.describe import annotate
 
 __all__ = ["Places", "Sites", "at_positions", "products_cost", "scores_cost"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from landscape.potentials.base import has_samples
-from landscape.potentials.products import check_chunks
+from landscape.potentials.curvature.products import check_chunks
 from landscape.probes.curvature.ascent import SLIGHT, Landscape, climb
 from landscape.probes.curvature.ball import Ball
 from landscape.probes.curvature.lanczos import lanczos_ends

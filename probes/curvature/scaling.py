@@ -9,8 +9,8 @@ import xarray as xr
 from scipy.stats import ks_2samp
 
 from landscape.errors import ConfigError
-from landscape.probes._describe import annotate
-from landscape.probes._glossary import GLOSSARY
+from landscape.probes.estimation.describe import annotate
+from landscape.probes.estimation.glossary import GLOSSARY
 from landscape.probes.registry import probe, result_of
 from landscape.statistics import standard_error, weighted_line
 

@@ -13,13 +13,13 @@ from torch import Tensor
 from landscape.checks import whole_number
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
-from landscape.potentials.layout import Slot
+from landscape.potentials.curvature.sample_scores import SampleScores, check_samples_apart, route_in_words
 from landscape.potentials.losses import cross_entropy
-from landscape.potentials.sample_scores import SampleScores, check_samples_apart, route_in_words
-from landscape.probes._glossary import GLOSSARY
+from landscape.potentials.network.layout import Slot
 from landscape.probes.curvature.model_labels import check_model, class_scores, outputs_of
 from landscape.probes.curvature.operators import layer_name, need_network
 from landscape.probes.curvature.positions import Sites, at_positions, scores_cost
+from landscape.probes.estimation.glossary import GLOSSARY
 from landscape.probes.registry import POSITIONS, probe
 
 __all__ = ["score_singular_values"]

@@ -10,12 +10,12 @@ import torch
 import xarray as xr
 
 from landscape.checks import one_of, true_or_false, whole_number
+from landscape.common.notices import warn
 from landscape.errors import ConfigError
-from landscape.notices import warn
 from landscape.potentials import Potential
-from landscape.probes._glossary import GLOSSARY
 from landscape.probes.curvature.positions import Sites, at_positions
 from landscape.probes.curvature.rises import Probe, Settings
+from landscape.probes.estimation.glossary import GLOSSARY
 from landscape.probes.registry import POSITIONS, probe
 from landscape.random import check_seed
 

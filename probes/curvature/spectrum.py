@@ -10,14 +10,14 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.checks import finite_number, one_of, whole_number
-from landscape.notices import warn
+from landscape.common.notices import warn
 from landscape.potentials.base import has_samples
-from landscape.probes._glossary import GLOSSARY
 from landscape.probes.curvature.eigenpairs import whole_vectors
 from landscape.probes.curvature.lanczos import Ends, lanczos_ends, power_end
 from landscape.probes.curvature.linear import LinearMap, as_linear, started_from, uniform_probes
 from landscape.probes.curvature.positions import Sites, at_positions, products_cost
 from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, asymmetry_of, widened
+from landscape.probes.estimation.glossary import GLOSSARY
 from landscape.probes.registry import POSITIONS, probe
 from landscape.random import check_seed
 

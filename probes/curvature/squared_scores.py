@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from landscape.potentials import NetworkLoss
-from landscape.potentials.sample_scores import SampleScores, loss_scores, route_in_words
+from landscape.potentials.curvature.sample_scores import SampleScores, loss_scores, route_in_words
 from landscape.probes.curvature.model_labels import drawn_targets, outputs_of
 from landscape.statistics import student_factor
 

@@ -7,15 +7,15 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
+from landscape.common.positions import labelled, plain_array
 from landscape.errors import ConfigError, ShapeError
-from landscape.potentials.positions import labelled, plain_array
-from landscape.probes._correlation import combine
-from landscape.probes._describe import annotate
-from landscape.probes._estimation import correlations, moments
-from landscape.probes._glossary import GLOSSARY
-from landscape.probes._influence import Influence, between_chains
-from landscape.probes._pairs import means_of_pairs, pair_of_chains
-from landscape.probes._series import FloatArray, as_series, bundles, grouping
+from landscape.probes.estimation.correlation import combine
+from landscape.probes.estimation.describe import annotate
+from landscape.probes.estimation.estimates import correlations, moments
+from landscape.probes.estimation.glossary import GLOSSARY
+from landscape.probes.estimation.influence import Influence, between_chains
+from landscape.probes.estimation.pairs import means_of_pairs, pair_of_chains
+from landscape.probes.estimation.series import FloatArray, as_series, bundles, grouping
 from landscape.probes.registry import probe
 from landscape.statistics import error_of_mean
 

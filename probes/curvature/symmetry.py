@@ -10,7 +10,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from landscape.notices import warn
+from landscape.common.notices import warn
 from landscape.potentials.base import has_samples
 from landscape.probes.curvature.linear import LinearMap, sign_probes
 from landscape.probes.curvature.operators import layer_blocks

@@ -13,9 +13,8 @@ from landscape.checks import finite_number, one_of, whole_number
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
 from landscape.potentials.base import has_samples
-from landscape.potentials.piecewise import why_curved
-from landscape.potentials.sample_scores import SampleScores, check_samples_apart, loss_scores, route_in_words
-from landscape.probes._glossary import GLOSSARY
+from landscape.potentials.curvature.sample_scores import SampleScores, check_samples_apart, loss_scores, route_in_words
+from landscape.potentials.expression.piecewise import why_curved
 from landscape.probes.curvature.linear import settled
 from landscape.probes.curvature.model_labels import check_model, drawn_targets, fisher_factor
 from landscape.probes.curvature.operators import layer_name, need_network
@@ -23,6 +22,7 @@ from landscape.probes.curvature.positions import Sites, at_positions, products_c
 from landscape.probes.curvature.squared_scores import labels_differ
 from landscape.probes.curvature.symmetry import SymmetryCheck, Watch, asymmetry_of, widened
 from landscape.probes.curvature.trace_estimators import hutch_plus_plus, hutchinson, xtrace
+from landscape.probes.estimation.glossary import GLOSSARY
 from landscape.probes.registry import POSITIONS, probe
 from landscape.random import check_seed
 from landscape.statistics import student_factor, widen

@@ -11,11 +11,11 @@ import xarray as xr
 
 from landscape.checks import finite_number
 from landscape.errors import ConfigError, ConvergenceError, ShapeError
-from landscape.probes._correlation import combine, fft_size, long_run, power, products
-from landscape.probes._describe import about
-from landscape.probes._estimation import correlations, moments
-from landscape.probes._influence import Influence
-from landscape.probes._series import BoolArray, FloatArray, Groups, IntArray, as_series, bundles
+from landscape.probes.estimation.correlation import combine, fft_size, long_run, power, products
+from landscape.probes.estimation.describe import about
+from landscape.probes.estimation.estimates import correlations, moments
+from landscape.probes.estimation.influence import Influence
+from landscape.probes.estimation.series import BoolArray, FloatArray, Groups, IntArray, as_series, bundles
 from landscape.statistics import standard_error, student_factor
 
 __all__ = [

@@ -9,17 +9,17 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.boundaries.restraints import scalar_field
 from landscape.checks import finite_number, one_of
 from landscape.errors import ConvergenceError
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
-from landscape.potentials.modes import plain_modes
-from landscape.probes._series import FloatArray
+from landscape.potentials.network.modes import plain_modes
+from landscape.probes.estimation.series import FloatArray
 from landscape.probes.free_energy.averages import chosen_values, curve
 from landscape.probes.free_energy.laplace import CUTOFF, log_determinant
 from landscape.probes.free_energy.sampling import onto, origin_of, place
 from landscape.probes.registry import LANDSCAPE, probe
-from landscape.restraints import scalar_field
 
 __all__ = ["effective_potential"]
 

@@ -11,17 +11,17 @@ import xarray as xr
 from torch import Tensor
 
 from landscape import random
+from landscape.boundaries.restraints import scalar_field
 from landscape.checks import finite_number, whole_number
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
-from landscape.potentials.modes import plain_modes
-from landscape.probes._needed import Length, with_steps_needed
+from landscape.potentials.network.modes import plain_modes
+from landscape.probes.estimation.needed import Length, with_steps_needed
 from landscape.probes.free_energy.averages import averages, chosen_values, curve
 from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.sampling import REACHED, inside, onto, origin_of, place
 from landscape.probes.registry import LANDSCAPE, probe
-from landscape.restraints import scalar_field
 
 __all__ = ["SurfaceWalk", "mean_force"]
 

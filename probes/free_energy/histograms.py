@@ -12,14 +12,14 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from landscape.common.positions import plain_array
 from landscape.errors import ConfigError, ConvergenceError, ShapeError
 from landscape.potentials import Expression
-from landscape.potentials.positions import plain_array
-from landscape.probes._balance import refuse_biased, refuse_driven
-from landscape.probes._describe import about, with_error
-from landscape.probes._needed import Length, with_steps_needed
-from landscape.probes._pairs import refuse_pairs
-from landscape.probes._series import FloatArray
+from landscape.probes.estimation.describe import about, with_error
+from landscape.probes.estimation.needed import Length, with_steps_needed
+from landscape.probes.estimation.pairs import refuse_pairs
+from landscape.probes.estimation.series import FloatArray
+from landscape.probes.fluctuations.balance import refuse_biased, refuse_driven
 from landscape.probes.free_energy.averages import (
     FEWEST_CHAINS,
     FEWEST_TIMES,

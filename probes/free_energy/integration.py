@@ -12,13 +12,13 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.checks import finite_number, whole_number
+from landscape.common.positions import plain_array
 from landscape.errors import ConfigError
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
-from landscape.potentials.expression import Expression
-from landscape.potentials.positions import plain_array
-from landscape.probes._needed import Length, with_steps_needed
-from landscape.probes._series import FloatArray
+from landscape.potentials.expression.potential import Expression
+from landscape.probes.estimation.needed import Length, with_steps_needed
+from landscape.probes.estimation.series import FloatArray
 from landscape.probes.free_energy.averages import averages, chosen_values, curve
 from landscape.probes.free_energy.quadrature import bends, integrate
 from landscape.probes.free_energy.sampling import observed, tuned, with_parameter

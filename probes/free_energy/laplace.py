@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from landscape.common.positions import one_position, plain_array
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
-from landscape.potentials.modes import plain_modes
-from landscape.potentials.positions import one_position, plain_array
-from landscape.probes._describe import with_error
-from landscape.probes._series import FloatArray
-from landscape.probes._summary import summary
+from landscape.potentials.network.modes import plain_modes
 from landscape.probes.curvature.spectrum import eigenvalues
+from landscape.probes.estimation.describe import with_error
+from landscape.probes.estimation.series import FloatArray
+from landscape.probes.fluctuations.summary import summary
 from landscape.probes.registry import ENERGIES, MINIMUM, probe
 
 __all__ = ["CUTOFF", "entropy", "harmonic", "log_determinant", "positive_temperatures"]

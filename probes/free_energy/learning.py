@@ -9,23 +9,23 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.boundaries.restraints import Restrain
 from landscape.checks import finite_number, whole_number
+from landscape.common.positions import one_position
+from landscape.dynamics.simulate import simulate
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.integrators.euler_maruyama import EulerMaruyama
 from landscape.integrators.mala import MALA
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
-from landscape.potentials.positions import one_position
-from landscape.probes._describe import about
-from landscape.probes._estimation import longer_needed
-from landscape.probes._needed import Length, with_steps_needed
-from landscape.probes._series import BoolArray, FloatArray
+from landscape.probes.estimation.describe import about
+from landscape.probes.estimation.estimates import longer_needed
+from landscape.probes.estimation.needed import Length, with_steps_needed
+from landscape.probes.estimation.series import BoolArray, FloatArray
 from landscape.probes.free_energy.averages import averages
 from landscape.probes.registry import MINIMUM, probe
-from landscape.record import Record
-from landscape.restraints import Restrain
-from landscape.simulate import simulate
+from landscape.recording.record import Record
 from landscape.statistics import error_of_mean, pseudo_values, widen
 
 __all__ = ["local_learning_coefficient"]

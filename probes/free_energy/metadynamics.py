@@ -10,9 +10,9 @@ from scipy.interpolate import RegularGridInterpolator
 
 from landscape.checks import finite_number, whole_number
 from landscape.errors import ConfigError
-from landscape.probes._describe import about
-from landscape.probes._needed import Length, with_steps_needed
-from landscape.probes._series import FloatArray
+from landscape.probes.estimation.describe import about
+from landscape.probes.estimation.needed import Length, with_steps_needed
+from landscape.probes.estimation.series import FloatArray
 from landscape.probes.free_energy.averages import FEWEST_CHAINS, FEWEST_TIMES, clusters, resolution
 from landscape.probes.registry import Reading, probe
 from landscape.statistics import standard_error

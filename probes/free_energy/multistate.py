@@ -14,8 +14,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import logsumexp
 
 from landscape.errors import ConfigError, ConvergenceError, OverlapError
-from landscape.potentials.module_trials import undisturbed
-from landscape.probes._series import BoolArray, FloatArray, IntArray
+from landscape.potentials.network.module_trials import undisturbed
+from landscape.probes.estimation.series import BoolArray, FloatArray, IntArray
 from landscape.probes.free_energy.averages import FEWEST_CHAINS, FEWEST_TIMES, Resolution, by_correlations, resolution
 from landscape.statistics import student_factor
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from landscape.probes._series import FloatArray
+from landscape.probes.estimation.series import FloatArray
 from landscape.statistics import student_factor
 
 __all__ = ["Integral", "bends", "integrate"]

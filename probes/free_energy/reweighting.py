@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from landscape.boundaries.restraints import scalar_field
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
-from landscape.probes._describe import about
-from landscape.probes._needed import Length, with_steps_needed
-from landscape.probes._series import FloatArray
+from landscape.probes.estimation.describe import about
+from landscape.probes.estimation.needed import Length, with_steps_needed
+from landscape.probes.estimation.series import FloatArray
 from landscape.probes.free_energy.averages import FEWEST_TIMES, Resolution
 from landscape.probes.free_energy.histograms import limits_of_run, zero_of
 from landscape.probes.free_energy.multistate import (
@@ -28,7 +29,6 @@ from landscape.probes.free_energy.sampling import with_parameter
 from landscape.probes.free_energy.smoothing import Axis, smoothed
 from landscape.probes.free_energy.states import Samples, bounded, samples_of
 from landscape.probes.registry import RUNS, probe
-from landscape.restraints import scalar_field
 
 __all__ = ["mbar"]
 

@@ -11,13 +11,13 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.common.positions import ordered
+from landscape.dynamics.simulate import simulate
 from landscape.errors import ConfigError, ConvergenceError
 from landscape.integrators.mala import MALA
 from landscape.potentials.base import Potential
-from landscape.potentials.positions import ordered
-from landscape.probes._series import FloatArray
-from landscape.record import Record
-from landscape.simulate import simulate
+from landscape.probes.estimation.series import FloatArray
+from landscape.recording.record import Record
 
 __all__ = [
     "REACHED", "Tuned", "inside", "observed", "onto", "origin_of", "place", "record_of", "tuned", "with_parameter",

@@ -10,7 +10,7 @@ import numpy as np
 
 from landscape.checks import whole_number
 from landscape.errors import ConfigError
-from landscape.probes._series import FloatArray, IntArray
+from landscape.probes.estimation.series import FloatArray, IntArray
 from landscape.probes.free_energy.averages import chosen_values
 from landscape.probes.free_energy.multistate import Multistate
 

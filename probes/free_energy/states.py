@@ -11,19 +11,19 @@ import numpy as np
 import torch
 import xarray as xr
 
-from landscape.building import build_constraint, build_integrator, build_potential
-from landscape.constraints import resolve_walls
+from landscape.boundaries.constraints import resolve_walls
+from landscape.boundaries.restraints import resolve_restraints, take_restraints
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
 from landscape.potentials.function import Function
-from landscape.probes._balance import refuse_driven
-from landscape.probes._equilibration import starts
-from landscape.probes._pairs import refuse_pairs
-from landscape.probes._series import BoolArray, FloatArray, Groups, IntArray, as_series, bundles
+from landscape.probes.estimation.pairs import refuse_pairs
+from landscape.probes.estimation.series import BoolArray, FloatArray, Groups, IntArray, as_series, bundles
+from landscape.probes.fluctuations.balance import refuse_driven
+from landscape.probes.fluctuations.equilibration import starts
 from landscape.probes.free_energy.multistate import FEWEST_DRAWS, Block
 from landscape.probes.free_energy.sampling import inside
 from landscape.probes.free_energy.smoothing import nearest_image
-from landscape.restraints import resolve_restraints, take_restraints
+from landscape.spec.building import build_constraint, build_integrator, build_potential
 from landscape.storage.files import read_spec
 
 __all__ = ["Samples", "Spring", "State", "samples_of"]

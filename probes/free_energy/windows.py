@@ -8,12 +8,13 @@ import numpy as np
 import torch
 import xarray as xr
 
+from landscape.boundaries.restraints import Restrain, scalar_field
 from landscape.checks import finite_number, whole_number
 from landscape.errors import ConfigError, OverlapError
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
-from landscape.probes._needed import Length, with_steps_needed
-from landscape.probes._series import FloatArray
+from landscape.probes.estimation.needed import Length, with_steps_needed
+from landscape.probes.estimation.series import FloatArray
 from landscape.probes.free_energy.averages import (
     Resolution,
     chosen_values,
@@ -23,7 +24,6 @@ from landscape.probes.free_energy.multistate import Block, Multistate, pymbar_so
 from landscape.probes.free_energy.sampling import observed, origin_of, place, record_of, tuned
 from landscape.probes.free_energy.smoothing import Axis, check_period, nearest_image, smoothed
 from landscape.probes.registry import LANDSCAPE, probe
-from landscape.restraints import Restrain, scalar_field
 
 __all__ = ["along_first", "umbrella"]
 

@@ -9,16 +9,16 @@ import numpy as np
 import xarray as xr
 
 from landscape.checks import finite_number, whole_number
+from landscape.common.positions import one_position
+from landscape.dynamics.simulate import simulate
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
-from landscape.potentials.positions import one_position
-from landscape.probes._series import FloatArray
+from landscape.probes.estimation.series import FloatArray
 from landscape.probes.free_energy.integration import one_or_two, varied
 from landscape.probes.free_energy.sampling import Tuned, tuned
 from landscape.probes.free_energy.work_averages import exponential_average, two_sided
 from landscape.probes.registry import LANDSCAPE, probe
-from landscape.record import Record
-from landscape.simulate import simulate
+from landscape.recording.record import Record
 
 __all__ = ["exponential_average", "nonequilibrium_work"]
 

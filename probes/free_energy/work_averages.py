@@ -10,10 +10,10 @@ from scipy.optimize import brentq
 from scipy.special import expit, logsumexp
 from scipy.stats import chi2, norm
 
+from landscape.common.positions import plain_array
 from landscape.errors import ConfigError, OverlapError, ShapeError
-from landscape.potentials.positions import plain_array
-from landscape.probes._describe import with_error
-from landscape.probes._series import FloatArray
+from landscape.probes.estimation.describe import with_error
+from landscape.probes.estimation.series import FloatArray
 from landscape.probes.free_energy.averages import clusters, own_temperature
 from landscape.probes.registry import WORKS, probe
 from landscape.statistics import student_factor

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from landscape.common.text import measured
 from landscape.errors import ConfigError
 from landscape.probes.plotting.marks import OKABE_ITO, RULE, Theory, curve, half_widths, points, theory_line
 from landscape.probes.plotting.picture import axes, finished, label, needed, picture
 from landscape.probes.plotting.rows import Abscissa, few, first_dim, trust
-from landscape.text import measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

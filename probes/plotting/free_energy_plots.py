@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from landscape.common.positions import plain_array
+from landscape.common.text import measured
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials.base import Potential
-from landscape.potentials.positions import plain_array
 from landscape.probes.plotting.marks import BLUE, GREEN, OKABE_ITO, bars, curve, half_widths, theory_line
 from landscape.probes.plotting.picture import axes, finished, label, picture, right_axis
-from landscape.text import measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 import xarray as xr
 
-from landscape.arguments import guarded
-from landscape.docstrings import completed
+from landscape.common.arguments import guarded
+from landscape.common.docstrings import completed
+from landscape.common.flags import remarks
 from landscape.errors import ConfigError
-from landscape.flags import remarks
 from landscape.probes.plotting.marks import ORANGE
 
 if TYPE_CHECKING:

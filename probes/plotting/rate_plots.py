@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from landscape.common.text import measured
 from landscape.probes.plotting.marks import BLUE, OKABE_ITO, ORANGE, RULE, bars, curve, half_widths
 from landscape.probes.plotting.picture import axes, finished, needed, picture
 from landscape.probes.plotting.rows import against_rows, first_temperature
-from landscape.text import measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ import xarray as xr
 from scipy.special import gammaln
 
 from landscape.errors import ConfigError
-from landscape.probes._series import FloatArray, Series, as_series
+from landscape.probes.estimation.series import FloatArray, Series, as_series
 from landscape.probes.plotting.marks import BLUE, ORANGE, RULE, Theory, bars, curve, half_widths, theory_line
 from landscape.probes.plotting.picture import axes, finished, label, needed, picture
 from landscape.probes.plotting.rows import Abscissa, few, first_dim, value_text

@@ -14,9 +14,9 @@ from landscape.errors import ConfigError, ShapeError
 from landscape.integrators.base import Integrator
 from landscape.observers import CoreSets
 from landscape.potentials.base import Potential
-from landscape.probes._describe import annotate
-from landscape.probes._glossary import GLOSSARY
 from landscape.probes.curvature.positions import Places
+from landscape.probes.estimation.describe import annotate
+from landscape.probes.estimation.glossary import GLOSSARY
 from landscape.probes.rates.intervals import fraction_interval
 from landscape.probes.rates.shots import check_rule, first_cores
 from landscape.probes.registry import Reading, probe, result_of

@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from landscape.probes._describe import annotate
-from landscape.probes._glossary import GLOSSARY
-from landscape.probes._needed import Length, every_needed, in_units
+from landscape.probes.estimation.describe import annotate
+from landscape.probes.estimation.glossary import GLOSSARY
+from landscape.probes.estimation.needed import Length, every_needed, in_units
 from landscape.probes.rates.followed import Row, by_temperature, followed, stacked
 from landscape.probes.rates.intervals import overdispersion, rate_interval
 from landscape.probes.registry import probe

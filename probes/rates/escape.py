@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from landscape.errors import ConfigError
 from landscape.observers import CoreSets
-from landscape.probes._describe import annotate
-from landscape.probes._glossary import GLOSSARY
-from landscape.probes._needed import Length, every_needed, in_units
+from landscape.probes.estimation.describe import annotate
+from landscape.probes.estimation.glossary import GLOSSARY
+from landscape.probes.estimation.needed import Length, every_needed, in_units
 from landscape.probes.rates.counts import core_sets
 from landscape.probes.rates.followed import Row, by_temperature, recorded, stacked
 from landscape.probes.registry import probe

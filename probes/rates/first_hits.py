@@ -11,18 +11,18 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from landscape.constraints import Absorb, Constraint
-from landscape.engines.base import Engine
-from landscape.engines.choice import Backend
+from landscape.boundaries.constraints import Absorb, Constraint
+from landscape.boundaries.restraints import scalar_field
+from landscape.dynamics.simulate import execute, simulate
+from landscape.engine.base import Engine
+from landscape.engine.choice import Backend
+from landscape.engine.prepare import prepare
 from landscape.errors import ConvergenceError
 from landscape.integrators.base import Integrator
 from landscape.potentials.base import Potential
-from landscape.prepare import prepare
-from landscape.probes._series import BoolArray, FloatArray, IntArray
-from landscape.record import Record
-from landscape.restraints import scalar_field
-from landscape.simulate import execute, simulate
-from landscape.storage.series import Series
+from landscape.probes.estimation.series import BoolArray, FloatArray, IntArray
+from landscape.recording.record import Record
+from landscape.recording.series import Series
 
 __all__ = ["FirstHits", "Swarm"]
 

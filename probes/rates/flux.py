@@ -12,22 +12,22 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from landscape import random
+from landscape.boundaries.restraints import scalar_field
 from landscape.checks import finite_number, whole_number
+from landscape.dynamics.simulate import simulate
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.integrators.masses import rows
 from landscape.potentials.base import Potential
-from landscape.potentials.modes import plain_modes
-from landscape.potentials.quadrature import graded_edges
-from landscape.probes._describe import annotate
-from landscape.probes._glossary import GLOSSARY
+from landscape.potentials.expression.quadrature import graded_edges
+from landscape.potentials.network.modes import plain_modes
+from landscape.probes.estimation.describe import annotate
+from landscape.probes.estimation.glossary import GLOSSARY
 from landscape.probes.free_energy.forces import SurfaceWalk
 from landscape.probes.free_energy.sampling import onto, origin_of, place
 from landscape.probes.rates.shots import check_rule
 from landscape.probes.registry import probe, result_of
-from landscape.record import Record
-from landscape.restraints import scalar_field
-from landscape.simulate import simulate
+from landscape.recording.record import Record
 from landscape.statistics import standard_error
 
 __all__ = ["reactive_flux"]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from landscape.errors import ConfigError
 from landscape.observers import CoreSets
-from landscape.probes._pairs import refuse_pairs
-from landscape.probes._series import as_series
+from landscape.probes.estimation.pairs import refuse_pairs
+from landscape.probes.estimation.series import as_series
 
 __all__ = ["Row", "by_temperature", "followed", "recorded", "stacked"]
 

@@ -12,18 +12,18 @@ import xarray as xr
 
 from landscape import random
 from landscape.checks import whole_number
-from landscape.engines.choice import Backend
+from landscape.common.per_chain import length_of
+from landscape.common.positions import plain_array
+from landscape.common.schedules import Schedule, as_schedule
+from landscape.engine.choice import Backend
 from landscape.errors import ConfigError, ConvergenceError
 from landscape.integrators.base import Integrator
-from landscape.per_chain import length_of
 from landscape.potentials.base import Potential
-from landscape.potentials.positions import plain_array
-from landscape.probes._describe import annotate
-from landscape.probes._glossary import GLOSSARY
-from landscape.probes._series import BoolArray, FloatArray, IntArray
+from landscape.probes.estimation.describe import annotate
+from landscape.probes.estimation.glossary import GLOSSARY
+from landscape.probes.estimation.series import BoolArray, FloatArray, IntArray
 from landscape.probes.rates.first_hits import FirstHits, Swarm
 from landscape.probes.registry import probe
-from landscape.schedules import Schedule, as_schedule
 from landscape.statistics import standard_error, widen
 
 __all__ = ["forward_flux"]
@@ -169,7 +169,7 @@ def _dynamics(potential: Any, given: Any, temperature: Any, start: Any) -> tuple
     ------
     ConfigError
     """
-    from landscape.building import build_integrator
+    from landscape.spec.building import build_integrator
     from landscape.storage.files import read_spec
 
     if isinstance(given, xr.Dataset):

@@ -8,14 +8,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from landscape.common.per_chain import length_of
+from landscape.common.schedules import as_schedule
+from landscape.dynamics.simulate import simulate
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.observers import CoreSets
-from landscape.per_chain import length_of
 from landscape.potentials.base import Potential
-from landscape.record import Record
-from landscape.schedules import as_schedule
-from landscape.simulate import simulate
+from landscape.recording.record import Record
 
 __all__ = ["check_rule", "first_cores"]
 

@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 import landscape as ls
-from landscape import driver, potentials
+from landscape import potentials
+from landscape.engine import driver
 from tests.benchmarks import peers
 
 REPEATS = 5

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 import landscape as ls
-from landscape.reproduction import carry_out
+from landscape.workflows.reproduction import carry_out
 from tests.cases import LONG_ONLY
 
 pytest.importorskip("sklearn")

@@ -7,7 +7,7 @@ import math
 import pytest
 
 import landscape as ls
-from landscape.reproduction import UNRESOLVED, Reproduction, carry_out
+from landscape.workflows.reproduction import UNRESOLVED, Reproduction, carry_out
 from tests.cases import LONG_ONLY, Z_MAX
 
 pyplot = pytest.importorskip("matplotlib.pyplot")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import landscape as ls
-from landscape.reproduction import FAILS, carry_out
+from landscape.workflows.reproduction import FAILS, carry_out
 from tests.cases import LONG_ONLY
 
 pytest.importorskip("sklearn")

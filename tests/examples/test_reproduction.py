@@ -13,7 +13,16 @@ import landscape as ls
 from landscape.cli.app import run
 from landscape.cli.reproducing import titles
 from landscape.errors import ConfigError
-from landscape.reproduction import FAILS, HOLDS, UNRESOLVED, Reproduction, by_size, carry_out, command_line, judge
+from landscape.workflows.reproduction import (
+    FAILS,
+    HOLDS,
+    UNRESOLVED,
+    Reproduction,
+    by_size,
+    carry_out,
+    command_line,
+    judge,
+)
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,11 @@ import torch
 import xarray as xr
 
 import landscape as ls
-from landscape import arguments, presets
-from landscape.arguments import fits
+from landscape.common import arguments
+from landscape.common.arguments import fits
 from landscape.potentials import architectures, datasets, losses
 from landscape.probes import confinement, curvature, fluctuations, free_energy, rates
+from landscape.workflows import presets
 from tests.fuzz import values
 from tests.fuzz.values import BOWL, RULE, SERIES, network, run, series
 
@@ -544,7 +545,7 @@ def public() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for info in pkgutil.walk_packages(ls.__path__, "landscape."):
         path = info.name.split(".")[1:]
-        if any(part.startswith("_") for part in path) or not (info.ispkg or path[:-1] == ["probes"]):
+        if any(part.startswith("_") for part in path) or not info.ispkg:
             continue
         module = importlib.import_module(info.name)
         for name in getattr(module, "__all__", ()):

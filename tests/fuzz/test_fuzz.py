@@ -19,7 +19,7 @@ import torch
 import xarray as xr
 
 import landscape as ls
-from landscape.arguments import guarded
+from landscape.common.arguments import guarded
 from landscape.errors import ConfigError, LandscapeError, ShapeError
 from tests.cases import LONG_ONLY
 from tests.fuzz import calls, oracle, values

@@ -22,7 +22,7 @@ def run_point(spec, target):
         case "wait":
             while not (folder / "go").exists():
                 time.sleep(0.05)
-    from landscape.sweeps.tasks import run_point as run_in_earnest  # late: to die is cheap
+    from landscape.workflows.points.tasks import run_point as run_in_earnest  # late: to die is cheap
 
     return run_in_earnest(spec, target)
 

@@ -8,12 +8,12 @@ import torch
 
 import landscape as ls
 from landscape import noise, observers, potentials
-from landscape.building import build, kinds
-from landscape.codec import Described, plain
+from landscape.common.codec import Described, plain
+from landscape.common.tables import differences
 from landscape.errors import CheckpointError, ConfigError
 from landscape.integrators import Mobility
 from landscape.potentials import architectures, datasets, toys
-from landscape.tables import differences
+from landscape.spec.building import build, kinds
 
 DATA = datasets.random_labels(12, 4, seed=1)
 IMAGES = datasets.Data(

@@ -12,15 +12,15 @@ import torch
 
 import landscape as ls
 from landscape import potentials
-from landscape.engines.batched import BatchedEngine
-from landscape.engines.choice import why_not_compiled
-from landscape.engines.repeated import RepeatedStep, repeats
+from landscape.engine.batched import BatchedEngine
+from landscape.engine.choice import why_not_compiled
+from landscape.engine.prepare import prepare
+from landscape.engine.repeated import RepeatedStep, repeats
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.integrators.compiled_rule import CompiledRule, exponential
 from landscape.noise.base import Noise, standard_normals
 from landscape.noise.forms import CompiledNoise, Spread
-from landscape.prepare import prepare
 
 SPRING = potentials.Expression("x**2/2", ["x"])
 HALF = 0.5

@@ -7,13 +7,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import landscape as ls
-from landscape import bridges, random
-from landscape.engines.batched import BatchedEngine
-from landscape.engines.crossings import Crossings
-from landscape.engines.repeated import RepeatedStep
+from landscape import random
+from landscape.boundaries import bridges
+from landscape.engine.batched import BatchedEngine
+from landscape.engine.crossings import Crossings
+from landscape.engine.prepare import prepare
+from landscape.engine.repeated import RepeatedStep
 from landscape.noise import base
 from landscape.potentials import Expression, Function, NetworkLoss, architectures
-from landscape.prepare import prepare
 from tests.cases import INTEGRATORS
 
 TO_HOST = ("numpy", "tolist", "item", "cpu", "__bool__", "__float__", "__int__", "__index__", "__array__")
@@ -189,7 +190,7 @@ def test_captured_steps_have_the_bits_of_single_steps(name, monkeypatch):
     rule = INTEGRATORS[name](0.01)
     settings = {"chains": 8, "steps": 50, "temperature": 0.1 if rule.thermal else 0.0, "device": "cuda", "seed": 3}
     captured = ls.simulate(toy(), rule, **settings)
-    monkeypatch.setattr("landscape.engines.batched.repeats", lambda plan: False)
+    monkeypatch.setattr("landscape.engine.batched.repeats", lambda plan: False)
     single = ls.simulate(toy(), rule, **settings)
     assert captured.position.values.tobytes() == single.position.values.tobytes()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import landscape as ls
-from landscape.engines.compiled_formula import CompiledFormula
+from landscape.engine.compiled_formula import CompiledFormula
 from landscape.errors import NonFiniteError
 from landscape.potentials import Expression
 
@@ -58,7 +58,7 @@ def test_bits_do_not_depend_on_pieces(monkeypatch, outside):
     """Pieces as short as can be, draws that only torch makes, and sums on the way."""
     whole = run(RULES["BAOAB"], swap_every=3)
     with monkeypatch.context() as patch:
-        patch.setattr("landscape.driver.PIECE_BYTES", 1)
+        patch.setattr("landscape.engine.driver.PIECE_BYTES", 1)
         assert run(RULES["BAOAB"], swap_every=3).drop_attrs().identical(whole.drop_attrs())
     momenta = ls.Record(4, ["position", "momentum", ls.Moments("energy")])
     here, there = (one(RULES["BAOAB"], swap_every=3, record=momenta) for one in (run, outside))

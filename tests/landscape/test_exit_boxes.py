@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import landscape as ls
-from landscape.bridges import Draws, first_crossing, when
+from landscape.boundaries.bridges import Draws, first_crossing, when
 from landscape.potentials import Expression
 from tests.cases import BACKENDS, Z_CONTROL, Z_MAX, gauss, z_score
 

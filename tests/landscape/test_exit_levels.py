@@ -16,12 +16,11 @@ import pytest
 from scipy import special
 
 import landscape as ls
-from landscape import prepare
-from landscape.building import build_constraint
 from landscape.cli.app import run as command
-from landscape.engines import level_crossings
+from landscape.engine import level_crossings, prepare
 from landscape.errors import ConfigError
 from landscape.potentials import Expression
+from landscape.spec.building import build_constraint
 from tests.cases import Z_CONTROL, Z_MAX
 
 PLANE = Expression("0*x", ["x", "y"])

@@ -12,9 +12,9 @@ import xarray as xr
 import landscape as ls
 from landscape.cli.app import run
 from landscape.cli.estimates import estimate_tables, summary_table
-from landscape.flags import REMARKS, estimate, flags, remarks
+from landscape.common.flags import REMARKS, estimate, flags, remarks
 from landscape.probes import confinement, curvature, fluctuations, free_energy, rates
-from landscape.probes._needed import Length, with_steps_needed
+from landscape.probes.estimation.needed import Length, with_steps_needed
 
 SPEC = {
     "potential": {"kind": "Quadratic", "stiffness": [1.0, 2.0]},

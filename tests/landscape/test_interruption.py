@@ -251,8 +251,8 @@ def test_a_minimum_goes_on_from_where_it_was(method, tmp_path, monkeypatch, caps
     """In a narrow valley, whose floor takes more iterations than were made; the control starts from the beginning."""
     text = f'task = "minimize"\nmethod = "{method}"\nstart = [-1.2, 1.0]\npotential = {{ kind = "Rosenbrock" }}\n'
     file, target, left = config(tmp_path, text), tmp_path / "at.nc", tmp_path / "at.unfinished.nc"
-    name = {"adam": "landscape.minimize._energy_and_norm", "lbfgs": "landscape.objective.Objective.note"}[method]
-    interrupt_at(monkeypatch, *name.rsplit(".", 1), 20)
+    name = {"adam": "minimize._energy_and_norm", "lbfgs": "objective.Objective.note"}[method]
+    interrupt_at(monkeypatch, *f"landscape.dynamics.{name}".rsplit(".", 1), 20)
     assert run(["simulate", file, "-o", str(target)]) == 130
     said = capsys.readouterr().err
     done, onward = re.search(r"interrupted at iteration (\d+) of \d+ of the minimum; go on with `landscape (.*)`", said
@@ -271,7 +271,7 @@ def test_a_minimum_goes_on_from_where_it_was(method, tmp_path, monkeypatch, caps
 
 
 def test_python_gets_what_was_reached(monkeypatch):
-    interrupt_at(monkeypatch, "landscape.objective.Objective", "note", 10)
+    interrupt_at(monkeypatch, "landscape.dynamics.objective.Objective", "note", 10)
     with pytest.raises(KeyboardInterrupt) as caught:
         ls.minimize(ls.potentials.toys.Rosenbrock(), [-1.2, 1.0], method="lbfgs")
     (note,) = caught.value.__notes__

@@ -9,9 +9,9 @@ import xarray as xr
 
 import landscape as ls
 from landscape import potentials
+from landscape.common.positions import ordered, plain_array
 from landscape.errors import ConfigError, NonFiniteError, ShapeError
 from landscape.potentials import Expression, Function
-from landscape.potentials.positions import ordered, plain_array
 from landscape.probes import confinement, curvature, fluctuations, free_energy, rates
 
 WELL = Expression("x**2 + 10*y**2 + x*y + x**4", coordinates=["x", "y"])

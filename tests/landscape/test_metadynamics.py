@@ -6,11 +6,11 @@ import torch
 import xarray as xr
 
 import landscape as ls
+from landscape.boundaries.hills import Axis, Bias
+from landscape.boundaries.restraints import scalar_field
 from landscape.errors import ConfigError
-from landscape.hills import Axis, Bias
 from landscape.potentials import DoubleWell, Expression
 from landscape.probes import free_energy
-from landscape.restraints import scalar_field
 from tests.cases import Z_MAX
 
 T = 0.25

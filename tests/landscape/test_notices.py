@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import landscape as ls
-from landscape.notices import warn
+from landscape.common.notices import warn
 from landscape.potentials import Expression, NetworkLoss
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import landscape as ls
-from landscape.codec import python_object
+from landscape.common.codec import python_object
 from landscape.errors import ConfigError, NonFiniteError
 from landscape.integrators.optimizer_state import NotPlainError, numbers_of, restore, state_bytes
 from landscape.potentials import Expression, NetworkLoss, architectures, toys

@@ -15,9 +15,9 @@ import torch
 
 import landscape as ls
 from landscape import integrators
-from landscape.building import build_integrator
 from landscape.errors import LandscapeError
 from landscape.potentials import Expression, Function
+from landscape.spec.building import build_integrator
 from tests.cases import BACKENDS, INTEGRATORS, REFINED, THERMAL, Z_CONTROL, Z_MAX, slope, z_score
 
 CLASSES = {

@@ -10,9 +10,9 @@ import pytest
 import xarray as xr
 
 import landscape as ls
+from landscape.common.flags import remarks
 from landscape.errors import ConfigError
-from landscape.flags import remarks
-from landscape.probes._needed import Length, with_steps_needed
+from landscape.probes.estimation.needed import Length, with_steps_needed
 
 SPEC = {"potential": {"kind": "Quadratic", "stiffness": [1.0]}, "steps": 20, "backend": "batched", "seed": 1,
         "integrator": {"kind": "EulerMaruyama", "dt": 0.1}}  # fmt: skip

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import landscape as ls
+from landscape.boundaries.domain import domain_of
 from landscape.errors import ConfigError
 from landscape.paths import Path, auto_neb, bezier, neb, polychain, straight_line, string
 from landscape.paths.automated_band import CYCLES, FULL_BATCH_CYCLES, cycles_of
 from landscape.paths.convergence import remaining_fall
-from landscape.paths.domain import domain_of
 from landscape.potentials import Expression, Function, NetworkLoss, architectures
 
 # the floor y = x^2 of a bent valley leads below the wall: within it the highest point is (0, 0.4), where V = 1.8

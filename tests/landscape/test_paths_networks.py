@@ -312,7 +312,7 @@ def test_a_state_of_another_search_is_refused(tmp_path):
 def test_when_a_state_is_written(monkeypatch):
     """By steps; or by the clock, and then writing takes at most a twentieth of the time."""
     clock, written = [0.0], []
-    monkeypatch.setattr("landscape.pace.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("landscape.engine.pace.time.monotonic", lambda: clock[0])
 
     def write():
         written.append(clock[0])

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import landscape as ls
-from landscape import plugins
 from landscape.cli.app import run
 from landscape.errors import ConfigError
+from landscape.spec import plugins
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")

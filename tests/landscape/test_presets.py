@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import landscape as ls
-from landscape import presets
-from landscape.building import build_potential
 from landscape.cli.app import run
 from landscape.cli.studying import override
 from landscape.errors import ConfigError
-from landscape.study import stages_of
+from landscape.spec.building import build_potential
+from landscape.workflows import presets
+from landscape.workflows.study import stages_of
 from tests.cases import LONG_ONLY
 
 PAPER = [f"{net}-cifar{n}" for net in ("resnet-110", "resnet-20", "wrn-16-4") for n in (10, 100)]

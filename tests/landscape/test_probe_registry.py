@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 import landscape as ls
 from landscape import probes
 from landscape.cli.app import run
-from landscape.cli.report_figures import plots_of
+from landscape.common.provenance import run_spec
 from landscape.probes.registry import ROOMS, registered
-from landscape.provenance import run_spec
+from landscape.report.figures import plots_of
 
 PROBES = registered()
 SPRING = {"kind": "Quadratic", "stiffness": [1.0, 2.0]}

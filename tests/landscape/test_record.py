@@ -8,7 +8,7 @@ import torch
 
 import landscape as ls
 from landscape.potentials import Expression, Function, NetworkLoss, architectures, toys
-from landscape.record import OBSERVABLES
+from landscape.recording.record import OBSERVABLES
 from tests.cases import BACKENDS
 
 DOCUMENTED = {

@@ -193,7 +193,7 @@ def test_how_many_swaps_are_drawn_at_once_changes_nothing(monkeypatch):
         )  # fmt: skip
 
     many = run()
-    monkeypatch.setattr("landscape.exchange.DRAWN", 1)
+    monkeypatch.setattr("landscape.dynamics.replica_exchange.DRAWN", 1)
     one = run()
     assert 0 < float(many.swap_acceptance.mean()) < 1
     assert all(bool((many[name] == one[name]).all()) for name in ("position", "walker", "round_trips"))

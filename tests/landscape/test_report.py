@@ -21,14 +21,14 @@ import landscape as ls
 from landscape.cli.app import run
 from landscape.cli.estimates import estimate_tables
 from landscape.cli.plotting import plot_places
-from landscape.cli.report_comparison import comparison
-from landscape.cli.report_figures import picture, pictures
+from landscape.common.text import measured
 from landscape.errors import ConfigError
 from landscape.probes import confinement, curvature, fluctuations, free_energy
-from landscape.report import Note, Picture, Table
-from landscape.reproduction import Reproduction, judge
-from landscape.text import measured
-from landscape.toml_text import to_toml
+from landscape.report.comparison import comparison
+from landscape.report.figures import picture, pictures
+from landscape.report.page import Note, Picture, Table
+from landscape.spec.toml_text import to_toml
+from landscape.workflows.reproduction import Reproduction, judge
 
 HOSTILE = '</title><script>alert(1)</script><img src=x onerror=alert(1)>" onload="alert(1)\' $\\frac{'
 VOID = {"meta", "link", "img"}

@@ -11,7 +11,7 @@ import torch
 import landscape as ls
 from landscape.errors import ConfigError, FormulaError, LandscapeError
 from landscape.potentials import Expression, Function, NetworkLoss, architectures, datasets, toys
-from landscape.specification import build, resolve, run
+from landscape.workflows.specification import build, resolve, run
 
 SPRINGS = {
     "task": "simulate",

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from landscape.checks import an_instance, finite_number, whole_number
-from landscape.docstrings import completed
+from landscape.common.docstrings import completed
 from landscape.errors import ConfigError
 from landscape.probes import curvature, free_energy
 from landscape.statistics import NORMAL, equal_rows, pseudo_values, standard_error, student_factor, weighted_line

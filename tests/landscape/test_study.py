@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import landscape as ls
-from landscape import study_costs
 from landscape.cli.app import run
 from landscape.cli.studying import override
 from landscape.errors import ConfigError, StorageError
 from landscape.paths.evaluation import Slopes
 from landscape.storage.folder import locked
 from landscape.storage.run_folder import RunFolder
-from landscape.study import stages_of
+from landscape.workflows import study_costs
+from landscape.workflows.study import stages_of
 
 TEXT = """
 title = "a bent well"

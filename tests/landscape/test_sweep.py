@@ -13,15 +13,15 @@ import torch
 import xarray as xr
 
 import landscape as ls
-from landscape import run_costs
 from landscape.cli.app import run as command
 from landscape.errors import ConfigError, LandscapeError, ShapeError, StorageError
-from landscape.sweeps import array
-from landscape.sweeps.results import open_sweep
-from landscape.sweeps.table import make_table, point_seed
-from landscape.sweeps.tasks import is_complete, one_thread, run_point
+from landscape.workflows import run_costs
+from landscape.workflows.points import array
+from landscape.workflows.points.results import open_sweep
+from landscape.workflows.points.table import make_table, point_seed
+from landscape.workflows.points.tasks import is_complete, one_thread, run_point
 
-MODULE = importlib.import_module("landscape.sweep")
+MODULE = importlib.import_module("landscape.workflows.sweep")
 
 SPEC = {
     "potential": {"kind": "DoubleWell", "height": 1.0},
@@ -440,7 +440,8 @@ def test_progress_moves_within_a_point(executor, tmp_path, monkeypatch, capfd):
 
     monkeypatch.setattr(MODULE, "progress_bar", bar)
     spec = SPEC | {"steps": 2000, "backend": "batched", "record": {"every": 2000}}
-    monkeypatch.setattr("landscape.progress.SECONDS", 0.0)  # not in a worker, which tells of its first step in any case
+    # not in a worker, which tells of its first step in any case
+    monkeypatch.setattr("landscape.engine.progress.SECONDS", 0.0)
     for progress in (True, None) if executor is None else (True,):
         shown.clear()
         ls.sweep(spec, {"seed": [1]}, output=tmp_path / str(progress), progress=progress, executor=executor)

@@ -19,8 +19,8 @@ import pytest
 import landscape as ls
 from landscape.cli.app import run as command
 from landscape.errors import LandscapeError
-from landscape.sweeps.engines import MAX_DEATHS, choose_engine, in_processes
-from landscape.sweeps.results import open_sweep
+from landscape.workflows.points.engines import MAX_DEATHS, choose_engine, in_processes
+from landscape.workflows.points.results import open_sweep
 from tests.landscape import sweep_deeds
 
 # Dask is not ours to clean up behind: sockets and loops that it leaves to the garbage collector are no failure here.
@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-MODULE = importlib.import_module("landscape.sweep")
+MODULE = importlib.import_module("landscape.workflows.sweep")
 PATIENCE = 300.0  # seconds until a test gives up waiting for another process
 
 SPEC = {
@@ -159,7 +159,7 @@ import importlib, json, sys
 from tests.landscape import sweep_deeds
 
 if __name__ == "__main__":
-    module = importlib.import_module("landscape.sweep")
+    module = importlib.import_module("landscape.workflows.sweep")
     module.run_point = sweep_deeds.run_point
     module.sweep(json.loads(sys.argv[1]), json.loads(sys.argv[2]), executor=1, output=sys.argv[3])
 """
@@ -226,7 +226,7 @@ def test_a_worker_that_ends_by_itself_is_told_from_one_that_was_killed():
 def test_a_script_without_a_guard_is_told_what_to_do(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "from tests.landscape import sweep_deeds\nfrom landscape.sweeps.engines import in_processes\n"
+        "from tests.landscape import sweep_deeds\nfrom landscape.workflows.points.engines import in_processes\n"
         "list(in_processes(sweep_deeds.sleep, {0: ('a', '0')}, workers=1))\n"
     )
     root = str(Path(__file__).parents[2])

@@ -52,8 +52,8 @@ def test_the_line_stands_above_the_bar_and_is_not_printed_without_one(capsys):
 
 def test_a_plain_network_is_compiled():
     """Control: of a Sequential nothing is said."""
-    from landscape.prepare import prepare
-    from landscape.taken import what_it_took
+    from landscape.dynamics.taken import what_it_took
+    from landscape.engine.prepare import prepare
 
     loss = NetworkLoss(architectures.mlp([3, 4, 2]), torch.eye(3), torch.tensor([0, 1, 1]))
     plan, _, _ = prepare(loss, ls.SGD(lr=0.1), steps=1)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import landscape as ls
-from landscape.constraints import resolve_walls
+from landscape.boundaries.constraints import resolve_walls
 from landscape.errors import ConfigError
 
 RULE = ls.EulerMaruyama(dt=0.05)
@@ -55,7 +55,7 @@ def test_many_coordinates_fold_to_the_bits_of_few():
         x = 2.0 * torch.randn(5, network.dim, dtype=dtype)
         folded, mirrored = walls.apply(x)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("landscape.walls.FEW", network.dim)
+            patch.setattr("landscape.boundaries.walls.FEW", network.dim)
             one_by_one = walls.apply(x)
         assert torch.equal(folded, one_by_one[0]) and torch.equal(mirrored, one_by_one[1])
         assert not torch.equal(folded, x)  # the control

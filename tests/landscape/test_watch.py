@@ -12,7 +12,7 @@ from rich.console import Console
 import landscape as ls
 from landscape.cli import watching as command
 from landscape.cli.app import run
-from landscape.watching import RECENT, chain_groups, frame, progress, sparkline
+from landscape.workflows.watching import RECENT, chain_groups, frame, progress, sparkline
 
 
 def of_steps(done, total=1000, status="running", energy=None, **coordinates):

@@ -8,7 +8,7 @@ import sympy
 
 from landscape.errors import ConfigError, FormulaError, LandscapeError
 from landscape.potentials import Expression
-from landscape.potentials.formula import FUNCTIONS, parse_formula, sigmoid, softplus
+from landscape.potentials.expression.formula import FUNCTIONS, parse_formula, sigmoid, softplus
 
 
 def value(text, x=0.0, y=0.0):

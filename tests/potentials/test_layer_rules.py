@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from landscape.potentials.layer_rules import Call, gradients_of, has_rule
+from landscape.potentials.network.layer_rules import Call, gradients_of, has_rule
 
 LAYERS = {
     "3x3": nn.Conv2d(3, 4, 3, padding=1),

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional
 
 from landscape.potentials import NetworkLoss, architectures
-from landscape.potentials.mlp_products import mlp_product
-from landscape.potentials.products import HessianProducts
+from landscape.potentials.curvature.mlp_products import mlp_product
+from landscape.potentials.curvature.products import HessianProducts
 from tests.probes.curvature_cases import draws
 
 

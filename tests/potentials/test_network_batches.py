@@ -11,7 +11,7 @@ from scipy.stats import chi2
 import landscape as ls
 from landscape.errors import ConfigError, LandscapeError, ShapeError
 from landscape.potentials import NetworkLoss, architectures
-from landscape.potentials.batches import BatchKeys, BatchSampler
+from landscape.potentials.network.batches import BatchKeys, BatchSampler
 from tests.cases import P_CONTROL, P_MIN
 
 CPU = torch.device("cpu")

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from landscape.potentials import NetworkLoss, architectures, network_function
-from landscape.potentials import single_gradients as singles
-from landscape.potentials.graph_memory import graph_bytes
+from landscape.potentials import NetworkLoss, architectures
+from landscape.potentials.curvature import single_gradients as singles
+from landscape.potentials.network import function as network_function
+from landscape.potentials.network.graph_memory import graph_bytes
 
 CHAINS = 7
 

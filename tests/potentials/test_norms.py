@@ -11,7 +11,12 @@ from torch.nn import functional
 import landscape as ls
 from landscape.errors import ConfigError, LandscapeError
 from landscape.potentials import NetworkLoss, architectures
-from landscape.potentials.norms import apply_policy, check_policy, has_running_statistics, reestimated_statistics
+from landscape.potentials.network.norms import (
+    apply_policy,
+    check_policy,
+    has_running_statistics,
+    reestimated_statistics,
+)
 
 SAMPLES = 13
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
-from landscape.potentials.piecewise import why_curved
+from landscape.potentials.expression.piecewise import why_curved
 from landscape.probes import curvature
 
 SAMPLES = 9
@@ -214,6 +214,6 @@ def test_losses_of_which_the_second_derivatives_are_not_those_of_the_model(loss)
 
 
 def test_many_samples_are_looked_at_in_chunks(monkeypatch):
-    monkeypatch.setattr("landscape.potentials.piecewise.GRAPH_BYTES", 1)
+    monkeypatch.setattr("landscape.potentials.expression.piecewise.GRAPH_BYTES", 1)
     assert why_curved(made("gated")) is None
     assert "Tanh" in why_curved(made("branch on data"))

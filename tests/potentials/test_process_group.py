@@ -13,7 +13,7 @@ import landscape as ls
 from landscape import probes
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss, architectures
-from landscape.potentials.sharding import Shards
+from landscape.potentials.network.sharding import Shards
 from tests.docs.pages import ROOT, blocks, output
 from tests.ordinary import LONG
 

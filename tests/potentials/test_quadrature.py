@@ -7,7 +7,13 @@ import pytest
 from scipy.special import erf, gamma, kv
 
 from landscape.errors import ConfigError, ConvergenceError, LandscapeError
-from landscape.potentials.quadrature import average, average_in_box, find_peaks, graded_edges, truncated_gaussian
+from landscape.potentials.expression.quadrature import (
+    average,
+    average_in_box,
+    find_peaks,
+    graded_edges,
+    truncated_gaussian,
+)
 from landscape.potentials.toys.first_passage import mean_first_passage_time
 
 

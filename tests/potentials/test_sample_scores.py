@@ -10,10 +10,11 @@ from torch import nn
 from torch.nn import functional
 
 from landscape.errors import ConfigError
-from landscape.potentials import NetworkLoss, sample_routes
-from landscape.potentials.layer_rules import fits
-from landscape.potentials.recorded_layers import Recording, record
-from landscape.potentials.sample_scores import loss_scores
+from landscape.potentials import NetworkLoss
+from landscape.potentials.curvature import sample_routes
+from landscape.potentials.curvature.sample_scores import loss_scores
+from landscape.potentials.network.layer_rules import fits
+from landscape.potentials.network.recorded_layers import Recording, record
 from landscape.probes import curvature
 
 SAMPLES, FEATURES, CLASSES = 12, 4, 3

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations
 
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss
-from landscape.potentials.products import GaussNewtonProducts, HessianProducts
+from landscape.potentials.curvature.products import GaussNewtonProducts, HessianProducts
 
 SAMPLES = 5
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 import landscape as ls
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials import NetworkLoss, architectures
-from landscape.potentials.batch import Batch, batch_of, unwrapped
+from landscape.potentials.network.batch import Batch, batch_of, unwrapped
 from landscape.probes import confinement, curvature, fluctuations
 
 SAMPLES = 12

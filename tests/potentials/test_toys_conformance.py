@@ -9,7 +9,7 @@ import torch
 
 from landscape.potentials import toys
 from landscape.potentials.base import Potential
-from landscape.potentials.expression import Expression
+from landscape.potentials.expression.potential import Expression
 from landscape.potentials.toys import (
     DoubleWell,
     EntropicBarrier,

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from landscape.potentials.twice_differentiable import TwiceDifferentiable
+from landscape.potentials.curvature.twice_differentiable import TwiceDifferentiable
 
 
 class TwiceUsed(nn.Module):

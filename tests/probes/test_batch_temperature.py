@@ -8,7 +8,7 @@ import torch
 
 import landscape as ls
 from landscape.errors import ConfigError
-from landscape.potentials.batches import BatchKeys, BatchSampler
+from landscape.potentials.network.batches import BatchKeys, BatchSampler
 from landscape.probes.fluctuations import batch_temperature, effective_temperature
 
 A = np.array([-1.0, 0.3, 0.7, 2.0, -0.4, 0.1])

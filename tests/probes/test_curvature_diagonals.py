@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from landscape.errors import ConfigError, ShapeError
-from landscape.opening import open as open_run
 from landscape.potentials import NetworkLoss, Quadratic, architectures, losses
-from landscape.potentials.fisher import fisher_matrix
-from landscape.potentials.layer_rules import Call, gradients_of
+from landscape.potentials.curvature.fisher import fisher_matrix
+from landscape.potentials.network.layer_rules import Call, gradients_of
 from landscape.probes import curvature
 from landscape.probes.curvature.operators import layer_blocks
-from landscape.probing import probe
 from landscape.storage.files import save
+from landscape.workflows.opening import open as open_run
+from landscape.workflows.probing import probe
 from tests.probes.curvature_cases import (
     EXACT,
     NETWORKS,

@@ -7,13 +7,13 @@ import torch
 import xarray as xr
 
 from landscape.errors import ConfigError, ShapeError
-from landscape.opening import open as open_run
 from landscape.potentials import Function, Quadratic
 from landscape.probes import curvature
 from landscape.probes.curvature import eigenpairs, rows
 from landscape.probes.curvature.linear import as_linear, sign_probes, uniform_probes
 from landscape.probes.curvature.thick_restart import top_pairs
 from landscape.storage.files import save
+from landscape.workflows.opening import open as open_run
 from tests.probes.curvature_cases import NETWORKS, dense_hessian, draws
 
 SIZE = 150

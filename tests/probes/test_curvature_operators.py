@@ -11,9 +11,9 @@ from torch import nn
 
 from landscape.errors import ConfigError, ShapeError
 from landscape.potentials import NetworkLoss, Quadratic, architectures
-from landscape.potentials.mlp_hessian import mlp_hessian
-from landscape.potentials.products import _Products
-from landscape.potentials.sample_scores import SampleScores
+from landscape.potentials.curvature.mlp_hessian import mlp_hessian
+from landscape.potentials.curvature.products import _Products
+from landscape.potentials.curvature.sample_scores import SampleScores
 from landscape.probes import curvature
 from landscape.probes.curvature.model_labels import class_scores, fisher_factor
 from landscape.probes.curvature.operators import layer_blocks

@@ -10,10 +10,10 @@ import xarray as xr
 
 from landscape.cli.app import run as command
 from landscape.errors import ConfigError
-from landscape.opening import open as open_run
 from landscape.potentials import NetworkLoss, architectures, datasets
 from landscape.probes import curvature
 from landscape.storage.files import save
+from landscape.workflows.opening import open as open_run
 from tests.probes.curvature_cases import NETWORKS, draws
 
 matplotlib.use("Agg")

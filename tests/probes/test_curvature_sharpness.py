@@ -405,7 +405,7 @@ def test_samples_that_interact_are_not_cut_into_chunks():
 def test_sharpness_by_its_name():
     """What a specification {"task": "probe"} calls."""
     found = potentials.Quadratic([1.0, 2.0]), xr.DataArray([0.0, 0.0], dims="coordinate").to_dataset(name="position")
-    from landscape.probing import probe
+    from landscape.workflows.probing import probe
 
     result = probe(*found, probe="curvature.sharpness", settings={"radius": 0.5, "kind": "max"})
     np.testing.assert_allclose(result.maximum, 0.25, rtol=1e-9)
@@ -452,8 +452,8 @@ def test_picture_along_a_path(axes):
 
 def test_from_the_command_line(tmp_path, capsys):
     from landscape.cli.app import run as command
-    from landscape.opening import open as open_run
     from landscape.storage.files import save
+    from landscape.workflows.opening import open as open_run
 
     quadratic = Quadratic([1.0, 4.0])
     run = xr.Dataset(

@@ -7,12 +7,12 @@ import torch
 import xarray as xr
 
 from landscape.errors import ConfigError, ShapeError
-from landscape.opening import open as open_run
 from landscape.potentials import MullerBrown, NetworkLoss, Quadratic, architectures, datasets
 from landscape.probes import curvature
 from landscape.probes.curvature import scores
 from landscape.probes.curvature.operators import layer_blocks
 from landscape.storage.files import save
+from landscape.workflows.opening import open as open_run
 from tests.probes.curvature_cases import NETWORKS, dense_hessian, draws, jacobian
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from landscape.errors import ConfigError
 from landscape.potentials import NetworkLoss, Quadratic
-from landscape.potentials.piecewise import why_curved
+from landscape.potentials.expression.piecewise import why_curved
 from landscape.probes import curvature
 from tests.probes.curvature_cases import EXACT, NETWORKS, SAMPLES, dense_gauss_newton, dense_hessian, draws
 

@@ -6,7 +6,7 @@ import xarray as xr
 from arviz_stats.base import array_stats
 
 from landscape.errors import ConfigError, ShapeError
-from landscape.probes import _series
+from landscape.probes.estimation import series as _series
 from landscape.probes.fluctuations import autocorrelation, equilibration, half_time, summary
 from tests.cases import Z_CONTROL, Z_MAX
 from tests.probes.processes import (

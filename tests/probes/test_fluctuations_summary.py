@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from landscape.errors import ConfigError, ShapeError
-from landscape.probes import _series
+from landscape.probes.estimation import series as _series
 from landscape.probes.fluctuations import summary
 from tests.cases import Z_CONTROL, Z_MAX
 from tests.probes.processes import (
@@ -372,7 +372,7 @@ def test_long_series_are_binned_without_loss(monkeypatch):
     rng = np.random.default_rng(26)
     energy = energies(rng, 3, 60_000, [0.02] * 4, 1.0)
     fine = summary(energy, 1.0, discard=0)
-    monkeypatch.setattr("landscape.probes._influence._MOST_BINS", 3000)
+    monkeypatch.setattr("landscape.probes.estimation.influence._MOST_BINS", 3000)
     coarse = summary(energy, 1.0, discard=0)
     np.testing.assert_allclose(coarse["variance"], fine["variance"])
     for name in ("mean_stderr", "variance_stderr", "gamma_shape_stderr"):

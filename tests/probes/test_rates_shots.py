@@ -198,8 +198,8 @@ def test_committors_that_make_no_sense_are_refused():
 
 def test_results_have_their_pictures():
     """Each is drawn in a report by its own plot function, and no other."""
-    from landscape.cli.report_figures import pictures
-    from landscape.report import Picture
+    from landscape.report.figures import pictures
+    from landscape.report.page import Picture
 
     rule = ls.EulerMaruyama(dt=0.01)
     run = ls.simulate(WELL, rule, temperature=0.5, chains=8, steps=4000, record=ls.Record(20, ["position"]))

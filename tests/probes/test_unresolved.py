@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from landscape.flags import remarks
-from landscape.probes import _estimation, curvature, rates
+from landscape.common.flags import remarks
+from landscape.probes import curvature, rates
+from landscape.probes.estimation import estimates as _estimation
 from landscape.probes.fluctuations import half_time, summary, temperature_scan
 from landscape.probes.free_energy import profile
 from tests.probes.processes import ar1
@@ -63,7 +64,7 @@ def test_the_exponent_of_the_half_time_is_covered_at_any_spacing(quartics, strid
 
 def test_without_what_happens_between_draws_the_exponent_is_not_covered(quartics, monkeypatch):
     monkeypatch.setattr(
-        "landscape.probes._autocorrelation.interpolation_gap", lambda rho, half, stderr: np.zeros(len(rho))
+        "landscape.probes.fluctuations.autocorrelation.interpolation_gap", lambda rho, half, stderr: np.zeros(len(rho))
     )
     value, error, _ = exponents(quartics, (3, 10, 20))
     assert np.mean(np.abs(value + 0.5) < 1.96 * error) < 0.8

@@ -34,7 +34,7 @@ def resume(table: str) -> None:
 def storm(config: str, folder: str, kills: str, every: str) -> None:
     """Start the command line again and again, and kill it; then let it end. Prints the steps found after each kill."""
     importlib.import_module("landscape.storage.run_folder").PART_BYTES = 2**16
-    importlib.import_module("landscape.simulate").PART_BYTES = 2**16
+    importlib.import_module("landscape.dynamics.simulate").PART_BYTES = 2**16
     command_line = importlib.import_module("landscape.cli.app").run
     ls.run({**tomllib.loads(Path(config).read_text()), "steps": 10})  # so that children find everything loaded
     command = ["simulate", config, "-o", folder, "--checkpoint-every", every]

@@ -269,7 +269,7 @@ def killed_at_commit(patch, step: int):
 
 def part_bytes(patch, size: int) -> None:
     """Make the parts of a run small."""
-    patch.setattr(importlib.import_module("landscape.simulate"), "PART_BYTES", size)
+    patch.setattr(importlib.import_module("landscape.dynamics.simulate"), "PART_BYTES", size)
 
 
 def refusal(call: Callable[[], object]) -> str:

@@ -28,7 +28,7 @@ LIMITED = """
 import importlib, resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from landscape.cli.app import run
-simulate = importlib.import_module("landscape.simulate")
+simulate = importlib.import_module("landscape.dynamics.simulate")
 simulate.PART_BYTES = 40_000
 command = ["simulate", "run.toml", "-o"]
 codes = []

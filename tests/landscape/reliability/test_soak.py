@@ -15,7 +15,7 @@ import gc, importlib, json, os, sys
 import psutil
 import landscape as ls
 
-importlib.import_module("landscape.simulate").PART_BYTES = 2**16
+importlib.import_module("landscape.dynamics.simulate").PART_BYTES = 2**16
 steps, number, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 process, seen, commits = psutil.Process(), [], []
 real = os.replace

@@ -1,0 +1,1 @@
+"""Where coordinates may go: walls and periods, springs, and the way back to a path."""

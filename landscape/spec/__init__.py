@@ -1,0 +1,1 @@
+"""Runs as plain data: the registry of kinds, objects from tables, whole specifications."""

@@ -1,0 +1,1 @@
+"""Energies given as formulas: their derivatives, their compiled form, integrals over them."""

@@ -1,0 +1,1 @@
+"""The loss of a neural network as a function of its weights."""
