@@ -83,8 +83,8 @@ def sweep(
         The variables of the points with the swept keys before their own dimensions, see
         `landscape.workflows.points.results.open_sweep`; read from `output` where and when it is indexed. A point that
         fails stops no other: it is True in ``failed``, NaN elsewhere, and the attribute ``failures`` (JSON) tells why,
-        as does ``failures.json`` in `output`, with tracebacks. A point whose worker process dies is run again, and fails
-        if three have died of it.
+        as does ``failures.json`` in `output`, with tracebacks. A point whose worker process dies is run again, and
+        fails if three have died of it.
 
     Raises
     ------
