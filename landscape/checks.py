@@ -135,8 +135,8 @@ def one_of(name: str, value: Any, choices: Collection[str]) -> str:
     return value
 
 
-def an_instance(name: str, value: Any, kind: Any) -> Any:
-    """`value`, refused unless it is of that kind.
+def an_instance(name: str, value: Any, kind: Any, called: str | None = None) -> Any:
+    """`value`, refused unless it is of that kind, or of what it is `called` in the message.
 
     Raises
     ------
@@ -149,7 +149,9 @@ def an_instance(name: str, value: Any, kind: Any) -> Any:
     'data'
     """
     if not isinstance(value, kind):
-        raise ConfigError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+        raise ConfigError(
+            f"{name} must be a {called or kind.__name__}, got {repr(value)[:100]} ({type(value).__name__})"
+        )
     return value
 
 

@@ -89,8 +89,9 @@ class Histogram(Observer):
             value = getattr(self, name)
             if isinstance(value, list | np.ndarray):
                 object.__setattr__(self, name, tuple(tuple(one) if np.ndim(one) else one for one in value))
+        limits = self._range()
         try:
-            width = 2 if np.ndim(self.bins) or np.ndim(self._range()) > 1 else 1
+            width = 2 if np.ndim(self.bins) or np.ndim(limits) > 1 else 1
         except ValueError:  # ragged
             raise ConfigError(
                 f"Histogram(bins=..., range=...) must be numbers in rows of equal length, got bins={self.bins!r}, "

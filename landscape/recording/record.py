@@ -88,9 +88,10 @@ class Record:
             return
         listed = isinstance(given, Iterable) and not hasattr(given, "ndim")
         if not listed or not all(isinstance(one, str | Observer) for one in given):
-            kinds = ", ".join(dict.fromkeys(type(one).__name__ for one in given)) if listed else type(given).__name__
+            wrong = next(one for one in given if not isinstance(one, str | Observer)) if listed else given
             raise ConfigError(
-                f'observables must be names and observers, got {kinds}; own functions as {{"name": function}}'
+                f"observables must be names and observers, got {repr(wrong)[:100]} ({type(wrong).__name__}): names are "
+                f'{", ".join(OBSERVABLES)}, own functions are given as {{"name": function}}'
             )
 
     def resolve(self, potential: Potential, memory_names: tuple[str, ...]) -> dict[str, Observable | None]:

@@ -29,7 +29,7 @@ def original_module(given: Any) -> nn.Module:
     ConfigError
         If it is no module, or a scripted one, whose derivatives cannot be taken apart.
     """
-    module: nn.Module = an_instance("module", given, nn.Module)
+    module: nn.Module = an_instance("module", given, nn.Module, called="torch.nn.Module")
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     while True:
         if isinstance(module, wrappers):

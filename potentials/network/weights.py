@@ -61,7 +61,7 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     >>> bool((loaded.weight == trained.weight).all())
     True
     """
-    an_instance("module", module, nn.Module)
+    an_instance("module", module, nn.Module, called="torch.nn.Module")
     own = {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
     found = _fitting_table(own, _read(Path(path)), str(path))
     for name, value in found.items():
