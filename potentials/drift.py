@@ -184,6 +184,10 @@ class FormulaDrift(Drift, Expression):
         self.potential, self.components = potential, [part.expression for part in parts]
         self.gradient_tape  # noqa: B018  # refused here, not at first use
 
+    def compiled_form(self) -> Expression:
+        """Itself: its force is the tape of its components."""
+        return self
+
     @property
     def expression(self) -> sympy.Expr:  # type: ignore[override]
         """The energy's formula."""

@@ -506,7 +506,7 @@ def test_walls_hold():
         (lambda: ls.Optimizer(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), lr=0.1), "give its class"),
         (lambda: ls.Optimizer("SGD", lr=-0.1), "lr must be finite and positive"),
         (lambda: ls.Optimizer("SGD", lr="fast"), "lr must be a number"),
-        (lambda: ls.Optimizer("SGD", lr=0.1, of="model"), "of must be"),
+        (lambda: ls.Optimizer("SGD", lr=0.1, of="model"), "of = 'model' is unknown"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(make, message):
