@@ -72,7 +72,7 @@ def first_passage(run: Any, at: float, *, continuity: bool = True) -> xr.Dataset
     """
     series = Projected.of(run)
     refuse_pairs(run)
-    finite_number("at", at, least=0, most=series.length)
+    finite_number("arc length at", at, least=0, most=series.length)
     passage = np.full(len(series.arc), np.nan)
     rows = []
     for temperature, chains in series.by_temperature():

@@ -416,7 +416,7 @@ def test_straight_lines_between_siblings():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: confinement.along_path(None, AXIS), ConfigError, "potential first"),
+        (lambda: confinement.along_path(None, AXIS), ConfigError, "potential must be a Potential"),
         (lambda: confinement.along_path(VALLEY, ls.paths.straight_line([0.0], [1.0])), ShapeError, "1 coordinates"),
         (lambda: confinement.along_path(VALLEY, AXIS, ["charm"]), ConfigError, "charm"),
         (lambda: confinement.along_path(VALLEY, AXIS, ["accuracy"]), ConfigError, "NetworkLoss only"),

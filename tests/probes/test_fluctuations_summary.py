@@ -51,7 +51,7 @@ def test_intervals_hold_the_truth_for_springs(springs, chains, draws):
     rng = np.random.default_rng(21 + chains)
     stiffness = SPRINGS[springs]
     result = repeats_of(rng, stiffness, 400, chains, draws)
-    assert result.resolved.to_numpy().all()
+    assert result.resolved.to_numpy().mean() > 0.98  # that chains agree is tested at 1 %
     assert result.stationary.to_numpy().mean() > 0.97
     found = {name: coverage(result, name, value) for name, value in truth(stiffness, 0.7).items()}
     assert all(LOWEST < share < HIGHEST for share in found.values()), found
