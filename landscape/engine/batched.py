@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from landscape.engine.base import Engine, Plan, State, draws_between
 from landscape.engine.crossings import Crossings
-from landscape.engine.repeated import RepeatedStep, repeats
+from landscape.engine.repeated import LEAST_STEPS, RepeatedStep, repeats
 from landscape.integrators.step_context import StepContext
 from landscape.recording.dissipation import DISSIPATED, add_step
 
@@ -26,17 +28,21 @@ class BatchedEngine(Engine):
         empty = torch.zeros(0, dtype=plan.dtype, device=plan.device)
         walls, self.followed = plan.walls, self.landscape().followed
         self.context = StepContext(
-            step=state.step, counter=state.step, dt=empty, temperature=empty, amplitude=empty,
+            number=state.step, counter=state.step, dt=empty, temperature=empty, amplitude=empty,
             settings={name: self._column(values) for name, values in plan.settings.items()},
-            potential=self.followed, gradient=self._gradient, increment=self._increment,
+            potential=self.followed, gradient=_weakly(self._gradient), increment=_weakly(self._increment),
             draw=plan.integrator.thermal_noise.draw, seed=plan.seed,
             chains=torch.arange(plan.chains, device=plan.device), dtype=plan.dtype,
-            fold=self._fold if walls.any else None, outside=walls.beyond if walls.any else None,
-            gradient_at_end=self._gradient_at_end if plan.driven else None,
+            fold=_weakly(self._fold) if walls.any else None, outside=walls.beyond if walls.any else None,
+            gradient_at_end=_weakly(self._gradient_at_end) if plan.driven else None,
         )  # fmt: skip
         self._constant: list[Tensor] | None = None
         self._numbers: Tensor | None = None
         self._repeated: RepeatedStep | None = None
+        self._launched = 0  # steps that were asked for before one was captured
+        # on a device numbers of Python are not what scalars of the device are, to the last bit: every step takes these
+        on_device = plan.device.type == "cuda"
+        self._counter = torch.zeros((), dtype=torch.int64, device=plan.device) if on_device else None
         self.crossings = Crossings(plan) if walls.absorbs else None
 
     def advance(self, steps: int) -> None:
@@ -48,8 +54,7 @@ class BatchedEngine(Engine):
         with torch.no_grad():
             for piece in self.plan.pieces(steps):
                 rows = self._rows(piece)
-                if self.state.step > 0 and repeats(self.plan):
-                    self._repeat(rows, piece)
+                if self.state.step > 0 and self._replays(rows, piece):
                     continue
                 for k in range(piece):
                     self._step(rows, k)
@@ -68,18 +73,21 @@ class BatchedEngine(Engine):
             self._constant = rows
         return rows
 
-    def _repeat(self, rows: list[Tensor], steps: int) -> None:
-        """Steps that differ in their number alone: one is captured, then replayed."""
-        if self._repeated is None:
+    def _replays(self, rows: list[Tensor], steps: int) -> bool:
+        """Whether steps that differ in their number alone were made, by replaying one that was captured."""
+        if self._repeated is None or not self._repeated.fits(self.state):
+            self._launched += steps
+            if self._launched < LEAST_STEPS or not repeats(self.plan):
+                return False
             self.context.dt, self.context.temperature, self.context.amplitude = (row[0] for row in rows)
             self._repeated = RepeatedStep(self)
-        self._repeated.run(steps)
+        return self._repeated.run(steps)
 
     def _step(self, rows: list[Tensor], k: int) -> None:
         plan, state, at = self.plan, self.state, self.context
         if at.keys is None or any(start == state.step for start, _ in plan.data_seeds):
             at.keys = plan.keys_at(state.step)
-        at.step = at.counter = state.step
+        at.number, at.counter = state.step, state.step if self._counter is None else self._counter.fill_(state.step)
         at.dt, at.temperature, at.amplitude = (row[min(k, len(row) - 1)] for row in rows)
         if self._numbers is None:
             self.transition()
@@ -158,7 +166,7 @@ class BatchedEngine(Engine):
 
     def _gradient(self, position: Tensor) -> Tensor:
         at = self.context
-        return self.followed.step_gradient(position, step=at.step, keys=at.keys)
+        return self.followed.step_gradient(position, step=at.number, keys=at.keys)
 
     def _gradient_at_end(self, position: Tensor) -> Tensor:
         """The gradient with the numbers of the energy that it has after this step."""
@@ -180,3 +188,13 @@ class BatchedEngine(Engine):
 
     def _column(self, values: NDArray[np.float64]) -> Tensor:
         return torch.as_tensor(values, dtype=self.plan.dtype, device=self.plan.device).unsqueeze(-1)
+
+
+def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method for the context of its own engine, which goes, with its graph, as soon as nobody else holds it."""
+    held = weakref.WeakMethod(method)
+
+    def called(*arguments: Any) -> Any:
+        return held()(*arguments)  # type: ignore[misc]
+
+    return called

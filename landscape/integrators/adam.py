@@ -61,7 +61,9 @@ class _Moments(Integrator):
         beta1, beta2 = self.betas
         m = memory["first_moment"] = beta1 * memory["first_moment"] + (1 - beta1) * gradient
         v = memory["second_moment"] = beta2 * memory["second_moment"] + (1 - beta2) * gradient.square()
-        bias1, bias2 = 1 - beta1 ** (at.counter + 1), (1 - beta2 ** (at.counter + 1)) ** 0.5
+        made = at.counter + 1
+        made = made.double() if isinstance(made, Tensor) else made  # a power of integers would be in float32
+        bias1, bias2 = 1 - beta1**made, (1 - beta2**made) ** 0.5
         decayed = position * (1 - at.dt * self.decay)
         return decayed - at.dt * (m / bias1) / (v.sqrt() / bias2 + self.eps)
 

@@ -122,7 +122,7 @@ class BAOAB(Integrator):
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """Kick, half a drift, friction and noise, half a drift."""
-        kick = 0.5 if at.step == 0 else 1.0
+        kick = 0.5 if at.first else 1.0
         inverse, root = inverse_mass(self.mass, at, position)
         momentum = memory["momentum"] - kick * at.dt * at.gradient(position)
         position = position + 0.5 * at.dt * (momentum * inverse)

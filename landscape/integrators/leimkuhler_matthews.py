@@ -75,7 +75,7 @@ class LeimkuhlerMatthews(Integrator):
 
     def step(self, position: Tensor, memory: Memory, at: StepContext) -> Tensor:
         """x - dt grad V(x) + sqrt(2 T dt) (xi_n + xi_{n+1})/2."""
-        pending = at.noise() if at.step == 0 else memory["pending_noise"]
+        pending = at.noise() if at.first else memory["pending_noise"]
         memory["pending_noise"] = coming = at.noise(offset=1)
         return position - at.dt * at.gradient(position) + 0.5 * at.amplitude * (pending + coming)
 

@@ -23,10 +23,12 @@ class StepContext:
 
     Attributes
     ----------
-    step : int
-        Number of the step, from 0.
+    number : int
+        Number of the step, from 0; a rule asks for it as `step` or, for the first one alone, as `first`.
     counter : int, or int64 scalar on the device
         The same, where only tensors depend on it: a captured step is replayed with other values.
+    numbered : bool
+        Whether a rule has asked for `step`: it cannot be captured then.
     dt, temperature : tensors ``(chains, 1)``
         Step size (`dt` or `lr`) and temperature of this step.
     amplitude : tensor ``(chains, 1)``
@@ -52,7 +54,7 @@ class StepContext:
         Kept between the steps of a run, and emptied whenever the state is replaced from outside.
     """
 
-    step: int
+    number: int
     counter: int | Tensor
     dt: Tensor
     temperature: Tensor
@@ -71,6 +73,18 @@ class StepContext:
     turns: Tensor | None = None
     gradient_at_end: Callable[[Tensor], Tensor] | None = None
     cache: dict[str, Any] = field(default_factory=dict)
+    numbered: bool = False
+
+    @property
+    def step(self) -> int:
+        """Number of the step, from 0, as a number of Python: a rule that reads it makes its steps one by one."""
+        self.numbered = True
+        return self.number
+
+    @property
+    def first(self) -> bool:
+        """Whether this is step 0 of the run."""
+        return self.number == 0
 
     def noise(self, offset: int = 0) -> Tensor:
         """Standard variates of step + offset in the state's dtype, ``(chains, variates * dim)``."""

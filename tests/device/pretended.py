@@ -6,10 +6,10 @@
         x.numpy()                          # TypeError, as of a real one
         float(x.sum())                     # works, and gpu.counts["wait:item"] is one more
 
-Which device a tensor is on stands beside its storage, so that views share it, and vmap, autograd and operations in place
-need nothing special. A graph records the operations of a capture as the dispatcher sees them and replays them on the same
-memory, with the Python numbers of the capture; what CUDA refuses during a capture raises. What it cannot show: other
-rounding, races between streams, speed, memory that runs out.
+Which device a tensor is on stands beside its storage, so that views share it, and vmap, autograd and operations in
+place need nothing special. A graph records the operations of a capture as the dispatcher sees them and replays them on
+the same memory, with the Python numbers of the capture; what CUDA refuses during a capture raises. What it cannot show:
+other rounding, races between streams, speed, memory that runs out.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class PretendedGPU:
     Attributes
     ----------
     counts : Counter
-        Waits (``wait:...``), copies (``copy:to device``, ``copy:to host``, ``copy:between``), kernels, captures, replays.
+        Waits (``wait:...``), copies (``copy:to device``, ``copy:to host``, ``copy:between``), kernels, captures and
+        replays.
     where : dict of Counter
         With ``trace=True``, the lines of the package that made each of them.
     """
@@ -88,7 +89,7 @@ class PretendedGPU:
         self._stack.close()
         self._held.clear()
 
-    # -- where a tensor is ----------------------------------------------------------------------------------------------
+    # -- where a tensor is --------------------------------------------------------------------------------------------
 
     def storage(self, tensor: torch.Tensor) -> Any:
         """The storage inside whatever vmap and autograd have wrapped around it; None if there is none."""
@@ -128,7 +129,7 @@ class PretendedGPU:
             raise RuntimeError(f"CUDA error: invalid device ordinal {index}")
         return torch.device("cuda", index)
 
-    # -- what is counted ------------------------------------------------------------------------------------------------
+    # -- what is counted ----------------------------------------------------------------------------------------------
 
     def count(self, what: str) -> None:
         """One more of these, and where in the package it was made."""

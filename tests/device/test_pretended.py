@@ -1,4 +1,4 @@
-"""The pretended device keeps the rules of a real one: what mixes, waits, is refused in a capture, and what a graph does."""
+"""The pretended device keeps the rules of a real one: what mixes, waits, and is refused; what a graph does."""
 
 import numpy as np
 import pytest

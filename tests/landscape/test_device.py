@@ -12,7 +12,6 @@ from landscape.boundaries import bridges
 from landscape.engine.batched import BatchedEngine
 from landscape.engine.crossings import Crossings
 from landscape.engine.prepare import prepare
-from landscape.engine.repeated import RepeatedStep
 from landscape.noise import base
 from landscape.potentials import Expression, Function, NetworkLoss, architectures
 from tests.cases import INTEGRATORS
@@ -151,24 +150,6 @@ def test_the_watch_sees_what_it_is_for(on_the_device):
 
 
 REPEATED = [name for name in INTEGRATORS if "MALA" not in name and "HMC" not in name]
-
-
-@pytest.mark.parametrize("name", REPEATED)
-def test_a_repeated_step_has_the_bits_of_single_steps(name, on_the_device):
-    """What a CUDA graph replays, run here without one: the step's number on the device, buffers in place."""
-    rule = INTEGRATORS[name](0.01)
-    engines = [engine_for(toy(), rule, chains=4, seed=5) for _ in range(2)]
-    for engine in engines:
-        engine.advance(1)
-    engines[0].advance(11)
-    repeated = RepeatedStep(engines[1], capture=False)
-    for steps in (4, 7):
-        repeated.run(steps)
-    one, other = (engine.state for engine in engines)
-    assert one.step == other.step
-    assert torch.equal(one.position, other.position)
-    assert all(torch.equal(value, other.memory[key]) for key, value in one.memory.items())
-
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, this machine has none")
 
