@@ -66,7 +66,7 @@ def check_pair(name: str, pair: Any) -> tuple[float, float]:
 
 
 def check_device(device: torch.device | str) -> torch.device:
-    """A device that exists on this machine.
+    """A device that exists on this machine; ``"cuda"`` is the current one of them, under its number.
 
     Raises
     ------
@@ -78,9 +78,16 @@ def check_device(device: torch.device | str) -> torch.device:
         raise ConfigError(f'device must be such as "cpu" or "cuda", got {device!r}') from None
     if place.type not in ("cpu", "cuda"):
         raise ConfigError(f'device must be such as "cpu" or "cuda", got {device!r}')
-    if place.type == "cuda" and not torch.cuda.is_available():
+    if place.type == "cpu":
+        return place
+    if not torch.cuda.is_available():
         raise ConfigError(f"device {str(device)!r} was asked for, but this machine has no CUDA device")
-    return place
+    count = torch.cuda.device_count()
+    index = torch.cuda.current_device() if place.index is None else place.index
+    if index >= count:
+        there = "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise ConfigError(f"device {str(device)!r} was asked for, but this machine has {there}")
+    return torch.device("cuda", index)
 
 
 class Potential(ABC):

@@ -11,8 +11,10 @@ import torch
 
 import landscape as ls
 from landscape.engine import batched, repeated
+from landscape.errors import ConfigError
 from landscape.integrators.step_context import StepContext
-from landscape.potentials import Expression, Function
+from landscape.potentials import Expression, Function, architectures
+from landscape.potentials.base import check_device
 from tests.cases import INTEGRATORS
 from tests.device.pretended import PretendedGPU
 
@@ -158,3 +160,14 @@ def test_a_graph_goes_with_its_engine(monkeypatch):
         assert [one() for one in kept] == [None]
     finally:
         gc.enable()
+
+
+def test_devices_by_name():
+    """One device has one name; one that is not there is refused with those that are."""
+    with PretendedGPU(devices=2):
+        module = architectures.mlp((3, 2)).to("cuda")
+        inputs, targets = torch.randn(4, 3), torch.tensor([0, 1, 0, 1])
+        assert ls.potentials.NetworkLoss(module, inputs.to("cuda"), targets.to("cuda"), device="cuda").device.index == 0
+        assert str(check_device("cuda")) == "cuda:0"
+        with pytest.raises(ConfigError, match=r"'cuda:7'.*cuda:0 to cuda:1"):
+            ls.simulate(toy(), ls.EulerMaruyama(dt=0.1), steps=1, device="cuda:7")
