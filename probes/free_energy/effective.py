@@ -97,14 +97,14 @@ def effective_potential(
     rows, points = [], []
     for point in place(q, origin.to(torch.float64), at):
         lowest = _relaxed(potential, q, point)
-        curvature = _curvatures(potential, q, lowest)[0].numpy()
+        curvature = _curvatures(potential, q, lowest)[0].cpu().numpy()
         limit = CUTOFF * float(np.abs(curvature).max(initial=0.0)) if cutoff is None else float(cutoff)
         stiff = curvature[curvature > limit]
         logs, rounding = log_determinant(stiff, curvature)
         stretch = float(torch.log(q.gradient(lowest).norm()))
         entropic = 0.5 * t * logs + t * stretch if noise == "thermal" else 0.5 * t * float(stiff.sum())
         rows.append((float(potential.energy(lowest)), entropic, 0.5 * t * rounding, len(stiff)))
-        points.append(lowest.numpy())
+        points.append(lowest.cpu().numpy())
     energetic, entropic_part, error, count = (np.array(column) for column in zip(*rows, strict=True))
     total = energetic + entropic_part
     error = error + 4.0 * np.finfo(float).eps * (np.abs(energetic) + np.abs(entropic_part) + t)

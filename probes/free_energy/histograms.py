@@ -305,7 +305,7 @@ def _along(position: xr.DataArray, coordinate: Any) -> xr.DataArray:
     if values.shape != points.shape[:-1]:
         raise ShapeError(f"the function of position gave {tuple(values.shape)}, expected {tuple(points.shape[:-1])}")
     name = "q" if isinstance(coordinate, str) else getattr(coordinate, "__name__", "q")
-    return xr.DataArray(values.numpy(), dims=("chain", "draw"), name=name if name.isidentifier() else "q")
+    return xr.DataArray(values.cpu().numpy(), dims=("chain", "draw"), name=name if name.isidentifier() else "q")
 
 
 def _labelled(samples: Any) -> xr.DataArray:

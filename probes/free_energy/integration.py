@@ -103,7 +103,7 @@ def thermodynamic_integration(
     for number, value in enumerate(at):
         here = varied(potential, parameter, float(value))
         slope, second = slope_of(potential, parameter, float(value)), slope_of(potential, parameter, float(value), 2)
-        origin = here.default_start().numpy() if start is None else plain_array(start, "start").astype(float)
+        origin = plain_array(here.default_start() if start is None else start, "start").astype(float)
         own_seed = (seed + 7919 * number) % 2**64
         rule = tuned(here, t, np.tile(origin, (chains, 1)), dt=dt, seed=own_seed)
         run = observed(
@@ -144,7 +144,7 @@ def _over_temperature(
     reference: float,
 ) -> xr.Dataset:  # fmt: skip
     """All temperatures as one batch of chains."""
-    origin = potential.default_start().numpy() if start is None else plain_array(start, "start").astype(float)
+    origin = plain_array(potential.default_start() if start is None else start, "start").astype(float)
     each = np.repeat(at, chains)
     rule = tuned(potential, each, np.tile(origin, (len(each), 1)), groups=len(at), dt=dt, seed=seed)
     run = observed(potential, rule, each, steps=steps, every=every, observables=["energy"], seed=seed)
@@ -188,8 +188,15 @@ class Mixture(Potential):
     def __init__(self, first: Potential, second: Potential, share: float) -> None:
         if first.dim != second.dim or first.bounds != second.bounds:
             raise ConfigError("two potentials must have the same dimension and the same walls to be mixed")
+        if (first.dtype, first.device) != (second.dtype, second.device):
+            raise ConfigError(
+                f"two potentials must have one dtype and device to be mixed, got {first.dtype} on {first.device} and "
+                f"{second.dtype} on {second.device}"
+            )
         self.first, self.second, self.share = first, second, share
         self.dim, self.coordinates, self.bounds = first.dim, first.coordinates, first.bounds
+        self.dtype, self.device = first.dtype, first.device
+        self.placed = first.placed  # type: ignore[misc]
 
     def _energy(self, position: Tensor) -> Tensor:
         return torch.lerp(self.first._energy(position), self.second._energy(position), self.share)
@@ -208,6 +215,8 @@ class _Difference(Potential):
     def __init__(self, first: Potential, second: Potential) -> None:
         self.first, self.second = first, second
         self.dim, self.coordinates, self.bounds = first.dim, first.coordinates, first.bounds
+        self.dtype, self.device = first.dtype, first.device
+        self.placed = first.placed  # type: ignore[misc]
 
     def _energy(self, position: Tensor) -> Tensor:
         return self.second._energy(position) - self.first._energy(position)

@@ -112,7 +112,7 @@ def local_learning_coefficient(
         potential, rule, steps=steps, start=np.tile(origin, (chains, 1)), temperature=t, seed=seed, progress=False,
         record=Record(every, observables=["energy", "distance"]), constraint=_springs(potential, origin, localization),
     )  # fmt: skip
-    lowest = float(np.asarray(potential.energy(torch.as_tensor(origin).to(potential.dtype))))
+    lowest = float(potential.energy(torch.as_tensor(origin).to(potential.device, potential.dtype)))
     trace, distance = (run.energy.to_numpy() - lowest) / t, run.distance.to_numpy().astype(float)
     kept = slice(int(discard * trace.shape[1]), None)
     found = averages(trace[None, :, kept])

@@ -138,7 +138,8 @@ def origin_of(potential: Potential, start: Any) -> Tensor:
     ShapeError
     """
     given = potential.default_start() if start is None else start
-    return torch.as_tensor(ordered(given, potential.coordinates, potential.dim, "start").astype(np.float64))
+    found = ordered(given, potential.coordinates, potential.dim, "start").astype(np.float64)
+    return torch.as_tensor(found, device=potential.device)
 
 
 def place(field: Potential, start: Tensor, at: FloatArray, *, pieces: int = 16, period: float = 0.0) -> Tensor:
@@ -154,7 +155,7 @@ def place(field: Potential, start: Tensor, at: FloatArray, *, pieces: int = 16, 
     if start.ndim == 2:
         if len(start) != len(at):
             raise ConfigError(f"start has {len(start)} positions for {len(at)} values: give one, or one for each")
-        return onto(field, start, torch.as_tensor(at), period=period)[0]
+        return onto(field, start, torch.as_tensor(at).to(start), period=period)[0]
 
     def short_of(goal: Any, point: Tensor) -> Any:
         apart = goal - float(field.energy(point))

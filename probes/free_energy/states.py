@@ -96,7 +96,7 @@ class Samples:
                 f"the landscape is the Python object {landscape.name!r}, which plain data cannot rebuild: give it as "
                 "potential=, one for all runs or one for each"
             )
-        allowed = inside(landscape, torch.as_tensor(self.position)).numpy()
+        allowed = inside(landscape, torch.as_tensor(self.position)).cpu().numpy()
         return np.where(allowed, self.on(landscape), np.inf)
 
     def energies(self) -> FloatArray:

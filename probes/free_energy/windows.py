@@ -126,7 +126,7 @@ def umbrella(
     if limits is not None and not bool(((at >= limits[0]) & (at <= limits[1])).all()):
         raise ConfigError(f"a value of the coordinate lies beyond the walls ({limits[0]:g}, {limits[1]:g})")
     origin = origin_of(potential, start)
-    points = place(q, origin.to(torch.float64), at, period=turn).repeat_interleave(chains, dim=0).numpy()
+    points = place(q, origin.to(torch.float64), at, period=turn).repeat_interleave(chains, dim=0).cpu().numpy()
     spring = Restrain(coordinate, np.repeat(at, chains), np.repeat(k, chains), period=period)
     rule = tuned(potential, t, points, groups=len(at), dt=dt, seed=seed, constraint=spring)
     run = observed(potential, rule, t, steps=steps, every=every, observables=record_of(q), seed=seed, constraint=spring)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from landscape.checks import finite_number, whole_number
-from landscape.common.positions import one_position
+from landscape.common.positions import one_position, plain_array
 from landscape.dynamics.simulate import simulate
 from landscape.potentials.base import Potential
 from landscape.potentials.conservative import needs_energy
@@ -103,7 +103,7 @@ def nonequilibrium_work(
     values = np.linspace(float(start), float(end), stages + 1)
     landscapes = [varied(potential, parameter, float(value)) for value in values]
     first = landscapes[0]
-    origin = first.default_start().numpy()
+    origin = plain_array(first.default_start())
     if position is not None:
         origin = one_position(position, first.coordinates, first.dim)
     begin = np.tile(origin, (chains, 1))
