@@ -112,7 +112,9 @@ def mean_force(
     points = place(q, origin.to(torch.float64), at).repeat_interleave(chains, dim=0)
     if not bool(inside(potential, points).all()):
         raise ConfigError("a value of the coordinate lies beyond the walls")
-    walk = SurfaceWalk(potential, q, torch.as_tensor(np.repeat(at, chains)).to(points), t, chains, random.check_seed(seed))
+    walk = SurfaceWalk(
+        potential, q, torch.as_tensor(np.repeat(at, chains)).to(points), t, chains, random.check_seed(seed)
+    )
     walk.settle(points, dt, max(steps // 4, 25 * ADAPT_EVERY))
     reach = SHIFT * float(np.abs(np.diff(at)).min())
     forces, changes = [], []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -198,6 +198,9 @@ class Mixture(Potential):
         self.dtype, self.device = first.dtype, first.device
         self.placed = first.placed  # type: ignore[misc]
 
+    def _tensor(self, position: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
+        return self.first._tensor(position)
+
     def _energy(self, position: Tensor) -> Tensor:
         return torch.lerp(self.first._energy(position), self.second._energy(position), self.share)
 
@@ -217,6 +220,9 @@ class _Difference(Potential):
         self.dim, self.coordinates, self.bounds = first.dim, first.coordinates, first.bounds
         self.dtype, self.device = first.dtype, first.device
         self.placed = first.placed  # type: ignore[misc]
+
+    def _tensor(self, position: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
+        return self.first._tensor(position)
 
     def _energy(self, position: Tensor) -> Tensor:
         return self.second._energy(position) - self.first._energy(position)
