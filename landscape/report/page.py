@@ -113,13 +113,13 @@ def render(page: Page) -> str:
     (False, True, True)
     """
     environment = Environment(
-        loader=PackageLoader("landscape", "."),
+        loader=PackageLoader("landscape.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report_page.html").render(page=page)
+    return environment.get_template("page.html").render(page=page)
 
 
 def draw(figure: Figure, description: str) -> Picture:
