@@ -81,7 +81,7 @@ def test_claims_that_make_no_sense(claim):
 
 def test_sizes():
     assert [by_size(size, quick=1, small=2, paper=3) for size in ("quick", "small", "paper")] == [1, 2, 3]
-    with pytest.raises(ConfigError, match="quick, small, paper"):
+    with pytest.raises(ConfigError, match="'paper', 'quick', 'small'"):
         by_size("large", quick=1, small=2, paper=3)
 
 
@@ -142,5 +142,5 @@ def test_reproduce_lists_and_refuses(tmp_path, capsys):
     assert run(["reproduce", "nothing", "-o", str(tmp_path)]) == 2
     assert "entropic_force" in capsys.readouterr().err
     assert run(["reproduce", "entropic_force", "--size", "huge", "-o", str(tmp_path)]) == 2
-    assert "quick, small, paper" in capsys.readouterr().err
+    assert "'paper', 'quick', 'small'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
