@@ -86,8 +86,8 @@ def pictures(energy, summary, scan):
     }
 
 
-ELSEWHERE = {"diffusion"}  # test_diffusion
-WITHOUT = {"batch_temperature", "current", "entropy_production"}  # numbers, and a field that has no picture yet
+ELSEWHERE = {"current", "diffusion"}  # test_current_plot, test_diffusion
+WITHOUT = {"batch_temperature", "entropy_production"}  # numbers
 NAMES = [
     name.removeprefix("plot_")
     for name in fluctuations.__all__
