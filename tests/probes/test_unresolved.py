@@ -1,5 +1,7 @@
 """What a record cannot tell: times below its spacing, wells that were hardly visited, and what would be needed."""
 
+import sys
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -64,7 +66,9 @@ def test_the_exponent_of_the_half_time_is_covered_at_any_spacing(quartics, strid
 
 def test_without_what_happens_between_draws_the_exponent_is_not_covered(quartics, monkeypatch):
     monkeypatch.setattr(
-        "landscape.probes.fluctuations.autocorrelation.interpolation_gap", lambda rho, half, stderr: np.zeros(len(rho))
+        sys.modules["landscape.probes.fluctuations.autocorrelation"],
+        "interpolation_gap",
+        lambda rho, half, stderr: np.zeros(len(rho)),
     )
     value, error, _ = exponents(quartics, (3, 10, 20))
     assert np.mean(np.abs(value + 0.5) < 1.96 * error) < 0.8
