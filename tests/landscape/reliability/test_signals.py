@@ -59,7 +59,10 @@ def started(folder: Path, config: str, *more: str) -> subprocess.Popen:
     deadline = time.monotonic() + 120
     while not (folder / "manifest.json").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(1.0)
+    seen = psutil.Process(process.pid)
+    begun = sum(seen.cpu_times()[:2])
+    while process.poll() is None and time.monotonic() < deadline and sum(seen.cpu_times()[:2]) < begun + 1.0:
+        time.sleep(0.05)  # a second of its own, however busy the machine is
     assert process.poll() is None, process.stderr.read()
     return process
 
