@@ -31,6 +31,8 @@ def diagonal_of_products(linear: LinearMap) -> Diagonal:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from landscape.probes.curvature.linear import as_linear
     >>> diagonal_of_products(as_linear(np.array([[1.0, 2.0], [2.0, -3.0]]))).value.tolist()
     [1.0, -3.0]
     """
@@ -53,6 +55,8 @@ def sign_diagonal(linear: LinearMap, probes: int, seed: int) -> Diagonal:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from landscape.probes.curvature.linear import as_linear
     >>> sign_diagonal(as_linear(np.diag([1.0, 2.0, 4.0])), 5, seed=0).value.tolist()  # exact for a diagonal
     [1.0, 2.0, 4.0]
     """
