@@ -12,15 +12,15 @@ import torch
 
 import landscape as ls
 from landscape import potentials
-from landscape.engine.batched import BatchedEngine
 from landscape.engine.choice import why_not_compiled
 from landscape.engine.prepare import prepare
-from landscape.engine.repeated import RepeatedStep, repeats
+from landscape.engine.repeated import repeats
 from landscape.errors import ConfigError
 from landscape.integrators.base import Integrator
 from landscape.integrators.compiled_rule import CompiledRule, exponential
 from landscape.noise.base import Noise, standard_normals
 from landscape.noise.forms import CompiledNoise, Spread
+from tests.device.pretended import PretendedGPU
 
 SPRING = potentials.Expression("x**2/2", ["x"])
 HALF = 0.5
@@ -166,13 +166,13 @@ def test_what_a_subclass_changes_is_not_compiled_as_it_was():
 
 def test_a_rule_and_a_noise_from_elsewhere_are_captured():
     """A step in place has the bits of single steps; only what changes nothing but its number is captured."""
-    plan, state = prepare(Bowl(), BABO(0.1, 0.7, noise=WarmRim()), temperature=1.0, chains=8, steps=10)[:2]
-    engines = [BatchedEngine(plan, state.copy()) for _ in range(2)]
-    for engine in engines:
-        engine.advance(1)
-    engines[0].advance(9)
-    RepeatedStep(engines[1], capture=False).run(9)
-    assert torch.equal(engines[0].state.position, engines[1].state.position)
+    rule, settings = BABO(0.1, 0.7, noise=WarmRim()), {"temperature": 1.0, "chains": 8, "steps": 40, "seed": 1}
+    here = ls.simulate(Bowl(), rule, backend="batched", **settings)
+    with PretendedGPU() as gpu:
+        there = ls.simulate(Bowl(), rule, device="cuda", **settings)
+    assert gpu.counts["capture"] == 1
+    np.testing.assert_allclose(there.position, here.position, rtol=0.0, atol=1e-5)
+    plan = prepare(Bowl(), rule, temperature=1.0, chains=8, steps=10)[0]
     on_device = replace(plan, device=torch.device("cuda"))
     assert repeats(on_device)
     assert not repeats(replace(on_device, integrator=Hotter(0.1, 0.7)))

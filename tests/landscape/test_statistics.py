@@ -92,7 +92,7 @@ def test_what_is_no_count(bad):
 
 
 def test_what_is_of_another_kind():
-    with pytest.raises(ConfigError, match="module must be a Module, got int"):
+    with pytest.raises(ConfigError, match=r"module must be a Module, got 3 \(int\)"):
         an_instance("module", 3, torch.nn.Module)
 
 
