@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from landscape.common.names import spelled
-from landscape.errors import ShapeError
+from landscape.errors import ConfigError, ShapeError
 
 __all__ = [
     "aligned",
@@ -82,11 +82,19 @@ def plain_array(values: Any, what: str = "positions") -> NDArray[Any]:
 def unmasked(values: Any, dtype: Any = None) -> NDArray[Any]:
     """Values as a NumPy array, with NaN for what is masked, which settings and data are then refused for.
 
+    Raises
+    ------
+    ConfigError
+        For records: NumPy takes those of one field for numbers in some places and not in others.
+
     Examples
     --------
     >>> unmasked(np.ma.masked_array([1, 2], mask=[False, True])), unmasked([1, 2])
     (array([ 1., nan]), array([1, 2]))
     """
+    fields = getattr(getattr(values, "dtype", None), "names", None)
+    if fields:
+        raise ConfigError(f"got records with the fields {list(fields)}: give the numbers of one field")
     parts = values if isinstance(values, list | tuple) else [values]
     if not any(np.ma.isMaskedArray(one) for one in parts):
         return np.asarray(values, dtype=dtype)

@@ -8,6 +8,7 @@ own) is found by trying: such steps are made one by one, and one line says why.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -60,11 +61,6 @@ class RepeatedStep:
     """One step in buffers of its own, with the step's number as a scalar on the device.
 
     Bits are those of single steps: the same operations on the same numbers, which a trial confirms.
-
-    Attributes
-    ----------
-    refused : str or None
-        Why steps are made one by one.
     """
 
     def __init__(self, engine: Steps) -> None:
@@ -74,10 +70,10 @@ class RepeatedStep:
         self.buffers = {"": state.position.clone(), **{name: value.clone() for name, value in state.memory.items()}}
         self._adopt()
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.refused = self._capture()
-        if self.refused is not None:
+        refusal = self._capture()
+        if refusal is not None:
             self.graph = None
-            warn(f"every step is launched by itself, not replayed from a CUDA graph: {self.refused}")
+            warn(f"every step is launched by itself, not replayed from a CUDA graph: {refusal}")
 
     @property
     def engine(self) -> Steps:
@@ -91,8 +87,8 @@ class RepeatedStep:
         """Whether a state has the buffers' names, shapes and types."""
         given = {"": state.position, **state.memory}
         return given.keys() == self.buffers.keys() and all(
-            (value.shape, value.dtype, value.device) == (buffer.shape, buffer.dtype, buffer.device)
-            for value, buffer in ((given[name], buffer) for name, buffer in self.buffers.items())
+            (given[name].shape, given[name].dtype) == (buffer.shape, buffer.dtype)
+            for name, buffer in self.buffers.items()
         )
 
     def run(self, steps: int) -> bool:
@@ -135,13 +131,13 @@ class RepeatedStep:
             return None
         return "a replayed step is not the single step, bit for bit: something in it is not repeated"
 
-    def _tried(self, kept: dict[str, Tensor], way: object) -> dict[str, Tensor]:
+    def _tried(self, kept: dict[str, Tensor], way: Callable[[], None]) -> dict[str, Tensor]:
         """What some steps make of the state, single or replayed."""
         self._restore(kept)
         at, first = self.engine.context, self.engine.state.step
         for k in range(TRIAL):
             at.number = first + k
-            way()  # type: ignore[operator]
+            way()
         return {name: value.clone() for name, value in self.buffers.items()}
 
     def _once(self) -> None:

@@ -190,3 +190,20 @@ def test_energies_have_the_temperature_of_their_run(run):
     with pytest.raises(ConfigError, match="the run is at"):
         fluctuations.summary(energy, 0.2)
     assert np.allclose(fluctuations.summary(energy.drop_vars("temperature"), 0.2).temperature, 0.2)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda given: ls.cycle(low=given, high=1.0, period=1.0),
+        lambda given: ls.EulerMaruyama(dt=given),
+        lambda given: ls.simulate(ls.potentials.DoubleWell(), ls.EulerMaruyama(dt=0.01), steps=1, temperature=given),
+        lambda given: ls.potentials.DoubleWell().energy(given[:, None]),
+    ],
+)
+def test_records_are_no_numbers(call):
+    """NumPy reads those of one field as numbers here and there."""
+    records = np.array([(0.5,), (0.7,)], dtype=[("value", float)])
+    with pytest.raises((ConfigError, ShapeError), match=r"number|records"):
+        call(records)
+    call(records["value"])  # control
