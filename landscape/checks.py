@@ -6,6 +6,7 @@ import inspect
 import math
 import operator
 import os
+import reprlib
 from collections.abc import Callable, Collection, Mapping
 from numbers import Real
 from pathlib import Path
@@ -150,7 +151,7 @@ def an_instance(name: str, value: Any, kind: Any, called: str | None = None) -> 
     """
     if not isinstance(value, kind):
         raise ConfigError(
-            f"{name} must be a {called or kind.__name__}, got {repr(value)[:100]} ({type(value).__name__})"
+            f"{name} must be a {called or kind.__name__}, got {reprlib.repr(value)} ({type(value).__name__})"
         )
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import reprlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -90,7 +91,7 @@ class Record:
         if not listed or not all(isinstance(one, str | Observer) for one in given):
             wrong = next(one for one in given if not isinstance(one, str | Observer)) if listed else given
             raise ConfigError(
-                f"observables must be names and observers, got {repr(wrong)[:100]} ({type(wrong).__name__}): names are "
+                f"observables must be names and observers, got {reprlib.repr(wrong)} ({type(wrong).__name__}): names are "
                 f'{", ".join(OBSERVABLES)}, own functions are given as {{"name": function}}'
             )
 

@@ -95,6 +95,13 @@ def test_what_is_of_another_kind():
     with pytest.raises(ConfigError, match=r"module must be a Module, got 3 \(int\)"):
         an_instance("module", 3, torch.nn.Module)
 
+    class Unspeakable:
+        def __repr__(self):
+            raise RuntimeError
+
+    with pytest.raises(ConfigError, match="Unspeakable"):  # not whatever its own words raise
+        an_instance("module", Unspeakable(), torch.nn.Module)
+
 
 def test_docstrings_tell_of_shared_parameters_once():
     text = inspect.getdoc(curvature.trace)
