@@ -90,8 +90,9 @@ class Record:
         listed = isinstance(given, Iterable) and not hasattr(given, "ndim")
         if not listed or not all(isinstance(one, str | Observer) for one in given):
             wrong = next(one for one in given if not isinstance(one, str | Observer)) if listed else given
+            found = f"{reprlib.repr(wrong)} ({type(wrong).__name__})"
             raise ConfigError(
-                f"observables must be names and observers, got {reprlib.repr(wrong)} ({type(wrong).__name__}): names are "
+                f"observables must be names and observers, got {found}: names are "
                 f'{", ".join(OBSERVABLES)}, own functions are given as {{"name": function}}'
             )
 
